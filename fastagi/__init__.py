@@ -1,0 +1,1 @@
+"""fastagi: the call recorder for Asterisk."""

@@ -1,0 +1,81 @@
+"""A delivery: one recording to one sink, and the rule for when to try again.
+
+The rule decides and performs nothing: `fastagi.delivery.courier` asks it, the ledger keeps its answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+GIVE_UP_SECONDS = 24 * 3600.0
+"""A receiver may be down for a day (seed's promise); after it the delivery is dead and an operator decides."""
+
+FIRST_DELAY = 5.0
+LONGEST_DELAY = 3600.0
+
+
+class DeliveryStatus(StrEnum):
+    WAITING = "waiting"  # due at `next_at`
+    RUNNING = "running"  # a courier holds it, by its fence token
+    DELIVERED = "delivered"
+    DEAD = "dead"  # refused for good, or tried for a day; `fastagi deliveries retry` revives it
+    PARKED = "parked"  # its sink is not registered now; waits for one of that name
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One row: UNIQUE(recording_id, sink).
+
+    :param fence: grows with each claim; an outcome with an older one is refused
+    :param next_at: when it is due; :param first_at: when it was first tried (unix seconds)
+    """
+
+    id: str
+    recording_id: str
+    sink: str
+    status: DeliveryStatus = DeliveryStatus.WAITING
+    attempts: int = 0
+    fence: int = 0
+    next_at: float = 0.0
+    created_at: float = 0.0
+    first_at: float | None = None
+    done_at: float | None = None
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt. `retry` False with ok False is a refusal for good."""
+
+    ok: bool
+    error: str = ""
+    retry: bool = True
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the ledger is to write: the new status, and when to try again where it is WAITING."""
+
+    status: DeliveryStatus
+    next_at: float = 0.0
+
+
+def judge(outcome: Outcome, *, attempts: int, first_at: float, now: float, jitter: float) -> Verdict:
+    """What follows from an attempt.
+
+    :param attempts: how many there have been, this one included (1 or more)
+    :param first_at: unix seconds of the first one
+    :param jitter: random number in [0, 1): the delay is between half and all of the exponential step
+    """
+    if outcome.ok:
+        return Verdict(DeliveryStatus.DELIVERED)
+    if not outcome.retry or now - first_at >= GIVE_UP_SECONDS:
+        return Verdict(DeliveryStatus.DEAD)
+    step = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempts - 1, 20))
+    delay = step * (0.5 + jitter / 2)
+    if outcome.retry_after is not None:
+        delay = max(delay, min(outcome.retry_after, LONGEST_DELAY))
+    # the last try is made at the end of the day, not skipped
+    return Verdict(DeliveryStatus.WAITING, min(now + delay, max(now + 1.0, first_at + GIVE_UP_SECONDS)))

@@ -1,0 +1,148 @@
+"""A recording: one row of the ledger, frozen. It outlives the AGI session that asked for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Cause, Phase, State, public_state
+from fastagi.domain.timestamps import rfc3339
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Asterisk's own files of one stretch of a recording (a call that moved has several).
+
+    :param mixed: both sides, mono; :param received: audio from the channel; :param sent: audio to it (absolute paths,
+        empty where not recorded)
+    :param channel: on which channel
+    :param started_at: unix seconds
+    :param monitor_id: Asterisk's MixMonitorID, empty when unknown
+    """
+
+    mixed: str
+    received: str = ""
+    sent: str = ""
+    channel: str = ""
+    uniqueid: str = ""
+    started_at: float = 0.0
+    monitor_id: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(p for p in (self.mixed, self.received, self.sent) if p)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a recording in seconds since its start; `end` is None while it is open."""
+
+    start: float
+    end: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Everything known of one recording. Times are unix seconds, UTC.
+
+    :param id: unique for ever, sorts by time, safe in a file name
+    :param node: the server that can read its raw files
+    :param asterisk: `[[asterisk]] name` of the PBX
+    :param system: Asterisk's systemname, where one is set
+    :param recorder: which recorder of the call: "" for the first, else the name given to `call.recorder(name)`
+    :param name: as asked for; :param file_path: the finished file, reserved when it starts
+    :param sinks: names of the sinks that get it
+    :param facts: what finishing found (digits, level, salvaged, ...) for `extra`
+    """
+
+    id: str
+    node: str
+    asterisk: str
+    channel: str
+    uniqueid: str
+    name: str
+    file_path: str
+    spec: RecordingSpec = field(default_factory=RecordingSpec)
+    phase: Phase = Phase.REQUESTED
+    cause: Cause = Cause.NONE
+    error: str = ""
+    system: str = ""
+    linkedid: str = ""
+    recorder: str = ""
+    caller: str = ""
+    called: str = ""
+    pieces: tuple[Piece, ...] = ()
+    pauses: tuple[Span, ...] = ()
+    sinks: tuple[str, ...] = ()
+    adopted: bool = False
+    requested_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    finished_at: float | None = None
+    audio_seconds: float | None = None
+    bytes: int | None = None
+    sha256: str = ""
+    legal_hold: bool = False
+    deleted_at: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> State:
+        return public_state(self.phase)
+
+    @property
+    def session_id(self) -> str:
+        """The seed's session id: uniqueids repeat between two Asterisks, so the system name goes in front."""
+        if self.system and not self.uniqueid.startswith(self.system + "-"):
+            return f"{self.system}-{self.uniqueid}"
+        return self.uniqueid
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Wall-clock seconds between start and stop."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return round(max(0.0, self.ended_at - self.started_at), 3)
+
+    def metadata(self) -> RecordingMetadata:
+        """What sinks are told. The same each time, so that every attempt of a delivery sends the same body."""
+        extra: dict[str, Any] = {
+            "recording_id": self.id,
+            "state": self.state.value,
+            "cause": self.cause.value,
+            "channel": self.channel,
+            "uniqueid": self.uniqueid,
+            "linkedid": self.linkedid,
+            "asterisk": self.asterisk,
+            "node": self.node,
+            "caller": self.caller,
+            "called": self.called,
+            "started_at": rfc3339(self.started_at),
+            "ended_at": rfc3339(self.ended_at),
+            "audio_seconds": self.audio_seconds,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "file_format": self.spec.file_format,
+            "rate": self.spec.rate,
+            "mode": self.spec.recording_mode,
+            "encryption": self.spec.encryption or None,
+            "paused": [[s.start, s.end] for s in self.pauses],
+            "segments": [[p.channel, p.started_at] for p in self.pieces],
+        }
+        if self.recorder:
+            extra["recorder"] = self.recorder
+        if self.adopted:
+            extra["adopted"] = True
+        if self.error:
+            extra["error"] = self.error
+        extra.update(self.facts)
+        return RecordingMetadata(
+            session_id=self.session_id,
+            name=self.name,
+            file_path=self.file_path,
+            duration_seconds=self.duration_seconds,
+            format=self.spec.form.container,
+            extra=extra,
+        )

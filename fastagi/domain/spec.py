@@ -1,0 +1,117 @@
+"""What a recording was asked to be: every parameter of the seed's record() and start(), checked.
+
+Checked here, before anything is sent to Asterisk; nowhere else looks at them again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastagi.domain.formats import ENGINES, Format, check_format
+from fastagi.errors import BadArgument
+
+PAUSE_MODES = ("silence", "cut")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSpec:
+    """Parameters of one recording. Names and defaults are the seed's; those below the gap go beyond it.
+
+    :param file_format: codec of the finished file (`fastagi.domain.formats.FORMATS`)
+    :param rate: Hz
+    :param seconds_timeout: stop after so many seconds, cause TIMEOUT; None for never
+    :param max_bytes: the finished file's largest size, header and encryption included, cause SIZE; 0 for no limit
+    :param milliseconds_max_silence: stop after so much silence, cause SILENCE; 0 for no limit
+    :param milliseconds_initial_silence: give up when no sound came within it, cause SILENCE; nothing is kept before the
+        first sound; 0 for no limit
+    :param dtmf_elim: take in-band digits out of both legs
+    :param recording_mode: ``mixed``, or ``separate`` (left received, right sent; size and silence limits are ignored)
+    :param encryption: name of the cipher's scheme, empty for none (the key is not here)
+
+    :param engine: ``mixmonitor`` or ``monitor`` (Asterisk up to 20)
+    :param pause_mode: what a pause leaves in the file: ``silence``, or ``cut``
+    :param beep_seconds: a beep to the caller so often; 0 for none
+    :param beep_start: a beep when it starts
+    :param beep_stop: a beep when it stops
+    """
+
+    file_format: str = "alaw"
+    rate: int = 8000
+    seconds_timeout: float | None = None
+    max_bytes: int = 0
+    milliseconds_max_silence: int = 0
+    milliseconds_initial_silence: int = 0
+    dtmf_elim: bool = True
+    recording_mode: str = "mixed"
+    encryption: str = ""
+
+    engine: str = "mixmonitor"
+    pause_mode: str = "silence"
+    beep_seconds: int = 0
+    beep_start: bool = False
+    beep_stop: bool = False
+
+    def __post_init__(self) -> None:
+        check_format(self.file_format, self.rate, self.recording_mode)
+        for name in ("max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise BadArgument(f"{name}={value!r} must be a whole number, 0 (off) or more")
+        if self.max_bytes and self.max_bytes < MIN_BYTES and self.recording_mode == "mixed":
+            raise BadArgument(f"max_bytes={self.max_bytes} cannot hold a header and a sample: use {MIN_BYTES} or more")
+        timeout = self.seconds_timeout
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf")
+        ):
+            raise BadArgument(f"seconds_timeout={timeout!r} must be more than 0 seconds, or None for no timeout")
+        for name in ("dtmf_elim", "beep_start", "beep_stop"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise BadArgument(f"{name}={value!r} must be True or False")
+        if self.engine not in ENGINES:
+            raise BadArgument(f"engine={self.engine!r} is not known: use mixmonitor or monitor")
+        if self.pause_mode not in PAUSE_MODES:
+            raise BadArgument(f"pause_mode={self.pause_mode!r} is not known: use silence or cut")
+
+    @property
+    def form(self) -> Format:
+        return check_format(self.file_format, self.rate, self.recording_mode)
+
+    @property
+    def channels(self) -> int:
+        return 2 if self.recording_mode == "separate" else 1
+
+    @property
+    def wideband(self) -> bool:
+        """Asterisk is asked for 16 kHz (.wav16) when the finished file is above the telephone band."""
+        return self.rate > 11025
+
+    @property
+    def raw_rate(self) -> int:
+        """Sample rate of Asterisk's files, Hz."""
+        return 16000 if self.wideband else 8000
+
+    @property
+    def needs_legs(self) -> bool:
+        """Each side must be recorded by itself: to keep them apart, or to remove digits before mixing."""
+        return self.recording_mode == "separate" or self.dtmf_elim
+
+    @property
+    def byte_limit(self) -> int:
+        """max_bytes where it counts: `separate` ignores it, as the seed says. 0 for none."""
+        return 0 if self.recording_mode == "separate" else self.max_bytes
+
+    @property
+    def silence_limits(self) -> tuple[int, int]:
+        """(initial, max) silence in milliseconds where they count; 0 for none."""
+        if self.recording_mode == "separate":
+            return (0, 0)
+        return (self.milliseconds_initial_silence, self.milliseconds_max_silence)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+MIN_BYTES = 400
+"""An IMA file of one block is 60 + 256 bytes, GCM adds up to 50: below this nothing could ever be kept."""

@@ -1,0 +1,132 @@
+"""The recorder's states: the public ones of the seed, the inner phases, and the one table between them.
+
+Nothing else in the project decides what follows what. `advance` is the only way from phase to phase; whoever acts on a
+transition has journalled it first (`fastagi.store`). The README's diagram is drawn from `TABLE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from enum import StrEnum
+from typing import Any, Self
+
+from fastagi.errors import IllegalTransition
+
+
+class _Answer(StrEnum):
+    """A member may be awaited and gives itself: ``await rec.state()`` and ``rec.state()`` are the same."""
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self
+        yield  # makes this a generator; never reached
+
+
+class State(_Answer):
+    """The public state (seed: class State)."""
+
+    RECORDING = "RECORDING"
+    IDLE = "IDLE"
+    ERROR = "ERROR"
+
+
+class Cause(_Answer):
+    """Why a recording ended (seed: class Cause). NONE while it runs, or when none ever ran."""
+
+    NONE = "NONE"
+    ERROR = "ERROR"
+    SILENCE = "SILENCE"
+    SIZE = "SIZE"
+    ABORTED = "ABORTED"
+    HANGUP = "HANGUP"
+    TIMEOUT = "TIMEOUT"
+
+
+class Phase(StrEnum):
+    """Where a recording is, inside."""
+
+    REQUESTED = "requested"  # intent is journalled; Asterisk has not been seen to record
+    ACTIVE = "active"  # Asterisk was seen to record
+    PAUSED = "paused"  # Asterisk records silence
+    STOPPING = "stopping"  # the cause is decided; Asterisk is being told to stop
+    CLOSING = "closing"  # it has ended; Asterisk may still be closing the raw file
+    FINISHING = "finishing"  # the raw file is whole; the finished one is being made
+    FINISHED = "finished"  # the finished file is synced, its deliveries are rows
+    FAILED = "failed"  # it could not start, or could not be finished; what there is, is kept
+
+
+class Event(StrEnum):
+    """What moves a recording from phase to phase."""
+
+    STARTED = "started"  # the raw file exists, or `mixmonitor list` shows it
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    STOP = "stop"  # stop(), a limit or a timer; carries the cause
+    STOPPED = "stopped"  # Asterisk confirmed the stop
+    HUNG_UP = "hung_up"  # the channel is gone, however late we learned it
+    CLOSED = "closed"  # the raw file's header is whole, or nobody will ever close it
+    FINISHED = "finished"
+    FAILED = "failed"
+    REFINISH = "refinish"  # an operator, or room on the disk again: try to finish once more
+
+
+LIVE = frozenset({Phase.REQUESTED, Phase.ACTIVE, Phase.PAUSED, Phase.STOPPING})
+"""Phases in which Asterisk may be writing."""
+
+OPEN = LIVE | {Phase.CLOSING, Phase.FINISHING}
+"""Phases in which there is work left: what a restart picks up."""
+
+TABLE: dict[Phase, dict[Event, Phase]] = {
+    Phase.REQUESTED: {
+        Event.STARTED: Phase.ACTIVE,
+        Event.STOP: Phase.STOPPING,
+        Event.HUNG_UP: Phase.CLOSING,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.ACTIVE: {
+        Event.PAUSED: Phase.PAUSED,
+        Event.STOP: Phase.STOPPING,
+        Event.STOPPED: Phase.CLOSING,
+        Event.HUNG_UP: Phase.CLOSING,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.PAUSED: {
+        Event.RESUMED: Phase.ACTIVE,
+        Event.STOP: Phase.STOPPING,
+        Event.STOPPED: Phase.CLOSING,
+        Event.HUNG_UP: Phase.CLOSING,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.STOPPING: {
+        Event.STOPPED: Phase.CLOSING,
+        Event.HUNG_UP: Phase.CLOSING,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.CLOSING: {
+        Event.CLOSED: Phase.FINISHING,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.FINISHING: {
+        Event.FINISHED: Phase.FINISHED,
+        Event.FAILED: Phase.FAILED,
+    },
+    Phase.FINISHED: {},
+    Phase.FAILED: {Event.REFINISH: Phase.FINISHING},
+}
+
+
+def advance(phase: Phase, event: Event) -> Phase:
+    """The phase that `event` leads to from `phase`.
+
+    :raises IllegalTransition: the table has no such pair
+    """
+    try:
+        return TABLE[phase][event]
+    except KeyError:
+        raise IllegalTransition(f"a recording that is {phase.value} cannot take the event {event.value}") from None
+
+
+def public_state(phase: Phase) -> State:
+    """The seed's state of a phase: RECORDING until the finished file is there, then IDLE, or ERROR."""
+    if phase in OPEN:
+        return State.RECORDING
+    return State.IDLE if phase is Phase.FINISHED else State.ERROR

@@ -1,0 +1,348 @@
+"""Settings: one TOML file plus `FASTAGI_SECTION__KEY` variables, checked before anything starts.
+
+One section per part of the program, the unit in the name, no default secret. `load` is the only reader; a wrong key or
+value becomes one `ConfigError` line per fault that names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from fastagi.domain.spec import RecordingSpec
+from fastagi.errors import BadArgument, ConfigError
+
+ENV_PREFIX = "FASTAGI_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=False)
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class AgiSettings(_Section):
+    """`[agi]`: where dialplans reach the server."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(4573, description="TCP port; 0 picks a free one")
+    allow: list[str] = Field(["127.0.0.0/8", "::1/128"], description="networks that may connect")
+    max_sessions: int = Field(5000, ge=1, le=100_000, description="sessions at once; more are refused")
+    header_seconds: float = Field(5.0, gt=0, le=300, description="time a peer has for its header block")
+    idle_seconds: float = Field(
+        86_400.0, gt=0, le=7 * 86_400, description="longest wait for the answer to one command (a Dial may last hours)"
+    )
+    threads: int = Field(64, ge=1, le=2000, description="plain def handlers that may run at once")
+
+    @field_validator("allow")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for item in value:
+            try:
+                ipaddress.ip_network(item, strict=False)
+            except ValueError:
+                raise ValueError(f"{item!r} is no network: write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
+        return value
+
+
+class AsteriskSettings(_Section):
+    """`[[asterisk]]`: one PBX, reached through its manager interface."""
+
+    name: Name = Field("asterisk", description="how this PBX is called in logs, metrics and app.ami(name)")
+    host: str = Field("127.0.0.1", description="address of its manager interface")
+    port: Annotated[int, Field(ge=1, le=65535)] = Field(5038, description="port of its manager interface")
+    username: str = Field("fastagi", min_length=1, description="manager user")
+    secret: SecretStr | None = Field(None, description="its secret")
+    secret_file: Path | None = Field(None, description="a file that holds its secret, instead of `secret`")
+    tls: bool = Field(False, description="speak TLS to the manager interface")
+    spool: Path = Field(
+        Path("/var/spool/asterisk/monitor/fastagi"), description="where Asterisk writes raw recordings; read here too"
+    )
+    agi_hosts: list[str] = Field([], description="peer addresses of its FastAGI calls; empty where there is one PBX")
+
+    @field_validator("spool")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path, the same on this machine and for Asterisk")
+        if re.search(r"[,\x00-\x1f\"'${}^;|&\\]", str(value)):
+            raise ValueError("must not hold a comma, quote, $, ^ or control character: Asterisk would split it")
+        return value
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if self.secret is not None and self.secret_file is not None:
+            raise ValueError("has both secret and secret_file: keep one")
+        return self
+
+    def password(self) -> str:
+        """The manager secret.
+
+        :raises ConfigError: the file cannot be read, or neither is set
+        """
+        if self.secret is not None:
+            return self.secret.get_secret_value()
+        if self.secret_file is not None:
+            return read_secret(self.secret_file, f"asterisk {self.name}: secret_file")
+        raise ConfigError(f"asterisk {self.name}: no secret: set `secret` or `secret_file`")
+
+
+class RecordingSettings(_Section):
+    """`[recordings]`: where finished files go, and what a recording is when nobody says."""
+
+    directory: Path = Field(Path("/var/spool/asterisk/recording"), description="finished files")
+    defaults: dict[str, Any] = Field(
+        {}, description="default parameters of a recording, by the names of record(): file_format, rate, dtmf_elim, ..."
+    )
+    adopt: bool = Field(False, description="take over recordings that others started")
+    required: list[str] = Field([], description="contexts whose answered calls must be recorded; ['*'] for all")
+    retention_days: int = Field(0, ge=0, le=36_500, description="finished files are deleted after so many; 0 for never")
+    silence_dbfs: float = Field(-48.0, ge=-90, le=-10, description="below this a 10 ms frame is silence")
+    min_free_mb: int = Field(200, ge=0, description="free disk in MB below which /readyz and the alarm say so")
+    start_seconds: float = Field(2.0, gt=0, le=60, description="time Asterisk has to open the raw file")
+    close_seconds: float = Field(10.0, gt=0, le=600, description="time Asterisk has to close it after a hangup")
+    finishers: int = Field(0, ge=0, le=64, description="files finished at once; 0 for one less than the cores")
+    stalled_seconds: float = Field(10.0, gt=0, le=3600, description="a raw file that does not grow so long is alarmed")
+    key_file: Path | None = Field(None, description="master key that wraps recordings' keys; made beside the store if unset")
+
+    @field_validator("directory")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path")
+        return value
+
+    @field_validator("defaults")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = {k for k in RecordingSpec.__dataclass_fields__ if k != "encryption"}
+        for key in value:
+            if key not in known:
+                raise ValueError(f"has no {key!r}: there are {', '.join(sorted(known))}")
+        try:
+            RecordingSpec(**value)
+        except BadArgument as exc:
+            raise ValueError(str(exc)) from None
+        return value
+
+
+class StoreSettings(_Section):
+    """`[store]`: the ledger."""
+
+    url: str = Field(
+        "sqlite:////var/lib/fastagi/fastagi.db",
+        description="sqlite:////absolute/path.db, or postgresql://user:password@host/database",
+    )
+    node: Name = Field(
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-.")[:64] or "node",
+        description="this server's name among several on one PostgreSQL",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, value: str) -> str:
+        if not re.match(r"^(sqlite:///|postgres(ql)?(\+asyncpg)?://)", value):
+            raise ValueError("must start with sqlite:/// or postgresql://")
+        return value
+
+
+class TokenSettings(_Section):
+    """`[[http.tokens]]`: a bearer token and what it may do."""
+
+    name: Name = Field(description="who has it; written to the log instead of the token")
+    token: SecretStr = Field(description="at least 16 characters")
+    role: Literal["viewer", "operator", "admin"] = Field("viewer", description="viewer, operator or admin")
+
+    @field_validator("token")
+    @classmethod
+    def _long(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 16:
+            raise ValueError("is shorter than 16 characters")
+        return value
+
+
+class HttpSettings(_Section):
+    """`[http]`: health, metrics, API and console."""
+
+    enabled: bool = Field(True, description="serve HTTP at all")
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Port = Field(8080, description="TCP port; 0 picks a free one")
+    tokens: list[TokenSettings] = Field([], description="who may use the API")
+
+
+class SinkSettings(BaseModel):
+    """`[[sinks]]`: a destination by name; the keys beside `name` and `type` are that type's own options."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Name = Field(description="under which deliveries are kept: survives a restart")
+    type: Literal["webhook", "local", "objectstore", "vcon", "command"] = Field(description="what kind of sink")
+    default: bool = Field(True, description="recordings go there unless the call says otherwise")
+    concurrency: int = Field(8, ge=1, le=256, description="deliveries at once")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class LogSettings(_Section):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is written")
+    json_lines: bool = Field(True, alias="json", description="one JSON object a line; false for people")
+
+
+class Settings(_Section):
+    """All of it. Every section has defaults: an empty file is a server on this machine with one local Asterisk."""
+
+    agi: AgiSettings = AgiSettings()
+    asterisk: list[AsteriskSettings] = Field([], description="the PBXs")
+    recordings: RecordingSettings = RecordingSettings()
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    http: HttpSettings = HttpSettings()
+    sinks: list[SinkSettings] = Field([], description="where finished recordings go")
+    log: LogSettings = Field(default_factory=lambda: LogSettings(json=True))
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for label, names in (
+            ("asterisk", [a.name for a in self.asterisk]),
+            ("sinks", [s.name for s in self.sinks]),
+            ("http.tokens", [t.name for t in self.http.tokens]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{label}: the name {name!r} is there twice")
+        return self
+
+
+def read_secret(path: Path, key: str) -> str:
+    """The first line of a file that holds a secret.
+
+    :raises ConfigError: it cannot be read or is empty
+    """
+    try:
+        text = path.read_text().strip()
+    except OSError as exc:
+        raise ConfigError(f"{key} = {str(path)!r}: {exc.strerror}") from None
+    if not text:
+        raise ConfigError(f"{key} = {str(path)!r}: the file is empty")
+    return text.splitlines()[0].strip()
+
+
+def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
+    """Settings from a TOML file (or defaults alone) with the environment on top.
+
+    :param path: the file; None reads only the environment
+    :param environ: variables; the process's own when None
+    :raises ConfigError: every fault, one per line
+    """
+    data: dict[str, Any] = {}
+    if path is not None:
+        try:
+            data = tomllib.loads(path.read_text())
+        except OSError as exc:
+            raise ConfigError(f"--config {path}: {exc.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{path}: not TOML: {exc}") from None
+    _merge_environment(data, os.environ if environ is None else environ)
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as exc:
+        where = f"{path}: " if path else ""
+        raise ConfigError("\n".join(where + _fault(dict(error)) for error in exc.errors())) from None
+
+
+def _merge_environment(data: dict[str, Any], environ: Any) -> None:
+    """``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``."""
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
+            continue
+        path = variable[len(ENV_PREFIX) :].lower().split("__")
+        where: Any = data
+        for depth, part in enumerate(path):
+            last = depth == len(path) - 1
+            if isinstance(where, list):
+                if not part.isdigit() or int(part) > len(where):
+                    raise ConfigError(f"{variable}: {part!r} is no index of that list (0 to {len(where)})")
+                if int(part) == len(where):
+                    where.append({})
+                key: Any = int(part)
+            else:
+                key = part
+            if last:
+                where[key] = _value(environ[variable])
+                break
+            following_is_index = path[depth + 1].isdigit()
+            if isinstance(where, dict):
+                where.setdefault(key, [] if following_is_index else {})
+            where = where[key]
+            if not isinstance(where, (dict, list)):
+                raise ConfigError(f"{variable}: {'.'.join(path[: depth + 1])} is a value, not a section")
+
+
+def _value(text: str) -> Any:
+    """Numbers, booleans, lists and tables as TOML writes them; anything else is the text itself."""
+    if re.fullmatch(r"(true|false|\[.*\]|\{.*\})", text, re.DOTALL):
+        try:
+            return tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            return text
+    return text
+
+
+def _fault(error: dict[str, Any]) -> str:
+    """One pydantic error as a line that a person can act on."""
+    location = error["loc"]
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".") or "settings"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        return f"{key}: there is no such key; allowed are {', '.join(known)}" if known else f"{key}: there is no such key"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    secret = re.search(r"secret|token|password|key$", key.lower()) is not None
+    shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
+    allowed = _description(location)
+    return f"{key}{shown}: {message}" + (f" ({allowed})" if allowed else "")
+
+
+def _walk(location: tuple[Any, ...]) -> tuple[type[BaseModel] | None, str]:
+    model: type[BaseModel] | None = Settings
+    description = ""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        if model is None:
+            return None, ""
+        field = next((f for n, f in model.model_fields.items() if part in (n, f.alias)), None)
+        if field is None:
+            return None, ""
+        description = field.description or ""
+        model = next(
+            (
+                t
+                for t in (field.annotation, *getattr(field.annotation, "__args__", ()))
+                if isinstance(t, type) and issubclass(t, BaseModel)
+            ),
+            None,
+        )
+    return model, description
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model, _ = _walk(location)
+    return [f.alias or n for n, f in model.model_fields.items()] if model else []
+
+
+def _description(location: tuple[Any, ...]) -> str:
+    return _walk(location)[1]
