@@ -1,0 +1,197 @@
+"""Where an Asterisk comes from: the one on PATH, or Debian's packages unpacked once into a cache that is only read.
+
+No package is installed, no maintainer script runs, and nobody needs root. Starting it is `fastagi.testing.asterisk`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastagi.errors import AsteriskError
+
+SUITES = {16: "bullseye", 22: "forky"}
+"""Which Debian release carries which Asterisk. bookworm (Debian 12) has none."""
+
+PACKAGES = ("asterisk", "asterisk-core-sounds-en-gsm", "asterisk-moh-opsound-gsm")
+
+FETCH_SECONDS = 900.0
+"""Unpacking takes 10 to 30 s on a good line; 60 MB on a bad one are worth this much patience and no more."""
+
+_UNWANTED = ("./dev", "./proc", "./sys", "./tmp", "./run", "./var/cache", "./usr/share/doc", "./usr/share/man")
+"""Left out of the cache: device nodes cannot be made without root (and reading `dev/zero` has no end), the rest is bulk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An Asterisk that can be started.
+
+    :param command: argv that runs it, options follow
+    :param version: its own words, such as ``22.10.1``
+    :param modules: folder that holds `app_mixmonitor.so`
+    :param data: folder that holds `sounds`, `moh` and `documentation`
+    """
+
+    command: tuple[str, ...]
+    version: str
+    modules: Path
+    data: Path
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split(".")[0])
+
+
+def cache_folder() -> Path:
+    """``$FASTAGI_CACHE``, or ``~/.cache/fastagi``."""
+    named = os.environ.get("FASTAGI_CACHE")
+    return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "fastagi"
+
+
+def find_asterisk(major: int) -> Installation:
+    """An Asterisk of this major version: the machine's own where it fits, else the cached one, fetched if it is not there.
+
+    Blocks, the first time for as long as a download of 60 MB takes. Several processes may ask at once: one fetches.
+
+    :param major: 22, 16, or whatever the machine's own is
+    :raises AsteriskError: there is none and it cannot be fetched; the text says what to install
+    """
+    own = _on_path(major)
+    if own is not None:
+        return own
+    if major not in SUITES:
+        known = ", ".join(str(v) for v in sorted(SUITES))
+        raise AsteriskError(f"Asterisk {major} is neither on PATH nor known as a Debian package: use one of {known}")
+    tree = cache_folder() / f"asterisk-{major}"
+    if not tree.is_dir():
+        with _locked(tree):
+            if not tree.is_dir():
+                _fetch(SUITES[major], tree)
+    return _unpacked(tree)
+
+
+def _on_path(major: int) -> Installation | None:
+    program = shutil.which("asterisk") or shutil.which("asterisk", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        return None
+    version = _version((program,))
+    if version is None or int(version.split(".")[0]) != major:
+        return None
+    modules = _first(
+        [Path(p) for p in ("/usr/lib", "/usr/lib64", "/usr/local/lib")],
+        ["*-linux-gnu*/asterisk/modules/app_mixmonitor.so", "asterisk/modules/app_mixmonitor.so"],
+    )
+    data = _first([Path("/usr/share/asterisk"), Path("/var/lib/asterisk")], ["sounds/en*"])
+    if modules is None or data is None:
+        return None
+    return Installation((program,), version, modules.parent, data.parent.parent)
+
+
+def _unpacked(tree: Path) -> Installation:
+    """The Asterisk in an unpacked tree, run by the tree's own loader with the tree's own libraries."""
+    loader = _first(
+        [tree],
+        [
+            "usr/lib64/ld-linux-*.so.2",
+            "lib/*-linux-gnu*/ld-[0-9]*.so",
+            "usr/lib/ld-linux-*.so.1",
+            "lib/ld-linux-*.so.1",
+        ],
+    )
+    modules = _first(
+        [tree / "usr" / "lib"],
+        ["*-linux-gnu*/asterisk/modules/app_mixmonitor.so", "asterisk/modules/app_mixmonitor.so"],
+    )
+    program = tree / "usr" / "sbin" / "asterisk"
+    if loader is None or modules is None or not program.exists():
+        raise AsteriskError(f"{tree} holds no whole Asterisk: delete it, it is fetched again")
+    libraries = [*tree.glob("lib/*-linux-gnu*"), *tree.glob("usr/lib/*-linux-gnu*"), tree / "usr" / "lib"]
+    command = (str(loader), "--library-path", ":".join(map(str, libraries)), str(program))
+    version = _version(command)
+    if version is None:
+        raise AsteriskError(f"{tree} holds an Asterisk that does not run on this machine")
+    return Installation(command, version, modules.parent, tree / "usr" / "share" / "asterisk")
+
+
+def _first(folders: list[Path], patterns: list[str]) -> Path | None:
+    return next((hit for folder in folders for pattern in patterns for hit in sorted(folder.glob(pattern))), None)
+
+
+def _version(command: tuple[str, ...]) -> str | None:
+    try:
+        done = subprocess.run([*command, "-V"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"Asterisk (\d+(?:\.\d+)*)", done.stdout)
+    return found.group(1) if found else None
+
+
+@contextlib.contextmanager
+def _locked(tree: Path) -> Iterator[None]:
+    """Held by the one process that fetches; the kernel frees it should that process die."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with open(tree.parent / f"{tree.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(suite: str, tree: Path) -> None:
+    """Download and unpack into a temporary folder, then rename: a tree that is there is whole."""
+    if shutil.which("mmdebstrap") is None:
+        raise AsteriskError(
+            "mmdebstrap is needed to fetch Asterisk: apt-get install mmdebstrap (or put asterisk on PATH)"
+        )
+    half = Path(tempfile.mkdtemp(prefix=f".{tree.name}-", dir=tree.parent))
+    try:
+        # As a tar on stdout, not as a directory: without root the files would belong to a sub-uid that we cannot delete.
+        archive = subprocess.Popen(
+            [
+                "mmdebstrap",
+                "--variant=extract",
+                "--format=tar",
+                '--aptopt=Acquire::Check-Valid-Until "false"',
+                f"--include={','.join(PACKAGES)}",
+                suite,
+                "-",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert archive.stdout is not None and archive.stderr is not None
+        excluded = [f"--exclude={path}" for path in _UNWANTED]
+        unpack = subprocess.Popen(
+            ["tar", "-x", "--no-same-owner", "-C", str(half), *excluded], stdin=archive.stdout, stderr=subprocess.PIPE
+        )
+        archive.stdout.close()
+        words = _finish(archive, unpack)
+        if archive.returncode or unpack.returncode:
+            raise AsteriskError(f"Asterisk could not be fetched from Debian {suite}: {words}")
+        _unpacked(half)
+        half.chmod(0o755)
+        half.rename(tree)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _finish(archive: subprocess.Popen[bytes], unpack: subprocess.Popen[bytes]) -> str:
+    """Wait for both, kill both when it takes too long; the last line either had to say about what went wrong."""
+    try:
+        _, said = archive.communicate(timeout=FETCH_SECONDS)
+        _, also = unpack.communicate(timeout=FETCH_SECONDS)
+    except subprocess.TimeoutExpired:
+        for process in (archive, unpack):
+            process.kill()
+            process.wait()
+        raise AsteriskError(f"Asterisk could not be fetched within {FETCH_SECONDS:.0f} s") from None
+    lines = [line for line in (said + also).decode(errors="replace").splitlines() if line.strip()]
+    faults = [line for line in lines if line.startswith(("E:", "tar:"))]
+    return "; ".join(faults[:3] or lines[-1:]) or "no reason given"
