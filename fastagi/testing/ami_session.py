@@ -1,5 +1,6 @@
-"""The smallest manager client that can test one: log in, ask, collect events. It stands apart from `fastagi.ami` on purpose,
-so that a fault there cannot hide itself here.
+"""The smallest manager client that can test one: log in, ask, collect events.
+
+It stands apart from `fastagi.ami` on purpose, so that a fault there cannot hide itself here.
 
 One object is one connection and belongs to one event loop.
 """
@@ -55,7 +56,10 @@ class AmiSession:
         await self.close()
 
     async def connect(self) -> None:
-        """:raises OSError: nobody listens; :raises PermissionError: the login is refused; :raises TimeoutError: no answer"""
+        """Open the connection and log in.
+
+        :raises OSError: nobody listens; :raises PermissionError: the login is refused; :raises TimeoutError: no answer
+        """
         async with asyncio.timeout(self.timeout):
             self._reader, self._writer = await asyncio.open_connection(*self._where, limit=MAX_LINE)
             self.banner = (await self._reader.readline()).decode(errors="replace").strip()
@@ -98,9 +102,12 @@ class AmiSession:
     async def wait_event(
         self, name: str, where: Callable[[Row], bool] | None = None, *, since: int = 0, timeout: float | None = None
     ) -> Row:
-        """The first event of this name for which `where` holds, among those already seen after `since` and those to come.
+        """The first event of this name for which `where` holds.
 
-        :raises TimeoutError: none within `timeout` seconds; :raises ConnectionError: the connection is gone
+        :param since: a value that `seen` had: events before it do not count, those after it and those to come do
+
+        :param timeout: seconds
+        :raises TimeoutError: there was none; :raises ConnectionError: the connection is gone
         """
         async with asyncio.timeout(self.timeout if timeout is None else timeout):
             while True:

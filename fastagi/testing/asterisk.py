@@ -1,7 +1,7 @@
-"""A real Asterisk of one's own: started in a folder, spoken to, killed, restarted, and gone with the process that owns it.
+"""A real Asterisk of one's own: started in a folder, spoken to, killed, restarted, gone with the process that owns it.
 
-Where it comes from is `packages`', what it is configured with `configuration`'s. It may be started in one event loop and
-used from another: nothing here is bound to a loop.
+Where it comes from is `packages`', what it is configured with `configuration`'s. It may be started in one event loop
+and used from another: nothing here is bound to a loop.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ STOP_SECONDS = 15.0
 
 AGENTS = ("agent1", "agent2", "agent3")
 
-_ORPHAN_GUARD = 'exec 3<&0 0</dev/null; ( read -r word <&3 || { kill -KILL $$; rm -rf "$1"; } ) & shift; exec "$@" 3<&-'
-"""Asterisk's launcher. The owner holds the other end of fd 3: a word on it means "stopped, do nothing", its end without a
-word means that the owner died, by SIGKILL too. (PR_SET_PDEATHSIG would fire when the *thread* that started it ends.)"""
+_ORPHAN_GUARD = (
+    'exec 3<&0 0</dev/null; ( read -r word <&3 || { kill -KILL $$; rm -rf "$1" "$2"; } ) & shift 2; exec "$@" 3<&-'
+)
+"""Asterisk's launcher. The owner holds the other end of fd 3: a word on it means "stopped, do nothing", its end without
+a word means that the owner died, by SIGKILL too. (PR_SET_PDEATHSIG fires when the *thread* that started it ends.)"""
 
 _numbers = itertools.count(900_001)
 
@@ -59,9 +61,10 @@ class AsteriskServer:
     """``async with AsteriskServer(22, dialplan="[s]\\nexten => ...") as ast: await ast.originate("Local/s@s/n")``.
 
     :param version: major version, 22 or 16 (or the machine's own)
-    :param dialplan: extensions.conf text, or a `Path` that is #included unchanged, or a list of both. `${FASTAGI}` is there
-    :param extra_files: name in etc -> text or `Path`; ``custom/features.conf`` is added to the shipped features.conf (so for
-        every shipped file), any other name is written, or replaces the shipped one
+    :param dialplan: extensions.conf text, or a `Path` that is #included unchanged, or a list of both; it can use
+        `${FASTAGI}`
+    :param extra_files: name in etc -> text or `Path`; ``custom/features.conf`` is added to the shipped features.conf,
+        and so for every shipped file; any other name is written, or replaces the shipped one
     :param noload: modules (without ``.so``) to leave out beyond the usual
     :param agi_port: port of the FastAGI server that `${FASTAGI}` names; None picks a free one
     :param system_name: goes in front of every uniqueid
@@ -120,7 +123,7 @@ class AsteriskServer:
 
     @property
     def sounds(self) -> Path:
-        """A test may put prompts here: ``sounds/hello.wav`` is ``Playback(hello)``. English ones are in ``sounds/en``."""
+        """A test may put prompts here: ``sounds/hello.wav`` is ``Playback(hello)``. The English ones are in ``en``."""
         return self.folder / "data" / "sounds"
 
     @property
@@ -273,7 +276,7 @@ class AsteriskServer:
         return ""
 
     def complaints(self) -> list[str]:
-        """Every WARNING and ERROR line of its log so far, but for the loader's about deprecated modules (16 says so)."""
+        """Every WARNING and ERROR line of its log so far, but for what 16's loader says about deprecated modules."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").splitlines()
             return [
@@ -315,11 +318,14 @@ class AsteriskServer:
         return configuration.write(plan)
 
     def _launch(self, conf: Path) -> None:
-        assert self._installation is not None and self._folder is not None
+        assert self._installation is not None
+        assert self._folder is not None
+        assert self._run is not None
+        guard = ["/bin/sh", "-c", _ORPHAN_GUARD, "guard", str(self._run)]
         doomed = "" if self._keep else str(self._folder)
         with open(self._folder / "log" / "console", "ab") as console:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _ORPHAN_GUARD, "guard", doomed, *self._installation.command, "-f", "-C", str(conf)],
+                [*guard, doomed, *self._installation.command, "-f", "-C", str(conf)],
                 stdin=subprocess.PIPE,
                 stdout=console,
                 stderr=subprocess.STDOUT,

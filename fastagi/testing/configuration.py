@@ -18,20 +18,23 @@ Dialplan = str | Path
 
 NOLOAD = (
     # what wants a database or a directory server
-    "cdr_adaptive_odbc", "cdr_odbc", "cdr_pgsql", "cdr_radius", "cdr_sqlite3_custom", "cdr_tds", "cdr_csv", "cdr_custom",
+    "cdr_adaptive_odbc", "cdr_odbc", "cdr_pgsql", "cdr_radius", "cdr_sqlite3_custom", "cdr_tds", "cdr_csv",
+    "cdr_custom",
     "cel_odbc", "cel_pgsql", "cel_radius", "cel_sqlite3_custom", "cel_tds", "cel_custom", "cel_manager", "cdr_manager",
     "func_odbc", "res_odbc", "res_odbc_transaction", "res_cdrel_custom", "res_config_curl", "res_config_ldap",
     "res_config_odbc", "res_config_pgsql", "res_config_sqlite3", "app_voicemail", "app_voicemail_odbc", "app_minivm",
     # what listens on a port of its own that another Asterisk on this machine may hold
     "chan_sip", "chan_iax2", "chan_mgcp", "chan_skinny", "chan_unistim", "pbx_dundi", "chan_motif",
     # what wants hardware or somebody else's server
-    "chan_alsa", "chan_console", "chan_oss", "app_jack", "app_festival", "app_alarmreceiver", "app_adsiprog", "res_adsi",
+    "chan_alsa", "chan_console", "chan_oss", "app_jack", "app_festival", "app_alarmreceiver", "app_adsiprog",
+    "res_adsi",
     "app_ices", "app_nbscat", "res_snmp", "res_smdi", "res_xmpp", "res_calendar", "res_calendar_caldav",
     "res_calendar_ews", "res_calendar_exchange", "res_calendar_icalendar", "res_hep", "res_hep_pjsip", "res_hep_rtcp",
     "res_stun_monitor", "res_resolver_unbound", "res_statsd", "res_prometheus", "res_aeap", "res_speech_aeap",
     "res_stir_shaken", "res_pjsip_stir_shaken", "res_geolocation", "res_pjsip_geolocation", "app_getcpeid", "app_amd",
     # what only complains when its configuration is not there
-    "pbx_ael", "res_ael_share", "pbx_lua", "pbx_realtime", "res_phoneprov", "res_pjsip_phoneprov_provider", "app_followme",
+    "pbx_ael", "res_ael_share", "pbx_lua", "pbx_realtime", "res_phoneprov", "res_pjsip_phoneprov_provider",
+    "app_followme",
     "app_sla", "app_page", "app_dictate", "app_sms", "app_directory", "res_pjsip_config_wizard", "chan_websocket",
     "res_websocket_client", "res_pjsip_transport_websocket", "res_ari", "res_ari_applications", "res_ari_asterisk",
     "res_ari_bridges", "res_ari_channels", "res_ari_device_states", "res_ari_endpoints", "res_ari_events",

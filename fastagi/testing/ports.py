@@ -6,7 +6,7 @@ import random
 import socket
 
 LOWEST, HIGHEST = 20_500, 32_000
-"""Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes one between choice and use, and above
+"""Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes one between choice and use; above
 Asterisk's RTP range (10000 to 20000)."""
 
 _random = random.SystemRandom()
