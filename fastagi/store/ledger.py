@@ -1,0 +1,94 @@
+"""What a store is, whichever database is under it.
+
+`Store.run` takes a unit of work (`fastagi.store.units`) and runs it in one transaction. The databases are in `sqlite`
+and `postgres`; `fastagi.store.open_store` chooses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_HOOKS = "fastagi.after_commit"
+
+
+class Store(ABC):
+    """The ledger. One per process; opened by `start`, closed by `stop`.
+
+    :param node: this server's name in the ledger
+    :ivar shown: the database's address without a password, for messages
+    :ivar healthy: False from a failed write until the next good one
+    :ivar last_error: one line about the last failure; empty while healthy
+    """
+
+    def __init__(self, node: str, shown: str) -> None:
+        self.node = node
+        self.shown = shown
+        self.healthy = False
+        self.last_error = "not started"
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Opens the database, takes its lock and brings it to this version's shape.
+
+        :raises StoreError: another server has it, it is newer than this program, or it is no ledger
+        :raises StoreDown: it cannot be reached now
+        """
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """Finishes the writes that wait, then closes. Idempotent."""
+
+    @abstractmethod
+    async def migrate(self) -> None:
+        """Brings the database to this version's shape; `start` has done so. Idempotent."""
+
+    @abstractmethod
+    async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs `unit(connection, *args)` in a transaction and returns once that is durable.
+
+        Cancelling the caller does not undo the write. A unit may be run twice, with nothing of the first run left.
+
+        :raises StoreDown: locked, full, gone or too busy: nothing was written, try again. (Where the connection to
+            PostgreSQL broke during the commit nobody can know: the state table or the fence shows it on the next try.)
+        :raises StoreError: the database refused it; anything the unit raises passes as it is
+        """
+
+    @abstractmethod
+    async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs a unit that only reads, beside the writes; it sees all that `run` has returned for.
+
+        :raises StoreDown: it took too long, or the database cannot be read now
+        """
+
+    def _well(self) -> None:
+        self.healthy, self.last_error = True, ""
+
+    def _ill(self, error: Exception) -> None:
+        self.healthy, self.last_error = False, str(error)
+
+
+def after_commit(conn: sa.Connection, callback: Callable[[], None]) -> None:
+    """Has `callback` called on the event loop once the transaction that `conn` is in has been committed.
+
+    Nothing is called when it is rolled back. The callback must not wait and must not raise.
+    """
+    hooks(conn).append(callback)
+
+
+def hooks(conn: sa.Connection) -> list[Callable[[], None]]:
+    """The callbacks registered since the last commit; for the stores themselves."""
+    found: list[Callable[[], None]] = conn.info.setdefault(_HOOKS, [])
+    return found
+
+
+def take_hooks(conn: sa.Connection) -> list[Callable[[], None]]:
+    """The same, and forgets them."""
+    found: list[Callable[[], None]] = conn.info.pop(_HOOKS, [])
+    return found

@@ -1,0 +1,65 @@
+"""Brings a database to the shape of `fastagi.store.schema`; the steps are in `migrations/versions`."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from fastagi.errors import StoreError
+from fastagi.store.schema import HEAD, metadata
+
+_SCRIPTS = Path(__file__).with_name("migrations")
+
+ADVISORY_LOCK = 0x66617374616769
+"""PostgreSQL: two servers that start at once migrate one after the other."""
+
+_one_at_a_time = threading.Lock()  # alembic keeps its context in module globals
+
+
+def revision(conn: sa.Connection) -> str | None:
+    """The migration that the database is at; None for an empty one.
+
+    :raises StoreError: it has tables of these names, but is no ledger of ours
+    """
+    inspector = sa.inspect(conn)
+    if inspector.has_table("alembic_version"):
+        return conn.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    taken = sorted(set(inspector.get_table_names()) & set(metadata.tables))
+    if taken:
+        raise StoreError(
+            f"the database has a table {taken[0]!r} that is not fastagi's: give fastagi a database of its own"
+        )
+    return None
+
+
+def migrate(conn: sa.Connection) -> bool:
+    """Upgrades inside the transaction that `conn` is in: all steps or none.
+
+    :returns: whether there was anything to do
+    :raises StoreError: the database is newer than this program, or not ours
+    """
+    if conn.dialect.name == "postgresql":
+        conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+    current = revision(conn)
+    if current == HEAD:
+        return False
+    # imported here: alembic costs 0.2 s, and almost every start needs none of it
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    if current is not None and current not in {
+        s.revision for s in ScriptDirectory.from_config(config).walk_revisions()
+    }:
+        raise StoreError(
+            f"the database was written by a newer fastagi (schema {current}, this one knows {HEAD}): upgrade"
+        )
+    with _one_at_a_time:
+        config.attributes["connection"] = conn
+        command.upgrade(config, HEAD)
+    return True

@@ -1,0 +1,75 @@
+"""Between the domain's frozen objects and the ledger's rows: the only place that knows both.
+
+No SQL here, and no rule: what a column means is said by `fastagi.domain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Cause, Phase
+
+_TO_COLUMN: dict[str, Callable[[Any], Any]] = {
+    "phase": lambda v: v.value,
+    "cause": lambda v: v.value,
+    "spec": lambda v: v.to_dict(),
+    "pieces": lambda v: [asdict(p) for p in v],
+    "pauses": lambda v: [[s.start, s.end] for s in v],
+    "sinks": list,
+    "facts": dict,
+}
+_FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
+    "phase": Phase,
+    "cause": Cause,
+    "spec": lambda v: RecordingSpec(**v),
+    "pieces": lambda v: tuple(Piece(**p) for p in v),
+    "pauses": lambda v: tuple(Span(*s) for s in v),
+    "sinks": tuple,
+}
+_RECORDING_FIELDS = tuple(Recording.__dataclass_fields__)
+_DELIVERY_FIELDS = tuple(Delivery.__dataclass_fields__)
+
+
+def recording_columns(recording: Recording, names: tuple[str, ...] = _RECORDING_FIELDS) -> dict[str, Any]:
+    """The columns that follow from these fields of `recording`; `state` and `file_format` follow from two of them."""
+    row: dict[str, Any] = {}
+    for name in names:
+        value = getattr(recording, name)
+        convert = _TO_COLUMN.get(name)
+        row[name] = value if convert is None else convert(value)
+    if "phase" in row:
+        row["state"] = recording.state.value
+    if "spec" in row:
+        row["file_format"] = recording.spec.file_format
+    return row
+
+
+def recording_of(row: RowMapping) -> Recording:
+    """The recording of a row of table `recording`."""
+    fields = {}
+    for name in _RECORDING_FIELDS:
+        value = row[name]
+        convert = _FROM_COLUMN.get(name)
+        fields[name] = value if convert is None else convert(value)
+    return Recording(**fields)
+
+
+def delivery_columns(delivery: Delivery) -> dict[str, Any]:
+    """The columns of a delivery, without `call_key` and `home`, which follow from its recording."""
+    row = {name: getattr(delivery, name) for name in _DELIVERY_FIELDS}
+    row["status"] = delivery.status.value
+    return row
+
+
+def delivery_of(row: RowMapping) -> Delivery:
+    """The delivery of a row of table `delivery`."""
+    fields = {name: row[name] for name in _DELIVERY_FIELDS}
+    fields["status"] = DeliveryStatus(fields["status"])
+    return Delivery(**fields)

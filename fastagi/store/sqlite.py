@@ -1,0 +1,177 @@
+"""The ledger in one SQLite file: the embedded default, one process, no set-up.
+
+WAL with `synchronous=FULL`: what `run` has returned for survives a power cut. The threads are in `lanes`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Concatenate
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from fastagi.errors import StoreDown, StoreError
+from fastagi.store.lanes import Reader, Writer
+from fastagi.store.ledger import P, Store, T
+from fastagi.store.lock import ProcessLock
+from fastagi.store.migrate import migrate
+
+QUEUE_UNITS = 10_000
+"""Units that may wait for the writer: some seconds' work and a few MB; beyond it `run` makes its callers wait."""
+
+BUSY_SECONDS = 5.0
+"""How long a foreign lock (a backup, a `sqlite3` shell) is waited for before a batch fails."""
+
+
+class SqliteStore(Store):
+    """:param path: the database file; its folder is made when it is not there"""
+
+    def __init__(
+        self, path: Path, *, node: str, queue_units: int = QUEUE_UNITS, busy_seconds: float = BUSY_SECONDS
+    ) -> None:
+        super().__init__(node, str(path))
+        self.path = path
+        self._queue_units = queue_units
+        self._busy_seconds = busy_seconds
+        self._lock = ProcessLock(path.with_name(path.name + ".lock"), f"server {node!r}")
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+
+    async def start(self) -> None:
+        if self._writer is not None:
+            return
+        self._make_file()
+        self._lock.acquire()
+        writer = Writer(
+            lambda: self._connect(writes=True),
+            identify=self._identify,
+            shown=self.shown,
+            limit=self._queue_units,
+            told=self._told,
+        )
+        reader = Reader(
+            lambda: self._connect(writes=False),
+            identify=self._identify,
+            shown=self.shown,
+            limit=self._queue_units,
+            told=lambda _: None,  # a read that failed says nothing of whether recordings can be kept
+        )
+        try:
+            await writer.start()
+            await reader.start()
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                self._ill(exc)
+            await writer.stop()
+            self._lock.release()
+            raise
+        self._writer, self._reader = writer, reader
+        self._well()
+
+    async def stop(self) -> None:
+        reader, self._reader = self._reader, None
+        writer, self._writer = self._writer, None
+        if reader is not None:
+            await reader.stop()
+        if writer is not None:
+            await writer.stop()
+            self._lock.release()
+            self.healthy, self.last_error = False, "stopped"
+
+    async def migrate(self) -> None:
+        await self.run(migrate)
+
+    async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._writer is None:
+            raise StoreDown(f"{self.shown}: the store is not open")
+        result: T = await self._writer.run(unit, args, kwargs)
+        return result
+
+    async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._reader is None:
+            raise StoreDown(f"{self.shown}: the store is not open")
+        result: T = await self._reader.run(unit, args, kwargs)
+        return result
+
+    @property
+    def commits(self) -> int:
+        """Transactions committed since it started: many units share one."""
+        return 0 if self._writer is None else self._writer.commits
+
+    @property
+    def waiting(self) -> int:
+        """Units that wait for the writer."""
+        return 0 if self._writer is None else self._writer.waiting
+
+    def _told(self, error: Exception | None) -> None:
+        if error is None:
+            if not self.healthy:
+                self._well()
+        else:
+            self._ill(error)
+
+    def _make_file(self) -> None:
+        """Only its owner may read it: it holds who called whom. SQLite gives `-wal` and `-shm` the same rights."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as exc:
+            raise StoreError(f"{self.path}: {exc.strerror}") from None
+
+    def _identify(self) -> tuple[int, int]:
+        found = os.stat(self.path)
+        return found.st_dev, found.st_ino
+
+    def _connect(self, *, writes: bool) -> sa.Connection:
+        """A connection of the thread that calls; the writer's has brought the database to its shape."""
+        engine = sa.create_engine("sqlite://", creator=self._raw, poolclass=NullPool, paramstyle="named")
+        # sqlite3 itself opens no transaction (isolation_level None): a savepoint needs ours, and a writer that began as
+        # a reader could not wait for a lock
+        statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        sa.event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(statement))
+        conn = engine.connect()
+        try:
+            if writes:
+                with conn.begin():
+                    migrate(conn)
+            else:
+                conn.exec_driver_sql("PRAGMA query_only = ON")
+                conn.rollback()
+        except BaseException:
+            conn.close()
+            raise
+        return conn
+
+    def _raw(self) -> sqlite3.Connection:
+        # mode=rw: a file that has vanished is an error, not an empty ledger
+        uri = f"{self.path.absolute().as_uri()}?mode=rw"
+        raw = sqlite3.connect(
+            uri,
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+        )
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8000"):
+                raw.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+
+def path_of(url: str) -> Path:
+    """The file of ``sqlite:////absolute.db`` or ``sqlite:///relative.db``.
+
+    :raises StoreError: it names no file
+    """
+    database = sa.make_url(url).database
+    if not database or database == ":memory:":
+        raise StoreError(f"{url}: a ledger in memory would lose recordings: name a file, sqlite:////var/lib/x.db")
+    return Path(database)

@@ -1,0 +1,134 @@
+"""Asking for recordings: filters, search, pages and counts. Reads only; run it with `Store.read`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from fastagi.domain.recording import Recording
+from fastagi.errors import StoreError
+from fastagi.store.rows import recording_of
+from fastagi.store.schema import delivery
+from fastagi.store.schema import recording as table
+
+LARGEST_PAGE = 1000
+"""A page is held in memory whole, about 2 kB a recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingFilter:
+    """What to list; empty fields do not filter, all others must match.
+
+    :param since: requested at or after, unix seconds; :param until: before
+    :param search: substring, any case, of name, file, caller, called or uniqueid
+    :param deleted: None for all, False for those that still have their file, True for the others
+    """
+
+    uniqueid: str = ""
+    linkedid: str = ""
+    channel: str = ""
+    caller: str = ""
+    called: str = ""
+    cause: str = ""
+    state: str = ""
+    phase: str = ""
+    asterisk: str = ""
+    node: str = ""
+    file_format: str = ""
+    since: float | None = None
+    until: float | None = None
+    search: str = ""
+    deleted: bool | None = None
+
+
+_EQUAL = (
+    "uniqueid",
+    "linkedid",
+    "channel",
+    "caller",
+    "called",
+    "cause",
+    "state",
+    "phase",
+    "asterisk",
+    "node",
+    "file_format",
+)
+_SEARCHED = (table.c.name, table.c.file_path, table.c.caller, table.c.called, table.c.uniqueid)
+
+
+def _conditions(wanted: RecordingFilter) -> list[sa.ColumnElement[bool]]:
+    found: list[sa.ColumnElement[bool]] = [
+        table.c[name] == getattr(wanted, name) for name in _EQUAL if getattr(wanted, name)
+    ]
+    if wanted.since is not None:
+        found.append(table.c.requested_at >= wanted.since)
+    if wanted.until is not None:
+        found.append(table.c.requested_at < wanted.until)
+    if wanted.search:
+        found.append(sa.or_(*(column.icontains(wanted.search, autoescape=True) for column in _SEARCHED)))
+    if wanted.deleted is not None:
+        found.append(table.c.deleted_at.is_not(None) if wanted.deleted else table.c.deleted_at.is_(None))
+    return found
+
+
+def page(
+    conn: sa.Connection, wanted: RecordingFilter | None = None, *, cursor: str | None = None, limit: int = 50
+) -> tuple[list[Recording], str | None]:
+    """A page of recordings, newest first.
+
+    :param cursor: what the page before returned; rows that were added meanwhile do not shift the pages
+    :param limit: 1 to `LARGEST_PAGE`
+    :returns: the page, and the cursor of the next one (None where there is none)
+    :raises StoreError: the limit is out of range
+    """
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise StoreError(f"limit={limit} must be 1 to {LARGEST_PAGE}")
+    statement = sa.select(table).where(*_conditions(wanted or RecordingFilter()))
+    if cursor:
+        statement = statement.where(table.c.id < cursor)
+    rows = conn.execute(statement.order_by(table.c.id.desc()).limit(limit + 1)).mappings().all()
+    found = [recording_of(row) for row in rows[:limit]]
+    return found, found[-1].id if len(rows) > limit else None
+
+
+def count_by_cause(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
+    """How many recordings ended for each cause (NONE: not ended)."""
+    statement = (
+        sa.select(table.c.cause, sa.func.count())
+        .where(*_conditions(wanted or RecordingFilter()))
+        .group_by(table.c.cause)
+    )
+    return {row[0]: row[1] for row in conn.execute(statement)}
+
+
+def count_by_phase(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
+    """How many recordings are in each phase."""
+    statement = (
+        sa.select(table.c.phase, sa.func.count())
+        .where(*_conditions(wanted or RecordingFilter()))
+        .group_by(table.c.phase)
+    )
+    return {row[0]: row[1] for row in conn.execute(statement)}
+
+
+def expired(conn: sa.Connection, before: float, *, limit: int = 100) -> list[Recording]:
+    """Finished recordings that retention may delete: ended before `before`, no legal hold, not deleted, and nothing
+    still to be delivered. Oldest first."""
+    undelivered = sa.exists().where(
+        delivery.c.recording_id == table.c.id, delivery.c.status.in_(("waiting", "running", "parked", "dead"))
+    )
+    statement = (
+        sa.select(table)
+        .where(
+            table.c.phase == "finished",
+            table.c.finished_at < before,
+            table.c.deleted_at.is_(None),
+            table.c.legal_hold.is_(False),
+            ~undelivered,
+        )
+        .order_by(table.c.id)
+        .limit(limit)
+    )
+    return [recording_of(row) for row in conn.execute(statement).mappings()]

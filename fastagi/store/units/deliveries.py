@@ -1,0 +1,416 @@
+"""Deliveries: who may try now, what became of it, and what waits.
+
+The ledger's side of `fastagi.domain.delivery`: the courier asks, calls the sink and settles; nothing here calls one.
+A claim grows the fence, and an outcome with an older fence is refused, so a server that was thought dead and comes back
+cannot overwrite what its successor did.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict
+from fastagi.domain.ids import new_id
+from fastagi.domain.recording import Recording
+from fastagi.errors import StoreError
+from fastagi.store.rows import delivery_columns, delivery_of
+from fastagi.store.schema import attempt as attempt_table
+from fastagi.store.schema import delivery as table
+from fastagi.store.units import journal
+
+WAITING, RUNNING = DeliveryStatus.WAITING.value, DeliveryStatus.RUNNING.value
+DEAD, PARKED = DeliveryStatus.DEAD.value, DeliveryStatus.PARKED.value
+
+LONGEST_ERROR = 500
+"""Characters of an error that are kept: a receiver may answer with a page."""
+
+_INSERT = {
+    "sqlite": sqlite.insert(table).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(table).on_conflict_do_nothing(),
+}
+_BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
+_BY_ID_LOCKED = _BY_ID.with_for_update()
+_BY_PAIR = sa.select(table).where(
+    table.c.recording_id == sa.bindparam("recording_id"), table.c.sink == sa.bindparam("sink")
+)
+_OF_RECORDING = sa.select(table).where(table.c.recording_id == sa.bindparam("recording_id")).order_by(table.c.id)
+_EARLIER = (
+    sa.select(table.c.id)
+    .where(
+        table.c.sink == sa.bindparam("sink"),
+        table.c.call_key == sa.bindparam("call_key"),
+        table.c.id < sa.bindparam("id"),
+        table.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
+    )
+    .limit(1)
+)
+_LATER = (
+    sa.select(table.c.id, table.c.next_at, table.c.sink, table.c.home)
+    .where(
+        table.c.sink == sa.bindparam("sink"),
+        table.c.call_key == sa.bindparam("call_key"),
+        table.c.id > sa.bindparam("id"),
+        table.c.status == sa.literal_column(f"'{WAITING}'"),
+    )
+    .order_by(table.c.id)
+    .limit(1)
+)
+_CLAIM = (
+    sa.update(table)
+    .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == WAITING)
+    .values(
+        status=RUNNING, fence=sa.bindparam("fence"), held_by=sa.bindparam("held_by"), first_at=sa.bindparam("first_at")
+    )
+)
+_SETTLE = (
+    sa.update(table)
+    .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == RUNNING)
+    .values(
+        status=sa.bindparam("status"),
+        attempts=sa.bindparam("attempts"),
+        next_at=sa.bindparam("next_at"),
+        done_at=sa.bindparam("done_at"),
+        last_error=sa.bindparam("last_error"),
+        held_by="",
+    )
+)
+_GIVE_BACK = (
+    sa.update(table)
+    .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == RUNNING)
+    .values(status=WAITING, next_at=sa.bindparam("next_at"), held_by="")
+)
+_ATTEMPT = sa.insert(attempt_table)
+_ATTEMPTS = (
+    sa.select(attempt_table).where(attempt_table.c.delivery_id == sa.bindparam("id")).order_by(attempt_table.c.n)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A delivery that waits: enough to queue it, nothing more."""
+
+    id: str
+    sink: str
+    home: str
+    next_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try. `at` is when it began, `seconds` how long it took."""
+
+    delivery_id: str
+    n: int
+    at: float
+    seconds: float
+    ok: bool
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What `settle` wrote. `unblocked` is the next delivery of the same call to the same sink, where one waited."""
+
+    delivery: Delivery
+    unblocked: Due | None = None
+
+
+def call_key(recording: Recording) -> str:
+    """What groups the recordings of one call: their deliveries to a sink are made one after the other, in order."""
+    return f"{recording.asterisk}/{recording.session_id}"
+
+
+def insert(conn: sa.Connection, recording: Recording, sink: str, *, now: float) -> Delivery:
+    """The delivery of `recording` to `sink`: a new one that is due now, or the one there is already.
+
+    :param now: unix seconds
+    """
+    fresh = Delivery(
+        id=new_id("dlv", now, os.urandom(10)), recording_id=recording.id, sink=sink, next_at=now, created_at=now
+    )
+    row = {**delivery_columns(fresh), "call_key": call_key(recording), "home": recording.node}
+    if conn.execute(_INSERT[conn.dialect.name], row).rowcount == 1:
+        return fresh
+    return delivery_of(conn.execute(_BY_PAIR, {"recording_id": recording.id, "sink": sink}).mappings().one())
+
+
+def get(conn: sa.Connection, delivery_id: str) -> Delivery | None:
+    """The delivery of that id, or None."""
+    row = conn.execute(_BY_ID, {"id": delivery_id}).mappings().first()
+    return None if row is None else delivery_of(row)
+
+
+def due_entry(conn: sa.Connection, delivery_id: str) -> Due | None:
+    """The delivery as it would be queued, or None when it does not wait."""
+    row = conn.execute(_BY_ID, {"id": delivery_id}).mappings().first()
+    if row is None or row["status"] != WAITING:
+        return None
+    return Due(row["id"], row["sink"], row["home"], row["next_at"])
+
+
+def claim(conn: sa.Connection, delivery_id: str, now: float, held_by: str = "") -> Delivery | None:
+    """Takes a waiting delivery: RUNNING, fence one higher.
+
+    :param now: unix seconds
+    :param held_by: the node that runs it
+    :returns: None when it is not waiting, not due yet, or an earlier one of its call to its sink is not done
+    """
+    row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
+    if row is None or row["status"] != WAITING or row["next_at"] > now:
+        return None
+    order = {"sink": row["sink"], "call_key": row["call_key"], "id": delivery_id}
+    if conn.execute(_EARLIER, order).first() is not None:
+        return None
+    delivery = delivery_of(row)
+    first_at = now if delivery.first_at is None else delivery.first_at
+    taken = replace(delivery, status=DeliveryStatus.RUNNING, fence=delivery.fence + 1, first_at=first_at)
+    done = conn.execute(
+        _CLAIM,
+        {
+            "_id": delivery_id,
+            "_fence": delivery.fence,
+            "fence": taken.fence,
+            "held_by": held_by,
+            "first_at": first_at,
+        },
+    ).rowcount
+    return taken if done == 1 else None
+
+
+def settle(
+    conn: sa.Connection,
+    delivery_id: str,
+    fence: int,
+    verdict: Verdict,
+    outcome: Outcome,
+    now: float,
+    seconds: float = 0.0,
+) -> Settled | None:
+    """Writes what became of an attempt, and the attempt itself.
+
+    :param fence: as `claim` gave it
+    :param now: when it ended, unix seconds; :param seconds: how long it took
+    :returns: None when the fence is older than the ledger's: somebody else has it now, and nothing is written
+    """
+    row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
+    if row is None or row["fence"] != fence or row["status"] != RUNNING:
+        return None
+    final = verdict.status is not DeliveryStatus.WAITING
+    delivery = replace(
+        delivery_of(row),
+        status=verdict.status,
+        attempts=row["attempts"] + 1,
+        next_at=row["next_at"] if final else verdict.next_at,
+        done_at=now if final else None,
+        last_error="" if outcome.ok else _printable(outcome.error),
+    )
+    done = conn.execute(
+        _SETTLE,
+        {
+            "_id": delivery_id,
+            "_fence": fence,
+            "status": delivery.status.value,
+            "attempts": delivery.attempts,
+            "next_at": delivery.next_at,
+            "done_at": delivery.done_at,
+            "last_error": delivery.last_error,
+        },
+    ).rowcount
+    if done != 1:
+        return None
+    conn.execute(
+        _ATTEMPT,
+        {
+            "delivery_id": delivery_id,
+            "n": delivery.attempts,
+            "at": now - seconds,
+            "seconds": seconds,
+            "ok": outcome.ok,
+            "error": delivery.last_error,
+        },
+    )
+    if not final:
+        return Settled(delivery)
+    journal.write(
+        conn,
+        delivery.recording_id,
+        at=now,
+        event=delivery.status.value,
+        detail={"sink": delivery.sink, "delivery_id": delivery_id, "attempts": delivery.attempts},
+    )
+    return Settled(delivery, _next_of_call(conn, row))
+
+
+def _printable(error: str) -> str:
+    """One line: a receiver's answer may hold anything, and PostgreSQL refuses NUL."""
+    return " ".join("".join(c if c.isprintable() else " " for c in error[: 4 * LONGEST_ERROR]).split())[:LONGEST_ERROR]
+
+
+def give_back(conn: sa.Connection, delivery_id: str, fence: int, next_at: float) -> bool:
+    """Returns a claimed delivery untried: no attempt is counted. False when the fence is old."""
+    return conn.execute(_GIVE_BACK, {"_id": delivery_id, "_fence": fence, "next_at": next_at}).rowcount == 1
+
+
+def _next_of_call(conn: sa.Connection, row: Any) -> Due | None:
+    order = {"sink": row["sink"], "call_key": row["call_key"], "id": row["id"]}
+    later = conn.execute(_LATER, order).first()
+    return None if later is None else Due(later.id, later.sink, later.home, later.next_at)
+
+
+def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str | None = None) -> list[Due]:
+    """Deliveries that wait, the earliest due first, those due later included.
+
+    :param sink: only to that sink; :param home: only those whose file is on that node
+    """
+    statement = sa.select(table.c.id, table.c.sink, table.c.home, table.c.next_at).where(
+        table.c.status == sa.literal_column(f"'{WAITING}'")
+    )
+    if sink is not None:
+        statement = statement.where(table.c.sink == sink)
+    if home is not None:
+        statement = statement.where(table.c.home == home)
+    return [Due(*row) for row in conn.execute(statement.order_by(table.c.next_at).limit(limit))]
+
+
+def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Due]:
+    """Makes deliveries that a dead server was running due again.
+
+    :param living: the nodes that live and keep theirs. A server that starts is not among them: what its predecessor
+        under the same name was running is nobody's. On SQLite nobody else lives, its process lock says so.
+    """
+    statement = (
+        sa.update(table)
+        .where(table.c.status == RUNNING, table.c.held_by.not_in(list(living)))
+        .values(status=WAITING, next_at=now, held_by="")
+        .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
+    )
+    return [Due(*row) for row in conn.execute(statement)]
+
+
+def park(conn: sa.Connection, registered: Collection[str]) -> dict[str, int]:
+    """Parks all that wait for a sink that is not among `registered`.
+
+    :returns: how many, by sink
+    """
+    statement = (
+        sa.update(table)
+        .where(table.c.status == WAITING, table.c.sink.not_in(list(registered)))
+        .values(status=PARKED)
+        .returning(table.c.sink)
+    )
+    return _count(conn, statement)
+
+
+def unpark(conn: sa.Connection, registered: Collection[str], now: float) -> dict[str, int]:
+    """Makes what was parked for these sinks due.
+
+    :returns: how many, by sink
+    """
+    statement = (
+        sa.update(table)
+        .where(table.c.status == PARKED, table.c.sink.in_(list(registered)))
+        .values(status=WAITING, next_at=now)
+        .returning(table.c.sink)
+    )
+    return _count(conn, statement)
+
+
+def _count(conn: sa.Connection, statement: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for (sink,) in conn.execute(statement):
+        counts[sink] = counts.get(sink, 0) + 1
+    return counts
+
+
+def revive(conn: sa.Connection, delivery_id: str, now: float) -> Due:
+    """An operator's retry: a dead delivery gets a new day; a waiting one is due now. Its attempts go on counting.
+
+    :raises StoreError: there is no such delivery, or it is delivered, running or parked
+    """
+    row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
+    if row is None:
+        raise StoreError(f"there is no delivery {delivery_id}")
+    if row["status"] not in (DEAD, WAITING):
+        raise StoreError(f"delivery {delivery_id} is {row['status']}: only a dead or waiting one can be tried again")
+    first_at = None if row["status"] == DEAD else row["first_at"]
+    conn.execute(
+        sa.update(table)
+        .where(table.c.id == delivery_id)
+        .values(status=WAITING, next_at=now, first_at=first_at, done_at=None)
+    )
+    journal.write(
+        conn,
+        row["recording_id"],
+        at=now,
+        event="delivery_revived",
+        detail={"sink": row["sink"], "delivery_id": delivery_id},
+    )
+    return Due(row["id"], row["sink"], row["home"], now)
+
+
+def of_recording(conn: sa.Connection, recording_id: str) -> list[Delivery]:
+    """All deliveries of a recording, oldest first."""
+    return [delivery_of(row) for row in conn.execute(_OF_RECORDING, {"recording_id": recording_id}).mappings()]
+
+
+def attempts(conn: sa.Connection, delivery_id: str) -> list[Attempt]:
+    """All attempts of a delivery, the first one first."""
+    return [Attempt(*row) for row in conn.execute(_ATTEMPTS, {"id": delivery_id})]
+
+
+def page(
+    conn: sa.Connection,
+    *,
+    status: str = "",
+    sink: str = "",
+    recording_id: str = "",
+    cursor: str | None = None,
+    limit: int = 50,
+) -> tuple[list[Delivery], str | None]:
+    """A page of deliveries, newest first; empty filters do not filter.
+
+    :param cursor: what the page before returned
+    :returns: the page, and the cursor of the next one (None where there is none)
+    :raises StoreError: the limit is out of range
+    """
+    if not 1 <= limit <= 1000:
+        raise StoreError(f"limit={limit} must be 1 to 1000")
+    statement = sa.select(table)
+    for column, value in ((table.c.status, status), (table.c.sink, sink), (table.c.recording_id, recording_id)):
+        if value:
+            statement = statement.where(column == value)
+    if cursor:
+        statement = statement.where(table.c.id < cursor)
+    rows = conn.execute(statement.order_by(table.c.id.desc()).limit(limit + 1)).mappings().all()
+    found = [delivery_of(row) for row in rows[:limit]]
+    return found, found[-1].id if len(rows) > limit else None
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How many deliveries of one sink are in one status, and the age in seconds of the oldest."""
+
+    sink: str
+    status: DeliveryStatus
+    count: int
+    oldest_seconds: float
+
+
+def depths(conn: sa.Connection, now: float) -> list[Depth]:
+    """What is not delivered, by sink and status. Delivered ones are history and are not counted."""
+    statement = (
+        sa.select(table.c.sink, table.c.status, sa.func.count(), sa.func.min(table.c.created_at))
+        .where(table.c.status.in_((WAITING, RUNNING, DEAD, PARKED)))
+        .group_by(table.c.sink, table.c.status)
+        .order_by(table.c.sink, table.c.status)
+    )
+    return [
+        Depth(sink, DeliveryStatus(status), count, max(0.0, now - oldest))
+        for sink, status, count, oldest in conn.execute(statement)
+    ]

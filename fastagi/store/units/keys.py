@@ -1,0 +1,24 @@
+"""Keys of encrypted recordings, wrapped by the server's master key. A clear key never reaches the ledger."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from fastagi.store.schema import recording_key as table
+
+
+def put(conn: sa.Connection, recording_id: str, scheme: str, wrapped: bytes) -> None:
+    """Keeps the wrapped key of a recording, in place of one it had."""
+    forget(conn, recording_id)
+    conn.execute(sa.insert(table), {"recording_id": recording_id, "scheme": scheme, "wrapped": wrapped})
+
+
+def get(conn: sa.Connection, recording_id: str) -> tuple[str, bytes] | None:
+    """(scheme, wrapped key), or None."""
+    row = conn.execute(sa.select(table.c.scheme, table.c.wrapped).where(table.c.recording_id == recording_id)).first()
+    return None if row is None else (row.scheme, bytes(row.wrapped))
+
+
+def forget(conn: sa.Connection, recording_id: str) -> bool:
+    """Deletes a recording's key; whether there was one."""
+    return conn.execute(sa.delete(table).where(table.c.recording_id == recording_id)).rowcount > 0

@@ -1,0 +1,327 @@
+"""The SQLite store: units, group commit, its lock, and what happens when the database cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from fastagi.errors import StoreDown, StoreError
+from fastagi.store import Store, after_commit, open_store
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import journal
+
+
+def note(conn: sa.Connection, recording_id: str, event: str = "noted") -> str:
+    journal.write(conn, recording_id, at=1.0, event=event)
+    return recording_id
+
+
+def note_and_fail(conn: sa.Connection, recording_id: str) -> None:
+    journal.write(conn, recording_id, at=1.0, event="lost")
+    raise ValueError(recording_id)
+
+
+@pytest.fixture
+async def store(tmp_path: Path):
+    opened = SqliteStore(tmp_path / "fastagi.db", node="one", busy_seconds=0.2)
+    await opened.start()
+    yield opened
+    await opened.stop()
+
+
+async def test_a_unit_is_durable_when_run_returns(store: SqliteStore) -> None:
+    assert await store.run(note, "rec-1") == "rec-1"
+    with sqlite3.connect(store.path) as other:
+        assert other.execute("select recording_id, event from journal").fetchall() == [("rec-1", "noted")]
+    assert store.healthy
+    assert store.last_error == ""
+    pragmas = await store.run(
+        lambda conn: [conn.exec_driver_sql(f"pragma {p}").scalar() for p in ("journal_mode", "synchronous")]
+    )
+    assert pragmas == ["wal", 2]
+
+
+async def test_the_file_is_its_owners_alone(store: SqliteStore) -> None:
+    await store.run(note, "rec-1")
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        assert os.stat(str(store.path) + suffix).st_mode & 0o077 == 0, suffix
+
+
+async def test_many_units_share_a_commit(store: SqliteStore) -> None:
+    hold, entered = threading.Event(), threading.Event()
+
+    def wait(conn: sa.Connection) -> None:
+        entered.set()
+        hold.wait(10)
+
+    before = store.commits
+    first = asyncio.create_task(store.run(wait))
+    await asyncio.to_thread(entered.wait, 10)
+    others = [asyncio.create_task(store.run(note, f"rec-{n}")) for n in range(100)]
+    await asyncio.sleep(0)
+    hold.set()
+    assert await asyncio.gather(*others) == [f"rec-{n}" for n in range(100)]
+    await first
+    assert store.commits - before <= 2
+
+
+async def test_a_failing_unit_takes_nobody_with_it(store: SqliteStore) -> None:
+    results = await asyncio.gather(
+        store.run(note, "rec-1"),
+        store.run(note_and_fail, "rec-2"),
+        store.run(note, "rec-3"),
+        return_exceptions=True,
+    )
+    assert results[0] == "rec-1"
+    assert isinstance(results[1], ValueError)
+    assert results[2] == "rec-3"
+    assert [await store.read(journal.history, r) != [] for r in ("rec-1", "rec-2", "rec-3")] == [True, False, True]
+    assert store.healthy
+
+
+async def test_what_sql_refuses_is_one_line(store: SqliteStore) -> None:
+    def refused(conn: sa.Connection) -> None:
+        conn.execute(sa.text("insert into journal (recording_id) values ('x')"))
+
+    with pytest.raises(StoreError, match=r"^[^\n]*NOT NULL[^\n]*$") as caught:
+        await store.run(refused)
+    assert not isinstance(caught.value, StoreDown)
+    assert store.healthy
+
+
+async def test_cancelling_the_caller_does_not_undo_the_write(store: SqliteStore) -> None:
+    hold, entered = threading.Event(), threading.Event()
+
+    def slow(conn: sa.Connection) -> None:
+        journal.write(conn, "rec-1", at=1.0, event="slow")
+        entered.set()
+        hold.wait(10)
+
+    running = asyncio.create_task(store.run(slow))
+    await asyncio.to_thread(entered.wait, 10)
+    queued = asyncio.create_task(store.run(note, "rec-2"))
+    await asyncio.sleep(0)
+    running.cancel()
+    queued.cancel()
+    await asyncio.wait([running, queued])
+    assert running.cancelled()
+    assert queued.cancelled()
+    hold.set()
+    await store.run(note, "rec-3")
+    assert [len(await store.read(journal.history, r)) for r in ("rec-1", "rec-2", "rec-3")] == [1, 1, 1]
+
+
+async def test_reads_do_not_wait_for_a_long_write_and_see_what_is_committed(store: SqliteStore) -> None:
+    await store.run(note, "rec-1")
+    hold, entered = threading.Event(), threading.Event()
+
+    def wait(conn: sa.Connection) -> None:
+        journal.write(conn, "rec-2", at=1.0, event="unseen")
+        entered.set()
+        hold.wait(10)
+
+    writing = asyncio.create_task(store.run(wait))
+    await asyncio.to_thread(entered.wait, 10)
+    assert await store.read(journal.last_seq) == 1
+    hold.set()
+    await writing
+    assert await store.read(journal.last_seq) == 2
+
+
+async def test_a_reader_cannot_write(store: SqliteStore) -> None:
+    with pytest.raises(StoreError, match="readonly"):
+        await store.read(note, "rec-1")
+    assert await store.read(journal.last_seq) == 0
+
+
+async def test_an_endless_read_is_broken_off(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.store.lanes.READ_SECONDS", 0.1)
+    endless = sa.text("with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n")
+    with pytest.raises(StoreDown, match="interrupted"):
+        await store.read(lambda conn: conn.execute(endless).scalar())
+    assert await store.read(journal.last_seq) == 0
+
+
+async def test_after_commit_is_called_on_the_loop_and_only_after_success(store: SqliteStore) -> None:
+    called: list[tuple[str, bool]] = []
+    loop_thread = threading.get_ident()
+
+    def unit(conn: sa.Connection, name: str, fail: bool) -> None:
+        after_commit(conn, lambda: called.append((name, threading.get_ident() == loop_thread)))
+        if fail:
+            raise ValueError(name)
+
+    await asyncio.gather(
+        store.run(unit, "a", False), store.run(unit, "b", True), store.run(unit, "c", False), return_exceptions=True
+    )
+    assert called == [("a", True), ("c", True)]
+
+
+async def test_a_locked_database_is_down_and_comes_back(store: SqliteStore) -> None:
+    await store.run(note, "rec-1")
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("begin immediate")
+    failed = await asyncio.gather(*(store.run(note, f"rec-{n}") for n in range(20)), return_exceptions=True)
+    assert all(isinstance(e, StoreDown) and "locked" in str(e) for e in failed)
+    assert not store.healthy
+    assert "locked" in store.last_error
+    assert await store.read(journal.last_seq) == 1
+    other.execute("rollback")
+    other.close()
+    await store.run(note, "rec-2")
+    assert store.healthy
+    assert store.last_error == ""
+
+
+async def test_a_full_disk_is_down_and_loses_nothing_that_was_answered(store: SqliteStore) -> None:
+    await store.run(note, "rec-1")
+    pages = await store.run(lambda conn: conn.exec_driver_sql("pragma page_count").scalar())
+    await store.run(lambda conn: conn.exec_driver_sql(f"pragma max_page_count = {pages + 1}").scalar())
+
+    def large(conn: sa.Connection) -> None:
+        journal.write(conn, "rec-2", at=1.0, event="x" * 100_000)
+
+    with pytest.raises(StoreDown, match="full"):
+        await store.run(large)
+    await store.run(lambda conn: conn.exec_driver_sql("pragma max_page_count = 1000000").scalar())
+    await store.run(large)
+    assert [len(await store.read(journal.history, r)) for r in ("rec-1", "rec-2")] == [1, 1]
+    assert store.healthy
+
+
+async def test_a_file_that_is_removed_is_told_at_once_and_a_restored_one_is_taken(store: SqliteStore) -> None:
+    await store.run(note, "rec-1")
+    kept = store.path.with_name("kept.db")
+    with sqlite3.connect(store.path) as source, sqlite3.connect(kept) as target:
+        source.backup(target)
+    for suffix in ("", "-wal", "-shm"):
+        os.unlink(str(store.path) + suffix)
+    for _ in range(2):
+        with pytest.raises(StoreDown, match="unable to open"):
+            await store.run(note, "rec-2")
+        with pytest.raises(StoreDown, match="unable to open"):
+            await store.read(journal.last_seq)
+    assert not store.healthy
+    assert not store.path.exists(), "an empty ledger in its place would hide the loss"
+    kept.rename(store.path)
+    await store.run(note, "rec-3")
+    assert store.healthy
+    assert await store.read(journal.last_seq) == 2
+    with sqlite3.connect(store.path) as other:
+        assert other.execute("select recording_id from journal").fetchall() == [("rec-1",), ("rec-3",)]
+
+
+async def test_a_second_server_is_refused_and_told_by_whom(store: SqliteStore) -> None:
+    second = open_store(f"sqlite:///{store.path}", node="two")
+    with pytest.raises(StoreError, match=rf"^[^\n]*server 'one', process {os.getpid()} uses this store[^\n]*$"):
+        await second.start()
+    assert not second.healthy
+    await second.stop()
+    await store.run(note, "rec-1")
+
+
+async def test_the_lock_is_free_after_stop(tmp_path: Path) -> None:
+    for node in ("one", "two"):
+        opened = open_store(f"sqlite:///{tmp_path}/fastagi.db", node=node)
+        await opened.start()
+        await opened.run(note, node)
+        await opened.stop()
+        await opened.stop()
+        with pytest.raises(StoreDown, match="not open"):
+            await opened.run(note, node)
+
+
+async def test_stop_finishes_what_waits(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "fastagi.db", node="one")
+    await store.start()
+    waiting = [asyncio.create_task(store.run(note, f"rec-{n}")) for n in range(1000)]
+    await asyncio.sleep(0)
+    await store.stop()
+    assert len(await asyncio.gather(*waiting)) == 1000
+
+
+async def test_a_full_queue_makes_callers_wait_but_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastagi.store.lanes.ROOM_SECONDS", 0.1)
+    store = SqliteStore(tmp_path / "fastagi.db", node="one", queue_units=2)
+    await store.start()
+    hold = threading.Event()
+    held = asyncio.create_task(store.run(lambda conn: hold.wait(10)))
+    queued = asyncio.create_task(store.run(note, "rec-1"))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreDown, match="2 units wait already"):
+        await store.run(note, "rec-2")
+    hold.set()
+    await asyncio.gather(held, queued)
+    await store.run(note, "rec-3")
+    await store.stop()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:///:memory:", "in memory"),
+        ("mysql://host/db", "must start with"),
+        ("sqlite:////proc/nowhere/fastagi.db", "No such file"),
+    ],
+)
+async def test_a_wrong_address_is_one_line(url: str, said: str) -> None:
+    with pytest.raises(StoreError, match=said) as caught:
+        await open_store(url, node="one").start()
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "fastagi.db"
+    path.write_bytes(b"this is a letter to my aunt, and it is longer than a header\n" * 50)
+    store: Store = open_store(f"sqlite:///{path}", node="one")
+    with pytest.raises(StoreError, match=r"^[^\n]*not a database[^\n]*$"):
+        await store.start()
+    assert path.read_bytes().startswith(b"this is a letter")
+
+
+KILLED = """
+import asyncio, sys
+from pathlib import Path
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import journal
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]), node="one")
+    await store.start()
+    async def one(lane):
+        n = 0
+        while True:
+            await store.run(journal.write, f"rec-{lane}-{n}", at=1.0, event="noted")
+            print(f"rec-{lane}-{n}", flush=True)
+            n += 1
+    await asyncio.gather(*(one(lane) for lane in range(20)))
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+    path = tmp_path / "fastagi.db"
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    answered = [process.stdout.readline().strip() for _ in range(500)]
+    process.kill()
+    answered += [line.strip() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+    process.stdout.close()
+    process.wait(10)
+    store = SqliteStore(path, node="one")
+    await store.start()  # the kernel dropped the dead one's lock
+    kept = await store.read(lambda conn: set(conn.execute(sa.text("select recording_id from journal")).scalars()))
+    assert set(answered) <= kept
+    assert await store.read(lambda conn: conn.exec_driver_sql("pragma integrity_check").scalar()) == "ok"
+    await store.stop()
