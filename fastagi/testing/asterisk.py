@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import secrets
 import shutil
 import signal
@@ -24,21 +23,14 @@ from typing import Self
 from fastagi.errors import ActionRefused, AsteriskError
 from fastagi.testing import configuration
 from fastagi.testing.ami_session import AmiSession
+from fastagi.testing.owned import OwnedProcess
 from fastagi.testing.packages import Installation, find_asterisk
 from fastagi.testing.ports import free_port
 
 BOOT_SECONDS = 90.0
 """It is ready in 1 to 5 s; a loaded machine with two cores may need ten times that."""
 
-STOP_SECONDS = 15.0
-
 AGENTS = ("agent1", "agent2", "agent3")
-
-_ORPHAN_GUARD = (
-    'exec 3<&0 0</dev/null; ( read -r word <&3 || { kill -KILL $$; rm -rf "$1" "$2"; } ) & shift 2; exec "$@" 3<&-'
-)
-"""Asterisk's launcher. The owner holds the other end of fd 3: a word on it means "stopped, do nothing", its end without
-a word means that the owner died, by SIGKILL too. (PR_SET_PDEATHSIG fires when the *thread* that started it ends.)"""
 
 _numbers = itertools.count(900_001)
 
@@ -105,7 +97,7 @@ class AsteriskServer:
         self._folder: Path | None = folder.absolute() if folder is not None else None
         self._run: Path | None = None
         self._installation: Installation | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: OwnedProcess | None = None
 
     # -- where things are
 
@@ -145,7 +137,7 @@ class AsteriskServer:
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.returncode is None
 
     # -- life
 
@@ -321,18 +313,12 @@ class AsteriskServer:
         assert self._installation is not None
         assert self._folder is not None
         assert self._run is not None
-        guard = ["/bin/sh", "-c", _ORPHAN_GUARD, "guard", str(self._run)]
-        doomed = "" if self._keep else str(self._folder)
-        with open(self._folder / "log" / "console", "ab") as console:
-            self._process = subprocess.Popen(
-                [*guard, doomed, *self._installation.command, "-f", "-C", str(conf)],
-                stdin=subprocess.PIPE,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                cwd=self._folder,
-                start_new_session=True,  # Ctrl-C in the owner's terminal is the owner's to handle
-                env={**os.environ, "LC_ALL": "C"},
-            )
+        self._process = OwnedProcess(
+            [*self._installation.command, "-f", "-C", str(conf)],
+            output=self._folder / "log" / "console",
+            cwd=self._folder,
+            doomed=[self._run] if self._keep else [self._run, self._folder],
+        )
 
     async def _booted(self) -> None:
         """Until the manager interface lets us in and says FullyBooted: the last thing Asterisk does when it starts."""
@@ -348,20 +334,6 @@ class AsteriskServer:
         raise AsteriskError(f"Asterisk {self.version} {ended}: {words}")
 
     async def _end(self, by: signal.Signals) -> None:
-        process = self._process
-        if process is None:
-            return
-        assert process.stdin is not None
-        if process.poll() is None:
-            process.send_signal(by)
-        deadline = time.monotonic() + STOP_SECONDS
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                process.kill()
-            await asyncio.sleep(0.02)
-        with contextlib.suppress(OSError):
-            process.stdin.write(b"stopped\n")
-            process.stdin.flush()
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        self._process = None
+        if self._process is not None:
+            await self._process.end(by)
+            self._process = None
