@@ -329,7 +329,9 @@ async def test_due_release_park_and_unpark(store: Store) -> None:
     assert [(d.id, d.home) for d in await store.run(deliveries.release, ["one"], 3005.0)] == [(ids[4], "two")]
     assert [d.id for d in await store.run(deliveries.release, [], 3006.0)] == [ids[1]]
     assert (await store.read(deliveries.due_entry, ids[1])).next_at == 3006.0
-    assert await store.run(deliveries.park, ["crm", "archive"]) == {"gone": 2}
+    assert await store.read(deliveries.sinks, DeliveryStatus.WAITING) == ["archive", "crm", "gone"]
+    assert await store.run(deliveries.park, ["gone"]) == 2
+    assert await store.read(deliveries.sinks, DeliveryStatus.PARKED) == ["gone"]
     assert await store.run(deliveries.claim, ids[2], 9000.0) is None
     assert await store.read(deliveries.due_entry, ids[2]) is None
     depths = {
@@ -340,9 +342,9 @@ async def test_due_release_park_and_unpark(store: Store) -> None:
         ("archive", "waiting"): (1, 100.0),
         ("gone", "parked"): (2, 100.0),
     }
-    assert await store.run(deliveries.unpark, ["gone", "crm"], 4000.0) == {"gone": 2}
+    assert await store.run(deliveries.unpark, ["gone", "crm"], 4000.0) == 2
     assert await store.run(deliveries.claim, ids[2], 4000.0) is not None
-    assert await store.run(deliveries.park, []) == {"crm": 1, "gone": 1, "archive": 1}
+    assert await store.run(deliveries.park, []) == 0
 
 
 async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:

@@ -293,39 +293,22 @@ def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Du
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def park(conn: sa.Connection, registered: Collection[str]) -> dict[str, int]:
-    """Parks all that wait for a sink that is not among `registered`.
-
-    :returns: how many, by sink
-    """
-    statement = (
-        sa.update(table)
-        .where(table.c.status == WAITING, table.c.sink.not_in(list(registered)))
-        .values(status=PARKED)
-        .returning(table.c.sink)
-    )
-    return _count(conn, statement)
+def sinks(conn: sa.Connection, status: DeliveryStatus) -> list[str]:
+    """The sinks that deliveries in that status are for."""
+    statement = sa.select(table.c.sink).where(table.c.status == sa.literal_column(f"'{status.value}'")).distinct()
+    return list(conn.execute(statement.order_by(table.c.sink)).scalars())
 
 
-def unpark(conn: sa.Connection, registered: Collection[str], now: float) -> dict[str, int]:
-    """Makes what was parked for these sinks due.
-
-    :returns: how many, by sink
-    """
-    statement = (
-        sa.update(table)
-        .where(table.c.status == PARKED, table.c.sink.in_(list(registered)))
-        .values(status=WAITING, next_at=now)
-        .returning(table.c.sink)
-    )
-    return _count(conn, statement)
+def park(conn: sa.Connection, names: Collection[str]) -> int:
+    """Parks all that wait for these sinks, which nobody has now; how many that were."""
+    statement = sa.update(table).where(table.c.status == WAITING, table.c.sink.in_(list(names)))
+    return conn.execute(statement.values(status=PARKED)).rowcount
 
 
-def _count(conn: sa.Connection, statement: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for (sink,) in conn.execute(statement):
-        counts[sink] = counts.get(sink, 0) + 1
-    return counts
+def unpark(conn: sa.Connection, names: Collection[str], now: float) -> int:
+    """Makes what was parked for these sinks due; how many that were."""
+    statement = sa.update(table).where(table.c.status == PARKED, table.c.sink.in_(list(names)))
+    return conn.execute(statement.values(status=WAITING, next_at=now)).rowcount
 
 
 def revive(conn: sa.Connection, delivery_id: str, now: float) -> Due:

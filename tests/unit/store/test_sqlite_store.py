@@ -310,7 +310,7 @@ asyncio.run(main())
 """
 
 
-async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     path = tmp_path / "fastagi.db"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -319,9 +319,13 @@ async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
     answered += [line.strip() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     process.stdout.close()
     process.wait(10)
-    store = SqliteStore(path, node="one")
-    await store.start()  # the kernel dropped the dead one's lock
-    kept = await store.read(lambda conn: set(conn.execute(sa.text("select recording_id from journal")).scalars()))
-    assert set(answered) <= kept
-    assert await store.read(lambda conn: conn.exec_driver_sql("pragma integrity_check").scalar()) == "ok"
-    await store.stop()
+
+    async def after() -> None:
+        store = SqliteStore(path, node="one")
+        await store.start()  # the kernel dropped the dead one's lock
+        kept = await store.read(lambda conn: set(conn.execute(sa.text("select recording_id from journal")).scalars()))
+        assert set(answered) <= kept
+        assert await store.read(lambda conn: conn.exec_driver_sql("pragma integrity_check").scalar()) == "ok"
+        await store.stop()
+
+    asyncio.run(after())
