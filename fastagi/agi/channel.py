@@ -1,0 +1,200 @@
+"""The channel that a handler gets: who calls, what the dialplan asked for, and every AGI command as a method.
+
+What is known of the call comes from the header block, which never changes. Recorders are the app's subclass's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote
+
+from fastagi.agi.codec import Reply, encode, encode_line
+from fastagi.agi.commands.calling import Calling
+from fastagi.agi.commands.playing import Playing
+from fastagi.agi.commands.speech import Speech
+from fastagi.agi.commands.variables import Variables
+from fastagi.agi.session import Session
+from fastagi.errors import CommandFailed, FastAGIError, Hangup
+
+FAIL_SECONDS: Final = 2.0
+"""Time that `fail` gives Asterisk to write the reason to its console before the session ends without it."""
+
+FAIL_TEXT: Final = 400
+"""Characters of the reason on Asterisk's console, which four bytes each keep below the longest command."""
+
+_PARAM = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
+
+
+class Channel(Calling, Playing, Variables, Speech):
+    """One call in an AGI session.
+
+    Commands of several tasks are sent one after another, in the order asked for. Cancelling one takes it back if it was
+    not sent; if it was, Asterisk finishes it, its reply is dropped, and later commands wait for that.
+    """
+
+    __slots__ = ("_args", "_params", "linkedid")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._args: list[str] | None = None
+        self._params: dict[str, str] = {}
+        self.linkedid = ""
+        """What ties the legs of a call together; empty until `fetch_linkedid`, or whoever knows it, has set it."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.channel or '?'} {self.uniqueid}>"
+
+    # -- what the header block says
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The header block: ``agi_channel``, ``agi_uniqueid``, ... as Asterisk wrote it."""
+        return self._session.env
+
+    @property
+    def uniqueid(self) -> str:
+        """Asterisk's id of the channel; with its systemname in front where one is set."""
+        return self._session.env.get("agi_uniqueid", "")
+
+    @property
+    def channel(self) -> str:
+        """The channel's name, such as ``PJSIP/trunk-00000012``. A masquerade can change it; the uniqueid stays."""
+        return self._session.env.get("agi_channel", "")
+
+    @property
+    def caller(self) -> str:
+        """The caller's number, empty where there is none."""
+        return self._known("agi_callerid")
+
+    @property
+    def caller_name(self) -> str:
+        """The caller's name, empty where there is none."""
+        return self._known("agi_calleridname")
+
+    @property
+    def extension(self) -> str:
+        """The dialplan's extension that called us."""
+        return self._session.env.get("agi_extension", "")
+
+    @property
+    def context(self) -> str:
+        """The dialplan's context that called us."""
+        return self._session.env.get("agi_context", "")
+
+    @property
+    def language(self) -> str:
+        """The channel's language, such as ``en``."""
+        return self._session.env.get("agi_language", "")
+
+    @property
+    def peer(self) -> str:
+        """The Asterisk's address."""
+        return self._session.peer
+
+    def _known(self, header: str) -> str:
+        value = self._session.env.get(header, "")
+        return "" if value == "unknown" else value
+
+    @property
+    def route(self) -> str:
+        """Path of the AGI URL, without slashes around it and without its query: ``record/start``."""
+        return self._session.env.get("agi_network_script", "").partition("?")[0].strip("/")
+
+    @property
+    def args(self) -> list[str]:
+        """The AGI arguments that are not ``key=value``, in order."""
+        if self._args is None:
+            self._read_arguments()
+        return self._args or []
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The ``key=value`` arguments as the dialplan wrote them, and what the URL's query adds, percent-decoded.
+        An argument wins over the query, a later one over an earlier."""
+        if self._args is None:
+            self._read_arguments()
+        return self._params
+
+    def _read_arguments(self) -> None:
+        env = self._session.env
+        args: list[str] = []
+        params: dict[str, str] = {}
+        for pair in env.get("agi_network_script", "").partition("?")[2].split("&"):
+            key, _, value = pair.partition("=")
+            if key:
+                params[unquote(key, errors="surrogateescape")] = unquote(value, errors="surrogateescape")
+        number = 1
+        while (argument := env.get(f"agi_arg_{number}")) is not None:
+            named = _PARAM.fullmatch(argument)
+            if named:
+                params[named[1]] = named[2]
+            else:
+                args.append(argument)
+            number += 1
+        self._args = args
+        self._params = params
+
+    # -- the session
+
+    @property
+    def hung_up(self) -> bool:
+        """The HANGUP line has come, or the other side has closed. Commands for dead channels may still work."""
+        return self._session.hung_up
+
+    @property
+    def closed(self) -> bool:
+        """The AGI session is over; no command works any more. The call itself may go on in the dialplan."""
+        return self._session.closed
+
+    @property
+    def current_command(self) -> str | None:
+        """Name of the command that Asterisk is executing now, in capitals (``STREAM FILE``, ``EXEC Playback``)."""
+        return self._session.current_command
+
+    def on_hangup(self, callback: Callable[[], object]) -> None:
+        """Call `callback` without arguments, once, from the event loop: when the HANGUP line comes, or when the session
+        ends by any doing but our handler's; soon, when that has happened already. What it raises is logged.
+
+        AGI cannot tell more: an AMI Redirect of the channel looks like this too, and the call goes on.
+        """
+        self._session.on_hangup(callback)
+
+    async def fetch_linkedid(self) -> str:
+        """Ask for the linkedid, once; it is `linkedid` from then on. Works on a dead channel."""
+        if not self.linkedid:
+            self.linkedid = await self.get_full_variable("${CHANNEL(linkedid)}") or ""
+        return self.linkedid
+
+    async def command(self, line: str) -> Reply:
+        """Any command, as it is written in Asterisk's documentation, with arguments quoted by the caller.
+
+        :raises Hangup: 511, or the session is over; :raises CommandFailed: 510 or 520; :raises BadArgument: the line
+            holds CR, LF or NUL, is empty, or longer than Asterisk reads
+        """
+        reply = await self._session.request(encode_line(line))
+        if reply.code == 511:
+            raise Hangup("the call is over: " + reply.text)
+        if reply.code != 200:
+            raise CommandFailed(reply.code, reply.text)
+        return reply
+
+    async def raw(self, line: str) -> Reply:
+        """As `command`, but every reply is returned, whatever its code. For those who read codes themselves."""
+        return await self._session.request(encode_line(line))
+
+    async def fail(self, reason: str) -> None:
+        """End the session so that the dialplan sees AGISTATUS=FAILURE, with the reason on Asterisk's console.
+
+        Idempotent; never raises on account of the call. The session is over afterwards.
+        """
+        session = self._session
+        text = re.sub(r"[\x00-\x1f\x7f]+", " ", str(reason)).encode("utf-8", "replace").decode()[:FAIL_TEXT]
+        if not session.closed:
+            try:
+                await asyncio.wait_for(session.request(encode("VERBOSE", text, 1)), FAIL_SECONDS)
+            except (TimeoutError, FastAGIError):
+                pass  # the reason is a courtesy, the failure is not
+        session.end(failed=True)

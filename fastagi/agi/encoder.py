@@ -1,0 +1,85 @@
+"""AGI commands as bytes: quoting, and the refusal of everything that Asterisk would read as a second command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from fastagi.agi.vocabulary import command_name
+from fastagi.errors import BadArgument
+
+MAX_COMMAND_BYTES: Final = 2047
+"""Longest command, its line feed included: AGI_BUF_LEN is 2048 up to Asterisk 22.0. Of a longer line the rest becomes a
+second command with a second reply, which shifts all that follow (seen on 16.28)."""
+
+MAX_ARGUMENTS: Final = 127
+"""res_agi.c's MAX_ARGS, less the end mark; the rest would be dropped silently."""
+
+_FORBIDDEN = re.compile("[\r\n\0]")
+_APPLICATION = re.compile(r"[A-Za-z0-9_]{1,80}")
+
+
+def quote(text: str) -> str:
+    """`text` as one argument: in quotes, with quotes and backslashes escaped as res_agi's parse_args undoes it."""
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def encode(words: str, *arguments: str | int | float) -> bytes:
+    """A command line: `words` as they are, text arguments quoted, numbers bare.
+
+    :raises BadArgument: an argument holds CR, LF or NUL, is neither text nor number, or the whole is too long
+    """
+    parts = [words]
+    for argument in arguments:
+        if isinstance(argument, str):
+            parts.append(quote(argument))
+        elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
+            parts.append(str(argument))
+        else:
+            raise BadArgument(f"{words}: {argument!r} is neither text nor a number")
+    if len(parts) > MAX_ARGUMENTS:
+        raise BadArgument(f"{words}: {len(arguments)} arguments; Asterisk reads {MAX_ARGUMENTS} words at most")
+    return encode_line(" ".join(parts))
+
+
+def encode_line(line: str) -> bytes:
+    """A whole command line as the user wrote it, without its line feed.
+
+    :raises BadArgument: it is empty, holds CR, LF or NUL, or is longer than Asterisk reads at once
+    """
+    if _FORBIDDEN.search(line):
+        raise BadArgument(
+            f"{command_name(line)}: an argument holds a line feed, a carriage return or a NUL: Asterisk would read a "
+            "second command"
+        )
+    if not line or line.isspace():
+        raise BadArgument("an AGI command must not be empty")
+    try:
+        data = line.encode("utf-8", "surrogateescape") + b"\n"
+    except UnicodeEncodeError:
+        raise BadArgument(
+            f"{command_name(line)}: an argument holds half of a surrogate pair, which no text has"
+        ) from None
+    if len(data) > MAX_COMMAND_BYTES:
+        raise BadArgument(
+            f"{command_name(line)}: {len(data)} bytes; Asterisk reads {MAX_COMMAND_BYTES} at once and would take the "
+            "rest for a second command"
+        )
+    return data
+
+
+def encode_exec(application: str, arguments: Sequence[str | int | float]) -> bytes:
+    """``EXEC application "a,b,c"``. The argument is always there, if empty: with AGIEXECFULL set, Asterisk evaluates a
+    missing one as a null pointer.
+
+    :raises BadArgument: as `encode`, or `application` is no application's name
+    """
+    if not isinstance(application, str) or not _APPLICATION.fullmatch(application):
+        raise BadArgument(f"application={application!r} must be a name: letters, digits and underscores")
+    for argument in arguments:
+        if isinstance(argument, bool) or not isinstance(argument, (str, int, float)):
+            raise BadArgument(f"EXEC {application}: {argument!r} is neither text nor a number")
+    return encode(f"EXEC {application}", ",".join(map(str, arguments)))

@@ -1,0 +1,334 @@
+"""The FastAGI server: who may connect, how many, for how long, and one task per session.
+
+Knows no routes and no recordings: `handler` gets a `Channel` and does the rest. Replies are `session`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from fastagi.agi.channel import Channel
+from fastagi.agi.session import Session
+from fastagi.errors import ConfigError, FastAGIError, Hangup
+
+log = structlog.get_logger(__name__)
+
+ALLOW: Final = ("127.0.0.0/8", "::1/128")
+
+BACKLOG: Final = 4096
+"""Connections the kernel may hold before we accept them: Linux's own ceiling (somaxconn), for a burst of calls."""
+
+KEEPALIVE: Final = (60, 15, 4)
+"""Idle seconds, interval, probes: a PBX that lost its power is noticed after two minutes. A FastAGI connection may be
+silent for as long as its call lasts, so only the kernel can ask."""
+
+CANCEL_SECONDS: Final = 5.0
+"""Time that cancelled handlers have to clean up when the server stops; who needs longer is left behind, and logged."""
+
+LOGGED_PER_SECOND: Final = 20
+"""Lines about bad peers in a second: enough to see one, too few for it to fill the disk. The rest is counted."""
+
+Handler = Callable[[Channel], Awaitable[object]]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the server has seen since it was made; for metrics.
+
+    :ivar accepted: connections let in; :ivar refused: not in `allow`, too many, or stopping
+    :ivar faulty: sessions closed because the peer was no proper Asterisk, or silent for too long
+    :ivar failed: handlers that raised
+    """
+
+    accepted: int = 0
+    refused: int = 0
+    faulty: int = 0
+    failed: int = 0
+
+
+class AgiServer:
+    """Serves FastAGI until it is stopped. Works on uvloop and on asyncio's own loop.
+
+    A handler that returns leaves the call to the dialplan. One that raises is logged, and the dialplan sees
+    AGISTATUS=FAILURE; `Hangup` is the normal end of a call and not logged.
+
+    :param handler: awaited once per session, in a task of its own
+    :param host: address or name to listen on; empty for all
+    :param port: TCP port; 0 picks a free one, see `port`
+    :param allow: networks that may connect; empty refuses everybody
+    :param max_sessions: sessions at once, those whose handler has not ended included; more get AGISTATUS=FAILURE
+    :param header_seconds: time from connecting to the end of the header block
+    :param idle_seconds: longest wait for the reply to one command
+    :param channel_factory: makes the channel of a session; for subclasses of `Channel`
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 4573,
+        allow: Iterable[str] = ALLOW,
+        max_sessions: int = 5000,
+        header_seconds: float = 5.0,
+        idle_seconds: float = 86_400.0,
+        channel_factory: Callable[[Session], Channel] = Channel,
+    ) -> None:
+        self._handler = handler
+        self._host = host
+        self._port = port
+        try:
+            self._allow = [ipaddress.ip_network(network, strict=False) for network in allow]
+        except ValueError as exc:
+            raise ConfigError(f"agi.allow: {exc}; write 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
+        self._allowed: dict[str, bool] = {}
+        self._max_sessions = max_sessions
+        self._header_seconds = header_seconds
+        self._idle_seconds = idle_seconds
+        self._factory = channel_factory
+        self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by start()
+        self._servers: list[asyncio.Server] = []
+        self._sessions: set[Session] = set()
+        self._nameless: dict[Session, None] = {}  # in their header block, oldest first
+        self._timer: asyncio.TimerHandle | None = None
+        self._last_sweep = 0.0
+        self._stopping = False
+        self._open = 0  # accepted connections whose socket is open
+        self._quiet = asyncio.Event()  # stopping, and there are none left
+        self._logged = 0
+        self._unlogged = 0
+        self.tally = Tally()
+
+    # -- life
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started; before that the one asked for."""
+        return self._port
+
+    @property
+    def sessions(self) -> int:
+        """Sessions now: connections, and handlers that still run after theirs."""
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Listen. Returns when peers can connect.
+
+        :raises ConfigError: the address cannot be listened on (taken, not ours, unknown name)
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stopping = False
+        self._quiet.clear()
+        try:
+            for listening in await self._listen():
+                listening.setblocking(False)
+                self._servers.append(
+                    await self._loop.create_server(lambda: Session(self, self._loop), sock=listening, backlog=BACKLOG)
+                )
+        except OSError as exc:
+            await self.stop(0)
+            raise ConfigError(
+                f"agi: cannot listen on {self._host or '*'}:{self._port}: {exc.strerror or exc}"
+            ) from None
+        self._last_sweep = self._loop.time()
+        self._sweep()
+
+    async def _listen(self) -> list[socket.socket]:
+        found = await self._loop.getaddrinfo(
+            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        sockets: list[socket.socket] = []
+        try:
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                if self._port == 0 and sockets:
+                    address = (address[0], self._bound(sockets), *address[2:])
+                listening = socket.socket(family, kind, protocol)
+                sockets.append(listening)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                # Accepted sockets inherit these: no system call per session.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                idle, interval, probes = KEEPALIVE
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
+                listening.bind(address)
+        except OSError:
+            for listening in sockets:
+                listening.close()
+            raise
+        self._port = self._bound(sockets)
+        return sockets
+
+    @staticmethod
+    def _bound(sockets: list[socket.socket]) -> int:
+        return int(sockets[0].getsockname()[1])
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Refuse new calls, let sessions end for `drain_seconds`, then cancel their handlers. Idempotent.
+
+        Takes `drain_seconds` + `CANCEL_SECONDS` + 1 s at most, whatever handlers do.
+        """
+        self._stopping = True
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for session in list(self._nameless):
+            session.abort()
+        try:
+            if drain_seconds > 0:
+                await self._tasks_end(drain_seconds)
+        finally:
+            for task in self._tasks():
+                task.cancel()
+        await self._tasks_end(CANCEL_SECONDS)
+        left = self._tasks()
+        if left:
+            log.error("agi_handlers_left_behind", count=len(left))
+        for session in list(self._sessions):
+            session.abort()
+        if self._open:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), 1.0)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [s.task for s in self._sessions if s.task is not None and not s.task.done()]
+
+    async def _tasks_end(self, seconds: float) -> None:
+        tasks = self._tasks()
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    # -- what sessions tell
+
+    def session_opened(self, session: Session) -> None:
+        """A peer has connected; one that may not is refused here."""
+        tally = self.tally
+        if not self._may(session.peer):
+            tally.refused += 1
+            self._bad_peer("agi_peer_refused", peer=session.peer, reason="not in agi.allow")
+            session.refuse(failed=False)
+            return
+        if self._stopping or len(self._sessions) >= self._max_sessions:
+            tally.refused += 1
+            reason = "stopping" if self._stopping else f"{self._max_sessions} sessions already (agi.max_sessions)"
+            self._bad_peer("agi_session_refused", peer=session.peer, reason=reason)
+            session.refuse(failed=True)
+            return
+        tally.accepted += 1
+        self._open += 1
+        self._sessions.add(session)
+        self._nameless[session] = None
+
+    def session_ready(self, session: Session) -> None:
+        """Its header block is there: the handler starts."""
+        del self._nameless[session]
+        session.task = self._loop.create_task(self._run(session))
+
+    def session_closed(self, session: Session) -> None:
+        """Its connection is gone."""
+        if session in self._sessions:
+            self._open -= 1
+            if self._stopping and not self._open:
+                self._quiet.set()
+        self._nameless.pop(session, None)
+        if session.fault:
+            self.tally.faulty += 1
+            env = session.env
+            self._bad_peer(
+                "agi_session_broken",
+                peer=session.peer,
+                reason=session.fault,
+                channel=env.get("agi_channel", ""),
+                uniqueid=env.get("agi_uniqueid", ""),
+            )
+        if session.task is None or session.task.done():
+            self._sessions.discard(session)
+
+    async def _run(self, session: Session) -> None:
+        try:
+            await self._handler(self._factory(session))
+        except asyncio.CancelledError:
+            session.end(failed=True)  # the handler did not do what the dialplan asked for
+            raise
+        except Exception as exc:
+            if not _only_hangup(exc):
+                self._report(session, exc)
+                session.end(failed=True)
+        finally:
+            session.end()
+            if session.gone:
+                self._sessions.discard(session)
+
+    def _report(self, session: Session, exc: Exception) -> None:
+        self.tally.failed += 1
+        env = session.env
+        fields: dict[str, object] = {
+            "channel": env.get("agi_channel", ""),
+            "uniqueid": env.get("agi_uniqueid", ""),
+            "script": env.get("agi_network_script", ""),
+            "error": str(exc) or type(exc).__name__,
+            "error_type": type(exc).__name__,
+        }
+        if not isinstance(exc, FastAGIError):
+            fields["exc_info"] = exc  # ours say in a line what is wrong; what nobody expected needs its place
+        log.error("agi_handler_failed", **fields)
+
+    # -- limits
+
+    def _may(self, peer: str) -> bool:
+        allowed = self._allowed.get(peer)
+        if allowed is None:
+            try:
+                address = ipaddress.ip_address(peer.partition("%")[0])
+            except ValueError:
+                return False
+            allowed = any(address in network for network in self._allow)
+            if len(self._allowed) >= 1024:  # scanners have many addresses, PBXs few
+                self._allowed.clear()
+            self._allowed[peer] = allowed
+        return allowed
+
+    def _sweep(self) -> None:
+        """The one timer: for headers that take too long (oldest first: it stops at one that may go on), and replies."""
+        now = self._loop.time()
+        for session in list(self._nameless):
+            if now - session.since < self._header_seconds:
+                break
+            session.end("no whole header in time")
+        if now - self._last_sweep >= min(60.0, self._idle_seconds / 4):
+            self._last_sweep = now
+            for session in list(self._sessions):
+                if session.outstanding and now - session.since >= self._idle_seconds:
+                    session.end("no reply in time")
+        if self._unlogged:
+            log.warning("agi_bad_peers_not_logged", count=self._unlogged)
+        self._logged = self._unlogged = 0
+        period = min(1.0, self._header_seconds / 4, self._idle_seconds / 4)
+        self._timer = self._loop.call_later(period, self._sweep)
+
+    def _bad_peer(self, event: str, **fields: object) -> None:
+        if self._logged < LOGGED_PER_SECOND:
+            self._logged += 1
+            log.warning(event, **fields)
+        else:
+            self._unlogged += 1
+
+
+def _only_hangup(exc: Exception) -> bool:
+    """The call ended: `Hangup`, also from the tasks of a TaskGroup."""
+    if isinstance(exc, ExceptionGroup):
+        return exc.split(Hangup)[1] is None
+    return isinstance(exc, Hangup)
