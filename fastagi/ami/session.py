@@ -1,0 +1,128 @@
+"""What is said on a new connection before it is of use: login, event filters, and the list of channels.
+
+Functions over one `AmiProtocol`; who keeps the connection, and when there is a next one, is `manager.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from panoramisk.message import Message
+
+from fastagi.ami.events import ChannelRow, Headers
+from fastagi.ami.filters import EVERYTHING, filters
+from fastagi.ami.protocol import AmiProtocol
+from fastagi.ami.wire import Block, fields
+from fastagi.errors import AsteriskError
+
+log = structlog.get_logger(__name__)
+
+ALWAYS = frozenset({"FullyBooted", "Shutdown", "OriginateResponse"})
+"""Events the connection itself needs: when to list the channels again, when to leave, and the answer to `Originate`."""
+
+Stamp = Callable[[Mapping[str, object]], dict[str, object]]
+"""Adds an ActionID to an action."""
+
+
+class Refused(AsteriskError):
+    """The manager user may not log in, or may not do what the recorder cannot do without: people must mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Asterisk at one moment.
+
+    :param version: ``22.10.1...``; :param system: systemname; both "" when the user may not ask
+    """
+
+    version: str
+    system: str
+    rows: list[ChannelRow]
+
+
+async def log_in(protocol: AmiProtocol, stamp: Stamp, username: str, secret: str, mask: str, seconds: float) -> None:
+    """:raises Refused: wrong name or secret, or an address that manager.conf does not permit."""
+    login = stamp({"Action": "Login", "Username": username, "Secret": secret, "Events": mask})
+    answer = await protocol.send(login, seconds=seconds)
+    if not answer.success:
+        raise Refused(f"login of {username!r} refused: {answer.message}")
+
+
+async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seconds: float) -> Snapshot:
+    """Version, name and channels.
+
+    :raises Refused: the user may not list channels
+    """
+    settings = protocol.send(stamp({"Action": "CoreSettings"}), seconds=seconds)
+    channels = protocol.send(stamp({"Action": "CoreShowChannels"}), seconds=seconds, row=channel_row)
+    about: Message = await settings
+    rows = await channels
+    if not isinstance(rows, list):
+        # write class `call` is enough for Status, CoreShowChannels needs `system` or `reporting`
+        rows = await protocol.send(stamp({"Action": "Status"}), seconds=seconds, row=channel_row)
+    if not isinstance(rows, list):
+        raise Refused(
+            f"user {username!r} may not list channels: {rows.message}; in manager.conf give it write = system,call"
+        )
+    return Snapshot(
+        version=str(about.asteriskversion),
+        system=str(about.systemname),
+        rows=[row for row in rows if isinstance(row, ChannelRow)],
+    )
+
+
+def channel_row(block: Block) -> ChannelRow | None:
+    """A row of CoreShowChannels or Status; None for the event that ends the list."""
+    if block.name not in ("CoreShowChannel", "Status"):
+        return None
+    return ChannelRow.parse(Headers(fields(block.raw)))
+
+
+class SourceFilters:
+    """What this connection's Asterisk was told to send.
+
+    `refused`: the user lacks write class `system`, so that everything comes and is dropped here.
+    """
+
+    def __init__(self, protocol: AmiProtocol, stamp: Stamp, seconds: float) -> None:
+        self.refused = ""
+        self._protocol = protocol
+        self._stamp = stamp
+        self._seconds = seconds
+        self._covered: set[str] = set()
+        self._active = False
+
+    def extend(self, patterns: Iterable[str]) -> list[asyncio.Future[Any]]:
+        """Ask for those events too. Written at once, so that an action sent next finds them in place; give the result
+        to `settle`."""
+        missing = set(patterns) - self._covered
+        if self.refused or not missing or "*" in self._covered:
+            return []
+        self._covered |= missing
+        if "*" in missing and not self._active:
+            return []  # everything is wanted, and everything comes as long as there is no filter
+        return [self._add(expression) for expression in filters(missing)]
+
+    async def settle(self, answers: list[asyncio.Future[Any]]) -> None:
+        """Wait for Asterisk's answers.
+
+        :raises AsteriskError: some filters are in place and others are not, so that wanted events would be lost
+        """
+        replies = [await answer for answer in answers]
+        bad = [reply for reply in replies if not reply.success]
+        self._active = self._active or len(bad) < len(replies)
+        if not bad:
+            return
+        self.refused = str(bad[0].message)
+        if self._active:
+            reply = await self._add(EVERYTHING)
+            if not reply.success:
+                raise AsteriskError(f"event filters are half in place: {reply.message}")
+
+    def _add(self, expression: str) -> asyncio.Future[Any]:
+        action = self._stamp({"Action": "Filter", "Operation": "Add", "Filter": expression})
+        return self._protocol.send(action, seconds=self._seconds)
