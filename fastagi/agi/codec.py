@@ -90,7 +90,7 @@ class Parser:
         self._scanned = 0  # no end of it before this offset: it is not looked for again
         self._collected: list[bytes] | None = None  # lines of an unfinished 520 or value
         self._usage = False  # ... which is a 520
-        self._size = 0  # ... and their bytes
+        self._size = 0  # ... and their bytes; in the header block, where its last line begins
         self._strays = 0
         self._tolerant = False  # the last reply held a value: further lines of it may still come
 
@@ -142,7 +142,8 @@ class Parser:
         if end < 0:
             if len(whole) > MAX_HEADER_BYTES:
                 return (self._fault("header block too long"),)
-            if len(whole) - (whole.rfind(b"\n") + 1) > MAX_HEADER_LINE:
+            self._size = (whole.rfind(b"\n", self._scanned) + 1) or self._size  # where the last line begins
+            if len(whole) - self._size > MAX_HEADER_LINE:
                 return (self._fault("header line too long"),)
             return self._wait(whole)
         if end > MAX_HEADER_BYTES:

@@ -45,14 +45,20 @@ class Asking:
 
         :raises Error: with this text, when the call is up; :raises Hangup: otherwise
         """
-        if not self._session.hung_up:
-            try:
-                reply = await asyncio.wait_for(self._session.request(_STATUS), _STATUS_SECONDS)
-            except TimeoutError:
-                raise Hangup("the call is over: its channel no longer answers") from None
-            if reply.code == 200 and reply.result.isdigit() and int(reply.result) >= _LIVE_STATE:
-                raise Error(failure)
+        if await self.is_alive():
+            raise Error(failure)
         raise Hangup("the call is over")
+
+    async def is_alive(self) -> bool:
+        """Whether Asterisk still has the channel, up or on its way there: asks it, unless HANGUP has come. Never raises
+        on account of the call."""
+        if self._session.hung_up:
+            return False
+        try:
+            reply = await asyncio.wait_for(self._session.request(_STATUS), _STATUS_SECONDS)
+        except (TimeoutError, Hangup):
+            return False
+        return reply.code == 200 and reply.result.isdigit() and int(reply.result) >= _LIVE_STATE
 
 
 def _refused(reply: Reply) -> NoReturn:
