@@ -58,8 +58,9 @@ class RecordingSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise BadArgument(f"{name}={value!r} must be a whole number, 0 (off) or more")
-        if self.max_bytes and self.max_bytes < MIN_BYTES and self.recording_mode == "mixed":
-            raise BadArgument(f"max_bytes={self.max_bytes} cannot hold a header and a sample: use {MIN_BYTES} or more")
+        least = LEAST_BYTES.get(self.file_format, MIN_BYTES)
+        if self.max_bytes and self.max_bytes < least and self.recording_mode == "mixed":
+            raise BadArgument(f"max_bytes={self.max_bytes} cannot hold a header and a sample: use {least} or more")
         timeout = self.seconds_timeout
         if timeout is not None and (
             isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf")
@@ -115,3 +116,6 @@ class RecordingSpec:
 
 MIN_BYTES = 400
 """An IMA file of one block is 60 + 256 bytes, GCM adds up to 50: below this nothing could ever be kept."""
+
+LEAST_BYTES = {"opus": 4000, "mp3": 4000}
+"""An Opus file without a sample has 869 bytes, an MP3 file 504, and their first half second comes at once."""

@@ -1,0 +1,292 @@
+"""Where the DTMF digits are in one leg of a call; taking them out is `elimination`.
+
+Streaming, numpy only. The scan first looks at every third 25 ms frame, and only at those that are loud enough; a digit
+fills three frames in a row, so each digit has one of these. Around the frames that may be a digit every frame is looked
+at closely. What is found are spans and how many; which digits they were stays inside (`Digit.symbol` is for tests) and
+is never stored: they are card numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.int16]
+Floats = NDArray[np.float32]
+
+ROWS = (697.0, 770.0, 852.0, 941.0)
+COLUMNS = (1209.0, 1336.0, 1477.0, 1633.0)
+SYMBOLS = "123A456B789C*0#D"
+
+HOPS_PER_SECOND = 200
+HOPS_PER_FRAME = 5
+"""25 ms Hann frames every 5 ms."""
+
+SHORTEST = 3
+"""Frames in a row that agree: 35 ms of tone."""
+
+STRIDE = SHORTEST
+"""The first look takes every third frame: each digit has one of these."""
+
+SMALLEST_RATIO = 0.70
+"""Energy in the two tones against all energy, of each frame of a digit."""
+
+STRONG_RATIO = 0.85
+"""The same, of two frames of a digit at least."""
+
+FIRST_RATIO = 0.35
+"""The same in the first look, where a tone that is off by 1.8 % has not been corrected for the window's slope yet."""
+
+WEAK_RATIO = 0.30
+"""The same, of the frames before and after a digit that still belong to it."""
+
+LOUDEST_TWIST_DB = 12.0
+SELECTIVITY_DB = 6.0
+LOWEST_DBM0 = -40.0
+FARTHEST = 0.023
+"""A tone may be off by so much of its frequency (the standard asks to accept 1.5 % and to refuse 3.5 %)."""
+
+GLIDING_HZ = 1.0
+CROWDED_DB = 12.0
+"""Harmonics of a high voice can be in tune for 60 ms. They glide, both tones by 2 to 4 Hz per frame (a digit's stand
+still, but noise and the edges of a short one look like drift, too), and the neighbouring harmonic is 7 to 11 dB below
+(a digit's neighbours are at -15 dB or less, even off its frequency or in noise). Only what does both is a voice."""
+
+WIDEST = 6
+"""Frames by which a digit grows at each end at most: with 5 the whole onset of a 25 ms frame is seen."""
+
+GUARD_SECONDS = 0.010
+
+_FULL_DBM0 = 3.14
+"""Level of a full-scale sine in dBm0 (ITU-T G.711, A-law)."""
+
+_MARGIN = 12  # hops before and after a chunk that are looked at again; a multiple of STRIDE, at least WIDEST + STRIDE
+_CHUNK = 2400  # hops in a chunk: 12 s, 400 kB of float32
+_TIE = 1e-12
+_SELECTIVITY = 10 ** (SELECTIVITY_DB / 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One digit: samples `start` to `end` are to be removed."""
+
+    start: int
+    end: int
+    symbol: str
+
+
+class DtmfScanner:
+    """Finds the digits in one channel. The answer does not depend on the block size.
+
+    :param rate: Hz, a multiple of 200 (Asterisk's 8000 and 16000 are)
+    """
+
+    def __init__(self, rate: int) -> None:
+        if rate <= 0 or rate % HOPS_PER_SECOND:
+            raise ValueError(f"rate={rate} must be a multiple of {HOPS_PER_SECOND} Hz")
+        self.rate = rate
+        self._hop = rate // HOPS_PER_SECOND
+        self._frame = self._hop * HOPS_PER_FRAME
+        window = np.hanning(self._frame + 2)[1:-1]
+        time = np.arange(self._frame) / rate
+        tones = np.array(ROWS + COLUMNS)
+        turn = 2 * np.pi * np.outer(time, tones)
+        self._basis: Floats = (window[:, None] * np.hstack((np.cos(turn), -np.sin(turn)))).astype(np.float32)
+        self._window_squared: Floats = (window**2).astype(np.float32)
+        # tone power from |X|^2: a sine of amplitude A has |X| = A/2 * sum(w), and windowed energy A^2/2 * sum(w^2)
+        self._share = float(2 * (window**2).sum() / window.sum() ** 2)
+        peak = 32256 * 10 ** ((LOWEST_DBM0 - _FULL_DBM0) / 20)
+        self._floor = float(peak**2 / 2 * (window**2).sum())
+        self._advance = 2 * np.pi * tones / HOPS_PER_SECOND
+        self._tones = tones
+        self._buffer: list[Samples] = [np.zeros(_MARGIN * self._hop, np.int16)]
+        self._held = _MARGIN * self._hop
+        self._base = 0  # frame index at which the next chunk begins
+        self._fed = 0
+        self._codes = np.zeros(0, np.int8)  # frames looked at whose runs are not decided yet
+        self._weak = np.zeros(0, np.int8)
+        self._strong = np.zeros(0, np.bool_)
+        self._shape: Floats = np.zeros((0, 3), np.float32)
+        self._first = 0  # index of the first of them
+        self.digits: list[Digit] = []
+        """What has been found so far, in order."""
+
+    def feed(self, block: Samples) -> None:
+        """Look at the next samples."""
+        self._fed += len(block)
+        self._buffer.append(block)
+        self._held += len(block)
+        need = (_CHUNK + 2 * _MARGIN + HOPS_PER_FRAME + 1) * self._hop
+        if self._held < need:
+            return
+        samples = np.concatenate(self._buffer)
+        at = 0
+        while len(samples) - at >= need:
+            self._look(samples[at : at + need], _CHUNK)
+            at += _CHUNK * self._hop
+        rest = samples[at:].copy()
+        self._buffer = [rest]
+        self._held = len(rest)
+
+    def finish(self) -> list[Digit]:
+        """The leg is over; a digit that it cuts off counts too.
+
+        :returns: all digits
+        """
+        hops = -(-max(0, self._fed - self._base * self._hop) // self._hop)
+        if hops:
+            hops = -(-hops // STRIDE) * STRIDE
+            need = (hops + 2 * _MARGIN + HOPS_PER_FRAME + 1) * self._hop
+            samples = np.concatenate(self._buffer)
+            self._look(np.concatenate((samples, np.zeros(max(0, need - len(samples)), np.int16))), hops)
+            self._buffer = []
+            self._held = 0
+        self._decide(last=True)
+        return self.digits
+
+    def _look(self, samples: Samples, hops: int) -> None:
+        """Classify `hops` frames from `_base`; `samples` begins `_MARGIN` hops before and ends as much behind."""
+        total = hops + 2 * _MARGIN
+        audio = samples.astype(np.float32)
+        frames = np.lib.stride_tricks.sliding_window_view(audio, self._frame)[:: self._hop]
+        per_hop = audio[: (total + HOPS_PER_FRAME) * self._hop].reshape(-1, self._hop)
+        energy = np.einsum("ij,ij->i", per_hop, per_hop)
+        look = np.arange(0, total, STRIDE)
+        loud = sum(energy[look + i] for i in range(HOPS_PER_FRAME))
+        look = look[np.asarray(loud) >= self._floor]
+        codes = np.full(hops, -1, np.int8)
+        weak = np.full(hops, -1, np.int8)
+        strong = np.zeros(hops, np.bool_)
+        shape: Floats = np.zeros((hops, 3), np.float32)
+        if len(look):
+            power, _, whole = self._transform(frames[look])
+            row, column, margin = _pair(power)
+            tone = (np.take_along_axis(power, row[:, None], 1) + np.take_along_axis(power, column[:, None], 1))[:, 0]
+            loud_enough = whole >= self._floor * FIRST_RATIO
+            look = look[(margin >= _SELECTIVITY) & (tone * self._share >= FIRST_RATIO * whole) & loud_enough]
+        if len(look):
+            near = np.zeros(total + 1, np.bool_)
+            for shift in range(-(WIDEST + STRIDE - 1), WIDEST + STRIDE):
+                near[np.clip(look + shift, 0, total - 1)] = True
+            near[total] = False
+            close = np.flatnonzero(near)
+            close = close[(close >= _MARGIN) & (close < _MARGIN + hops)]
+            if len(close):
+                at = close - _MARGIN
+                codes[at], weak[at], strong[at], shape[at] = self._classify(frames, close)
+        self._base += hops
+        if len(self._codes) or (codes >= 0).any() or (weak >= 0).any():
+            if not len(self._codes):
+                self._first = self._base - hops
+            self._codes = np.concatenate((self._codes, codes))
+            self._weak = np.concatenate((self._weak, weak))
+            self._strong = np.concatenate((self._strong, strong))
+            self._shape = np.concatenate((self._shape, shape))
+            self._decide(last=False)
+
+    def _transform(self, frames: Floats) -> tuple[Floats, NDArray[np.complex64], Floats]:
+        """Power at the eight tones, the complex values, and the energy of each frame under the window."""
+        values = frames @ self._basis
+        half = len(self._tones)
+        power = values[:, :half] ** 2 + values[:, half:] ** 2
+        turning = values[:, :half].astype(np.complex64)
+        turning.imag = values[:, half:]
+        whole: Floats = np.matmul(frames * frames, self._window_squared)
+        return power, turning, whole
+
+    def _classify(
+        self, frames: Floats, close: NDArray[np.intp]
+    ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_], NDArray[np.floating]]:
+        """For the frames at `close`: the digit (or -1), the digit that it may still belong to, whether it is strong,
+        and its shape: by how many Hz the two tones are off, and by how many dB they stand out from the other six."""
+        both = np.union1d(close, close + 1)
+        power, values, whole = self._transform(frames[both])
+        here = np.searchsorted(both, close)
+        following = np.searchsorted(both, close + 1)
+        turned = np.angle(values[following] * np.conj(values[here])) - self._advance
+        off = (np.mod(turned + np.pi, 2 * np.pi) - np.pi) * HOPS_PER_SECOND / (2 * np.pi)  # Hz
+        power, whole = power[here], np.maximum(whole[here], _TIE)
+        row, column, margin = _pair(power)
+        ok = margin >= _SELECTIVITY
+        pick = np.stack((row, column), axis=1)
+        two = np.take_along_axis(power, pick, 1)
+        tones = self._tones[pick]
+        offset = np.take_along_axis(off, pick, 1)
+        near = np.abs(offset) <= FARTHEST * tones
+        # A tone beside its nominal frequency sits on the slope of the window's main lobe: give it back what that costs.
+        bins = np.clip(offset, -FARTHEST * tones, FARTHEST * tones) * (self._frame / self.rate)
+        slope = np.sinc(bins) / (1 - np.minimum(bins**2, 0.98))
+        full = two / slope**2 * self._share
+        ratio = full.sum(axis=1) / whole
+        twist = np.abs(10 * np.log10((full[:, 0] + _TIE) / (full[:, 1] + _TIE)))
+        symbol = (row * 4 + (column - 4)).astype(np.int8)
+        digit = (
+            ok
+            & near.all(axis=1)
+            & (ratio >= SMALLEST_RATIO)
+            & (twist <= LOUDEST_TWIST_DB)
+            & (full.sum(axis=1) >= self._floor)
+        )
+        weak = ok & (two.sum(axis=1) * self._share >= WEAK_RATIO * whole)
+        none = np.int8(-1)
+        strong = digit & (ratio >= STRONG_RATIO)
+        shape = np.column_stack((offset, 10 * np.log10(np.maximum(margin, _TIE))))
+        return np.where(digit, symbol, none), np.where(weak | digit, symbol, none), strong, shape
+
+    def _decide(self, last: bool) -> None:
+        """Turn runs of frames that agree into digits; what may still go on is kept for the next chunk."""
+        codes, weak, strong = self._codes, self._weak, self._strong
+        if not len(codes):
+            return
+        keep = len(codes) if last else max(0, len(codes) - _MARGIN)
+        edges = np.flatnonzero(np.diff(codes)) + 1
+        starts = np.concatenate(([0], edges))
+        ends = np.concatenate((edges, [len(codes)]))
+        for start, end in zip(starts[codes[starts] >= 0], ends[codes[starts] >= 0], strict=True):
+            if not last and end >= len(codes) - WIDEST:
+                keep = min(keep, max(0, int(start) - WIDEST))
+                break
+            sure = np.flatnonzero(strong[start:end]) + start
+            if end - start < SHORTEST or len(sure) < 2:
+                continue
+            if self._is_voice(sure):
+                continue
+            code = codes[start]
+            low, high = int(start), int(end)
+            while low > 0 and start - low < WIDEST and weak[low - 1] == code:
+                low -= 1
+            while high < len(codes) and high - end < WIDEST and weak[high] == code:
+                high += 1
+            self._found(self._first + low, self._first + high - 1, SYMBOLS[code])
+        if last or not ((codes[keep:] >= 0) | (weak[keep:] >= 0)).any():
+            keep = len(codes)
+        self._codes, self._weak, self._strong = codes[keep:], weak[keep:], strong[keep:]
+        self._shape = self._shape[keep:]
+        self._first += keep
+
+    def _is_voice(self, sure: NDArray[np.intp]) -> bool:
+        """Whether the tones of a run (its strong frames) glide beside a neighbour that is too loud for a digit's."""
+        glide = np.abs(self._shape[sure[-1], :2] - self._shape[sure[0], :2]) / (sure[-1] - sure[0])
+        return bool(glide.min() > GLIDING_HZ and self._shape[sure, 2].mean() < CROWDED_DB)
+
+    def _found(self, first: int, last: int, symbol: str) -> None:
+        guard = int(GUARD_SECONDS * self.rate)
+        start = max(0, first * self._hop + self._frame // 2 - guard)
+        end = min(self._fed, last * self._hop + self._frame // 2 + guard)
+        if end <= start:
+            return
+        before = self.digits[-1] if self.digits else None
+        if before is not None and before.symbol == symbol and start <= before.end:
+            self.digits[-1] = Digit(before.start, max(end, before.end), symbol)  # one digit with a hole in it
+        else:
+            self.digits.append(Digit(start, end, symbol))
+
+
+def _pair(power: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+    """Index of the strongest row and column tone, and the factor by which both stand out from the other three."""
+    rows = np.sort(power[:, :4], axis=1) + np.float32(_TIE)
+    columns = np.sort(power[:, 4:], axis=1) + np.float32(_TIE)
+    margin = np.minimum(rows[:, 3] / rows[:, 2], columns[:, 3] / columns[:, 2])
+    return power[:, :4].argmax(axis=1), power[:, 4:].argmax(axis=1) + 4, margin

@@ -1,0 +1,215 @@
+"""int16 samples in, a file of one of the formats out, block by block.
+
+The codecs are libsndfile's; what libsndfile gets wrong for us is put right here and explained beside the line. Which
+format exists at which rate is `fastagi.domain.formats`; sizes known ahead are `sizes`; reading back is `reader`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from os import PathLike
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from fastagi.audio.output import Counter, Output
+from fastagi.audio.sizes import file_bytes
+from fastagi.domain.formats import check_format
+from fastagi.errors import AudioError, DiskFull
+
+Samples = NDArray[np.int16]
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""errno values that mean the finished file has no room: disk, quota, the process's file size limit."""
+
+LARGEST_WAV = 0xFFFFFFFF - 4096
+"""RIFF sizes have 32 bits; libsndfile would wrap them silently."""
+
+_LIBSNDFILE = {
+    "alaw": ("WAV", "ALAW"),
+    "ulaw": ("WAV", "ULAW"),
+    "s16bit": ("WAV", "PCM_16"),
+    "u8bit": ("WAV", "PCM_U8"),
+    "ima": ("WAV", "IMA_ADPCM"),
+    "oki": ("RAW", "VOX_ADPCM"),
+    "flac": ("FLAC", "PCM_16"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+_OKI_HEADER = 60
+_IMA_FACT = 48
+
+
+class Encoder:
+    """One file being written.
+
+    :param target: a path (created or emptied), a binary file open for writing, or None to count bytes only
+    :param file_format: a name of `fastagi.domain.formats.FORMATS`
+    :param rate: Hz; :param channels: 1 or 2
+    :raises BadArgument: the codec cannot do that
+    :raises AudioError: the file cannot be opened; :raises DiskFull: there is no room
+    """
+
+    def __init__(
+        self, target: str | PathLike[str] | BinaryIO | None, file_format: str, rate: int, channels: int = 1
+    ) -> None:
+        check_format(file_format, rate, "separate" if channels == 2 else "mixed")
+        self.file_format = file_format
+        self.rate = rate
+        self.channels = channels
+        self.frames = 0
+        self._odd: Samples | None = None
+        self._own: int | None = None
+        self._name = "the encoded file"
+        base = _OKI_HEADER if file_format == "oki" else 0
+        self._output: Output | Counter
+        if target is None:
+            self._output = Counter(base)
+        elif isinstance(target, (str, PathLike)):
+            self._name = os.fspath(target)
+            try:
+                self._own = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            except OSError as exc:
+                raise self._reason(exc) from None
+            self._output = Output(self._own, base)
+        else:
+            self._output = Output(target.fileno(), base)
+        container, codec = _LIBSNDFILE[file_format]
+        self._file: soundfile.SoundFile | None = None
+        try:
+            self._file = soundfile.SoundFile(self._output, "w", rate, channels, codec, format=container)
+        except (soundfile.SoundFileError, RuntimeError, OSError) as exc:
+            self._release()
+            raise self._reason(self._output.failure or exc) from None
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes so far; codecs that work in blocks hold back up to a block. After `close`: the file's size."""
+        return self._output.size
+
+    def write(self, block: Samples) -> None:
+        """Append samples: one dimension for one channel, (frames, channels) for two.
+
+        :raises DiskFull: there is no room; :raises AudioError: the file would be larger than a WAV can be
+        """
+        if self._file is None:
+            raise AudioError(f"{self._name}: the file is closed")
+        if len(block) == 0:
+            return
+        frames = self.frames + len(block)
+        if (file_bytes(self.file_format, self.rate, self.channels, frames) or 0) > LARGEST_WAV:
+            raise AudioError(f"{self._name}: longer than a WAV file can be (4 GB); choose flac, opus or mp3")
+        self.frames = frames
+        if self.file_format == "u8bit":
+            # libsndfile truncates to 8 bits: 9 dB worse, and a bias. Rounded here, the truncation has nothing to lose.
+            block = (np.minimum(block, 32767 - 128) + np.int16(128)) & np.int16(-256)
+        elif self.file_format == "oki":
+            if self._odd is not None:
+                block = np.concatenate((self._odd, block))
+            even = len(block) & ~1  # two samples a byte: libsndfile would pad an odd block in the middle of the file
+            self._odd = block[even:].copy() if even < len(block) else None
+            block = block[:even]
+            if not even:
+                return
+        self._put(block)
+
+    def close(self) -> None:
+        """Finish the file: what the codec holds back, then the header. Idempotent.
+
+        :raises DiskFull: there is no room; :raises AudioError: the codec failed
+        """
+        if self._file is None:
+            return
+        if self._odd is not None:
+            self._put(np.repeat(self._odd, 2))
+            self._odd = None
+        if self.frames == 0 and self.file_format in ("flac", "mp3"):
+            # libsndfile writes no header before the first sample, and a file of 0 bytes is no FLAC: one silent sample is
+            self._put(np.zeros(1 if self.channels == 1 else (1, self.channels), np.int16))
+        failure = self._shut()
+        if failure is None and self._output.failure is None:
+            self._mend()
+            self._output.flush()
+        self._release()
+        failure = self._output.failure or failure
+        if failure is not None:
+            raise self._reason(failure)
+
+    def abort(self) -> None:
+        """Let go of the file as it is. Never raises."""
+        self._shut()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _put(self, block: Samples) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(block)
+        except (soundfile.SoundFileError, RuntimeError, AssertionError) as exc:
+            raise self._reason(self._output.failure or exc) from None
+        if self._output.failure is not None:
+            raise self._reason(self._output.failure)
+
+    def _shut(self) -> Exception | None:
+        file, self._file = self._file, None
+        if file is None:
+            return None
+        try:
+            file.close()
+        except (soundfile.SoundFileError, RuntimeError) as exc:
+            return exc
+        return None
+
+    def _mend(self) -> None:
+        """Headers that libsndfile does not write as they should be."""
+        if self.file_format == "ima":
+            # libsndfile puts the count padded to whole blocks there; players that honour `fact` cut the padding off.
+            self._output.patch(_IMA_FACT, struct.pack("<I", self.frames))
+        elif self.file_format == "oki":
+            data = self._output.size - _OKI_HEADER
+            if data & 1:
+                self._output.seek(0, os.SEEK_END)
+                self._output.write(b"\0")
+            self._output.patch(0, oki_header(self.rate, self.frames, data))
+
+    def _release(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
+
+    def _reason(self, exc: Exception) -> AudioError:
+        if isinstance(exc, OSError) and exc.errno in NO_ROOM:
+            return DiskFull(f"{self._name}: no room for the {self.file_format} file: {exc.strerror}")
+        text = exc.strerror if isinstance(exc, OSError) else str(exc).strip()
+        text = text or "the codec wrote less than it was given"
+        return AudioError(f"{self._name}: cannot be written as {self.file_format}: {text}")
+
+
+def oki_header(rate: int, frames: int, data_bytes: int) -> bytes:
+    """The 60 bytes before OKI ADPCM (tag 0x0010, Dialogic VOX): libsndfile writes that codec without a container.
+
+    :param frames: the true sample count, for `fact`; :param data_bytes: bytes of audio, a pad byte not counted
+    """
+    fmt = struct.pack("<HHIIHHHH", 0x0010, 1, rate, rate // 2, 1, 4, 2, 0)
+    riff = 4 + 8 + len(fmt) + 12 + 8 + data_bytes + (data_bytes & 1)
+    return (
+        struct.pack("<4sI4s4sI", b"RIFF", riff, b"WAVE", b"fmt ", len(fmt))
+        + fmt
+        + struct.pack("<4sII4sI", b"fact", 4, frames, b"data", data_bytes)
+    )

@@ -1,0 +1,157 @@
+"""From nothing to a finished file in its place: complete and synced, or not there at all.
+
+A finished file is written under a temporary name beside its own (`.<name>.fastagi-tmp`), synced, renamed, and the
+folder is synced. What has to be encrypted is first written to a file without any name, which the kernel takes away with
+the process: clear audio never has a name in the recordings directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from fastagi.audio.encoder import NO_ROOM
+from fastagi.audio.plan import FileCipher
+from fastagi.errors import AudioError, DiskFull
+
+TEMPORARY_SUFFIX = ".fastagi-tmp"
+
+_FICLONE = 0x40049409
+_COPY_STEP = 1 << 20
+
+
+def temporary_name(target: Path) -> Path:
+    """Where `target` is written until it is whole. The same each time: a retry overwrites what a crash left."""
+    return target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name (no folder) is a leftover that a sweep may delete, once nobody renders."""
+    return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
+
+
+class FinalFile:
+    """The finished file while it is being made. Leaving the block without `commit` leaves nothing behind.
+
+    :param target: its path; an empty reservation there gives it its permissions
+    :raises AudioError: the folder cannot be written to; :raises DiskFull: no room
+    """
+
+    def __init__(self, target: str, cipher: FileCipher | None = None) -> None:
+        self._target = Path(target)
+        self._temporary = temporary_name(self._target)
+        self._cipher = cipher
+        self._plain: BinaryIO | None = None
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._file: BinaryIO = os.fdopen(os.open(self._temporary, flags, 0o666), "r+b", buffering=0)
+        except OSError as exc:
+            raise self._fault(exc) from None
+        try:
+            if self._target.exists():
+                os.fchmod(self._file.fileno(), self._target.stat().st_mode & 0o777)
+            if cipher is not None:
+                self._plain = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as this object
+                    buffering=0, dir=self._target.parent, prefix=f".{self._target.name}", suffix=TEMPORARY_SUFFIX
+                )
+        except OSError as exc:
+            self._discard()
+            raise self._fault(exc) from None
+
+    @property
+    def file(self) -> BinaryIO:
+        """Where the clear, encoded audio goes."""
+        return self._file if self._plain is None else self._plain
+
+    def restart(self) -> None:
+        """Empty it, to write once more."""
+        for file in (self._file, self._plain):
+            if file is not None:
+                file.seek(0)
+                file.truncate()
+
+    def take(self, path: str) -> None:
+        """Become a copy of `path`, without reading it where the file system can share its blocks."""
+        source = -1
+        try:
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(self._file.fileno(), _FICLONE, source)
+            except OSError:
+                at, size = 0, os.fstat(source).st_size
+                while at < size:
+                    sent = os.sendfile(self._file.fileno(), source, at, min(_COPY_STEP, size - at))
+                    if sent == 0:
+                        raise AudioError(f"{path}: became shorter while it was copied") from None
+                    at += sent
+        except OSError as exc:
+            raise self._fault(exc) from None
+        finally:
+            if source >= 0:
+                os.close(source)
+
+    def seal(self) -> int:
+        """Encrypt what was written, if there is a cipher.
+
+        :returns: bytes of the file as it will be on disk
+        """
+        try:
+            if self._cipher is not None and self._plain is not None:
+                self._plain.seek(0)
+                self._file.seek(0)
+                self._file.truncate()
+                self._cipher.encrypt(self._plain, self._file)
+            return os.fstat(self._file.fileno()).st_size
+        except OSError as exc:
+            raise self._fault(exc) from None
+
+    def commit(self) -> str:
+        """Sync the file, put it in its place and sync that: after this it survives a power cut.
+
+        :returns: SHA-256 of it, hexadecimal
+        """
+        try:
+            self._file.seek(0)
+            digest = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
+            os.fsync(self._file.fileno())
+            os.replace(self._temporary, self._target)
+            sync_folder(self._target.parent)
+        except OSError as exc:
+            raise self._fault(exc) from None
+        return digest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
+        self._file.close()
+        if self._plain is not None:
+            self._plain.close()
+        try:
+            self._temporary.unlink()
+        except FileNotFoundError:
+            pass  # it was renamed
+
+    def _fault(self, exc: OSError) -> AudioError:
+        if exc.errno in NO_ROOM:
+            return DiskFull(f"{self._target}: no room for the finished file ({exc.strerror}); the raw file is kept")
+        return AudioError(f"{self._target}: cannot be written: {exc.strerror}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,95 @@
+"""How loud a side is: the facts behind "this recording is silent" and "this recording has one side only"."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastagi.audio.energy import FULL_SCALE_SQUARED, FrameEnergy, mean_square_at
+
+Samples = NDArray[np.int16]
+
+LOWEST_DBFS = -120.0
+"""What digital silence is reported as: JSON has no minus infinity."""
+
+SILENT_SECONDS = 0.03
+"""Less sound than one burst (`fastagi.audio.silence`) in a whole recording is none."""
+
+ONE_SIDED_SECONDS = 1.0
+"""The other side must have sounded so long before a silent one is a fault and not a short call."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFacts:
+    """Levels of one channel.
+
+    :param peak_dbfs: the highest sample; :param rms_dbfs: over everything, 0 dBFS is an RMS of full scale
+    :param active_seconds: time in 10 ms frames above the silence threshold
+    """
+
+    peak_dbfs: float
+    rms_dbfs: float
+    active_seconds: float
+
+    @property
+    def silent(self) -> bool:
+        """Nothing was ever heard."""
+        return self.active_seconds < SILENT_SECONDS
+
+    def to_dict(self) -> dict[str, object]:
+        return {
+            "peak_dbfs": self.peak_dbfs,
+            "rms_dbfs": self.rms_dbfs,
+            "active_seconds": self.active_seconds,
+            "silent": self.silent,
+        }
+
+
+class Levels:
+    """Collects the levels of a stream.
+
+    :param rate: Hz; :param threshold_dbfs: RMS from which a 10 ms frame is active
+    """
+
+    def __init__(self, rate: int, threshold_dbfs: float = -48.0) -> None:
+        self._energy = FrameEnergy(rate)
+        self._threshold = mean_square_at(threshold_dbfs)
+        self._rate = rate
+        self._peak = 0
+        self._sum = 0.0
+        self._frames = 0
+        self._active = 0
+
+    def feed(self, block: Samples) -> None:
+        """Add samples: one channel, or (frames, channels), of which the mean of the channels counts."""
+        if len(block) == 0:
+            return
+        self._peak = max(self._peak, int(block.max()), -int(block.min()))
+        if block.ndim == 2:
+            block = (block.astype(np.int32).sum(axis=1) // block.shape[1]).astype(np.int16)
+        energy = self._energy.feed(block)
+        self._sum += float(energy.sum(dtype=np.float64)) * self._energy.frame
+        self._frames += len(energy) * self._energy.frame
+        self._active += int(np.count_nonzero(energy >= self._threshold))
+
+    def facts(self) -> LevelFacts:
+        """The levels of everything fed so far."""
+        rest = self._energy.rest.astype(np.float64)
+        frames = self._frames + len(rest)
+        mean = (self._sum + float(rest @ rest)) / frames if frames else 0.0
+        return LevelFacts(_dbfs(self._peak**2), _dbfs(mean), round(self._active * self._energy.frame / self._rate, 2))
+
+
+def one_sided(received: LevelFacts, sent: LevelFacts) -> bool:
+    """One side of the call was never heard while the other was."""
+    quiet, loud = sorted((received, sent), key=lambda facts: facts.active_seconds)
+    return quiet.silent and loud.active_seconds >= ONE_SIDED_SECONDS
+
+
+def _dbfs(square: float) -> float:
+    if square <= 0:
+        return LOWEST_DBFS
+    return round(max(LOWEST_DBFS, 10 * math.log10(square / FULL_SCALE_SQUARED)), 1)

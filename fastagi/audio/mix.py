@@ -1,0 +1,28 @@
+"""Two legs into one recording: summed as Asterisk sums them, or side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.int16]
+
+
+def mix(received: Samples, sent: Samples) -> Samples:
+    """The saturating sum of two legs; the shorter one is continued with silence.
+
+    The rule is Asterisk's `ast_slinear_saturated_add`, which MixMonitor mixes with.
+    """
+    long, short = (received, sent) if len(received) >= len(sent) else (sent, received)
+    out = long.astype(np.int32)
+    out[: len(short)] += short
+    np.clip(out, -32768, 32767, out=out)
+    return out.astype(np.int16)
+
+
+def interleave(left: Samples, right: Samples) -> Samples:
+    """(frames, 2): left and right side by side; the shorter one is continued with silence."""
+    out = np.zeros((max(len(left), len(right)), 2), np.int16)
+    out[: len(left), 0] = left
+    out[: len(right), 1] = right
+    return out

@@ -1,0 +1,123 @@
+"""Where encoded bytes go: a buffered file for libsndfile's callbacks, and a file that only counts.
+
+libsndfile calls `write`, `seek` and `tell` from C. An exception there would be printed and swallowed by cffi, so both
+classes keep the first one (`failure`), answer as if nothing had been written, and `encoder` raises it afterwards.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+_BUFFER = 1 << 18
+"""libsndfile writes 8 kB at a time; 256 kB a system call costs nothing against 5 MB of allowed memory."""
+
+
+class Output:
+    """A write-only, seekable file on a descriptor.
+
+    :param fd: open for writing at its beginning; stays open
+    :param base: bytes at the front that libsndfile is not to know of (a header of our own)
+    """
+
+    def __init__(self, fd: int, base: int = 0) -> None:
+        self._fd = fd
+        self._base = base
+        self._buffer = bytearray()
+        self._at = 0  # file position of the buffer's first byte
+        self._pos = 0
+        self._size = 0
+        self.failure: OSError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes the file has, those still buffered included."""
+        return self._base + self._size
+
+    def write(self, data: bytes) -> int:
+        if self.failure is not None:
+            return 0
+        if self._pos != self._at + len(self._buffer):
+            if not self.flush():
+                return 0
+            self._at = self._pos
+        self._buffer += data
+        self._pos += len(data)
+        self._size = max(self._size, self._pos)
+        if len(self._buffer) >= _BUFFER and not self.flush():
+            return 0
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._size}[whence]
+        self._pos = max(0, start + offset)
+        return self._pos
+
+    def tell(self) -> int:
+        return self._pos
+
+    def readinto(self, _buffer: object) -> int:
+        return 0
+
+    def flush(self) -> bool:
+        """Hand the buffer to the kernel. False when that failed, now or before."""
+        if self.failure is not None:
+            return False
+        view = memoryview(self._buffer)
+        done = 0
+        try:
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], self._base + self._at + done)
+        except OSError as exc:
+            self.failure = exc
+            return False
+        finally:
+            view.release()
+        self._at += len(self._buffer)
+        self._buffer.clear()
+        return True
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes at an absolute offset, our own header included."""
+        if not self.flush():
+            return
+        try:
+            os.pwrite(self._fd, data, offset)
+        except OSError as exc:
+            self.failure = exc
+
+
+class Counter:
+    """Keeps nothing but the size that a file would have."""
+
+    def __init__(self, base: int = 0) -> None:
+        self._base = base
+        self._pos = 0
+        self._size = 0
+        self.failure: OSError | None = None
+
+    @property
+    def size(self) -> int:
+        return self._base + self._size
+
+    def write(self, data: bytes) -> int:
+        self._pos += len(data)
+        self._size = max(self._size, self._pos)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._size}[whence]
+        self._pos = max(0, start + offset)
+        return self._pos
+
+    def tell(self) -> int:
+        return self._pos
+
+    def readinto(self, _buffer: object) -> int:
+        return 0
+
+    def flush(self) -> bool:
+        return True
+
+    def patch(self, offset: int, data: bytes) -> None:
+        """A file that keeps nothing has nothing to overwrite."""

@@ -1,0 +1,251 @@
+"""int16 samples out of an audio file, block by block.
+
+Asterisk's own recordings (16-bit PCM in WAV) are read directly, by what the file really holds and not by its header;
+everything else that this project writes or adopts goes through libsndfile. Growing files are `growing`'s.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from os import PathLike
+from pathlib import PurePath
+from typing import Protocol
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from fastagi.audio import wavfile
+from fastagi.audio.resample import Resampler, resampled_length
+from fastagi.errors import AudioError
+
+Samples = NDArray[np.int16]
+
+BLOCK_FRAMES = 1 << 17
+"""Frames per block: 16 s of telephone audio, 256 kB; no numpy step on it takes a millisecond."""
+
+HEADERLESS = {
+    ".alaw": ("ALAW", 8000),
+    ".al": ("ALAW", 8000),
+    ".ulaw": ("ULAW", 8000),
+    ".ul": ("ULAW", 8000),
+    ".pcm": ("ULAW", 8000),
+    ".mu": ("ULAW", 8000),
+    ".gsm": ("GSM610", 8000),
+    ".sln": ("PCM_16", 8000),
+    ".sln16": ("PCM_16", 16000),
+}
+"""Asterisk's suffixes of files without a header: the name is all there is to go by (adopted recordings)."""
+
+
+class Reader(Protocol):
+    """A file being read. `frames` is exact."""
+
+    rate: int
+    channels: int
+    frames: int
+
+    def read(self, count: int) -> Samples:
+        """The next samples, at most `count` frames; empty at the end. (frames, channels) when there are several."""
+
+    def skip(self, count: int) -> None:
+        """Pass over `count` frames."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+def open_reader(path: str | PathLike[str], rate: int = 0) -> Reader:
+    """Open any audio file that this project knows.
+
+    :param rate: Hz that is wanted; another rate is converted while reading; 0 takes the file's own
+    :raises AudioError: no file, empty, not audio, or a codec that nobody here knows
+    """
+    name = os.fspath(path)
+    reader: Reader
+    suffix = PurePath(name).suffix
+    if suffix in HEADERLESS and not _has_magic(name):
+        codec, own = HEADERLESS[suffix]
+        reader = _Decoded(name, codec=codec, rate=own)
+    elif _magic(name)[:4] == b"RIFF":
+        info = wavfile.inspect(path)
+        if info.tag == wavfile.PCM and info.bits == 16:
+            reader = _Pcm(name, info)
+        elif info.tag == wavfile.OKI:
+            reader = _Decoded(name, codec="VOX_ADPCM", rate=info.rate, window=(info.data_offset, info.data_bytes))
+            reader.frames = min(reader.frames, info.frames)
+        else:
+            if not info.complete:
+                raise AudioError(f"{name}: its header was never finished")
+            reader = _Decoded(name)
+            if info.tag == wavfile.IMA:
+                reader.frames = min(reader.frames, info.frames)  # whole blocks are decoded; `fact` has the true count
+    else:
+        reader = _Decoded(name)
+    if rate and reader.rate != rate:
+        return _Converted(reader, rate)
+    return reader
+
+
+class _Pcm:
+    """16-bit PCM in WAV, straight from the file."""
+
+    def __init__(self, name: str, info: wavfile.WavInfo) -> None:
+        self.rate = info.rate
+        self.channels = info.channels
+        self.frames = info.data_bytes // info.block_align
+        self._name = name
+        self._offset = info.data_offset
+        self._at = 0
+        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, count: int) -> Samples:
+        count = min(count, self.frames - self._at)
+        out = np.empty(max(0, count) * self.channels, np.int16)
+        view = out.data.cast("B") if count > 0 else memoryview(b"")
+        done = 0
+        start = self._offset + self._at * 2 * self.channels
+        while done < len(view):
+            try:
+                got = os.preadv(self._fd, [view[done:]], start + done)
+            except OSError as exc:
+                raise AudioError(f"{self._name}: {exc.strerror}") from None
+            if got == 0:
+                raise AudioError(f"{self._name}: became shorter while it was read")
+            done += got
+        self._at += max(0, count)
+        return out if self.channels == 1 else out.reshape(-1, self.channels)
+
+    def skip(self, count: int) -> None:
+        self._at = min(self.frames, self._at + count)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class _Decoded:
+    """Whatever libsndfile decodes."""
+
+    def __init__(self, name: str, codec: str = "", rate: int = 0, window: tuple[int, int] | None = None) -> None:
+        self._name = name
+        try:
+            self._raw = _Window(name, *window) if window else None
+            source = self._raw or name
+            if codec:
+                self._file = soundfile.SoundFile(source, "r", rate, 1, codec, format="RAW")
+            else:
+                self._file = soundfile.SoundFile(source)
+        except (soundfile.SoundFileError, RuntimeError) as exc:
+            raise AudioError(f"{name}: not audio that can be read ({str(exc).rstrip('.')})") from None
+        except OSError as exc:
+            raise AudioError(f"{name}: {exc.strerror}") from None
+        self.rate = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
+        self.frames = int(self._file.frames)
+        self._at = 0
+
+    def read(self, count: int) -> Samples:
+        count = max(0, min(count, self.frames - self._at))
+        if count == 0:
+            return np.zeros(0 if self.channels == 1 else (0, self.channels), np.int16)
+        try:
+            out: Samples = self._file.read(count, dtype="int16")
+        except (soundfile.SoundFileError, RuntimeError) as exc:
+            raise AudioError(f"{self._name}: cannot be decoded ({str(exc).rstrip('.')})") from None
+        self._at = self._at + len(out) if len(out) else self.frames
+        return out
+
+    def skip(self, count: int) -> None:
+        while count > 0:
+            got = len(self.read(min(count, BLOCK_FRAMES)))
+            if got == 0:
+                return
+            count -= got
+
+    def close(self) -> None:
+        self._file.close()
+        if self._raw is not None:
+            self._raw.close()
+
+
+class _Converted:
+    """One-channel (or wider) audio at another rate than the file's."""
+
+    def __init__(self, inner: Reader, rate: int) -> None:
+        self._inner = inner
+        self.rate = rate
+        self.channels = inner.channels
+        self.frames = resampled_length(inner.frames, inner.rate, rate)
+        self._stream = Resampler(inner.rate, rate, inner.channels)
+        self._ready: list[Samples] = []
+        self._held = 0
+        self._over = False
+
+    def read(self, count: int) -> Samples:
+        while self._held < count and not self._over:
+            block = self._inner.read(BLOCK_FRAMES)
+            out = self._stream.feed(block) if len(block) else self._stream.finish()
+            self._over = len(block) == 0
+            self._ready.append(out)
+            self._held += len(out)
+        held = np.concatenate(self._ready) if self._ready else self._stream.finish()
+        self._ready = [held[count:]]
+        self._held = len(self._ready[0])
+        return held[:count]
+
+    def skip(self, count: int) -> None:
+        while count > 0:
+            got = len(self.read(min(count, BLOCK_FRAMES)))
+            if got == 0:
+                return
+            count -= got
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _Window(io.RawIOBase):
+    """Part of a file as a file: libsndfile decodes VOX ADPCM only where there is no header."""
+
+    def __init__(self, name: str, offset: int, length: int) -> None:
+        super().__init__()
+        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self._offset = offset
+        self._length = length
+        self._at = 0
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer)[: max(0, self._length - self._at)]  # type: ignore[arg-type]
+        got = os.preadv(self._fd, [view], self._offset + self._at) if len(view) else 0
+        self._at += got
+        return got
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()
+
+
+def _magic(name: str) -> bytes:
+    try:
+        with open(name, "rb", buffering=0) as file:
+            head = file.read(12)
+    except OSError as exc:
+        raise AudioError(f"{name}: {exc.strerror}") from None
+    if not head:
+        raise AudioError(f"{name}: the file is empty")
+    return head
+
+
+def _has_magic(name: str) -> bool:
+    return _magic(name)[:4] in (b"RIFF", b"fLaC", b"OggS")

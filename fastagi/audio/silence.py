@@ -1,0 +1,115 @@
+"""When did somebody last speak: the streaming judge of `milliseconds_max_silence` and `milliseconds_initial_silence`.
+
+The same object judges a growing file (in the live watcher) and the finished one (in `render`), and answers the same for
+any block size: the live answer stops the call's recording, the second one cuts the file to 10 ms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastagi.audio.energy import FrameEnergy, mean_square_at
+
+Samples = NDArray[np.int16]
+
+BURST_FRAMES = 3
+"""Loud 10 ms frames in a row that make a sound; one or two are a click on the line."""
+
+
+class SilenceWatch:
+    """Feed it one recording from its start; it says where the recording ends for silence.
+
+    Sound is a run of at least three 10 ms frames above the threshold. Until the first sound `initial_ms` counts (or
+    `max_ms` when there is no initial limit), from then on `max_ms`, each time from the end of the last sound. The
+    trigger is exactly `end of sound + limit`, the end rounded up to 10 ms.
+
+    :param rate: Hz
+    :param threshold_dbfs: RMS below which a frame is silence (a setting: it must lie above the line's noise)
+    :param initial_ms: silence allowed before the first sound, 0 for no limit
+    :param max_ms: silence allowed after a sound, 0 for no limit
+    """
+
+    def __init__(self, rate: int, threshold_dbfs: float = -48.0, initial_ms: int = 0, max_ms: int = 0) -> None:
+        self.rate = rate
+        self._energy = FrameEnergy(rate)
+        self._threshold = mean_square_at(threshold_dbfs)
+        self._max = max_ms * rate // 1000
+        self._first_limit = initial_ms * rate // 1000 if initial_ms else self._max
+        self._done = 0  # complete 10 ms frames judged
+        self._quiet_since = 0  # samples: end of the last sound, moved on by what was skipped
+        self._run = 0  # loud frames in a row, up to the last one judged
+        self.trigger: int | None = None
+        """Sample index at which the recording ends for silence; None while it goes on."""
+        self.first_sound: int | None = None
+        """Sample index at which the first sound begins."""
+        self.initial = False
+        """True when no sound had come before the trigger."""
+
+    @property
+    def frames(self) -> int:
+        """Samples seen or skipped so far."""
+        return self._done * self._energy.frame + len(self._energy.rest)
+
+    @property
+    def silent_ms(self) -> int:
+        """How long it has been silent now, without what was skipped."""
+        return max(0, self.frames - self._quiet_since) * 1000 // self.rate
+
+    def feed(self, block: Samples) -> int | None:
+        """Judge the next samples (one channel). Once there is a trigger it stays.
+
+        :returns: the trigger's sample index, or None
+        """
+        if self.trigger is not None:
+            return self.trigger
+        loud = self._energy.feed(block) >= self._threshold
+        if len(loud):
+            self._judge(loud)
+        return self.trigger
+
+    def skip(self, count: int) -> None:
+        """Let `count` samples pass without judging them (a pause): the silence before them goes on after them."""
+        if self.trigger is not None or count <= 0:
+            return
+        frames = self._energy.skip(count)
+        self._done += frames
+        self._quiet_since += frames * self._energy.frame
+        if frames:
+            self._run = 0
+
+    def finish(self) -> int | None:
+        """The recording is over: a limit that falls into its last, incomplete frame counts too."""
+        if self.trigger is None:
+            limit = self._max if self.first_sound is not None else self._first_limit
+            if limit and self.frames - self._quiet_since >= limit:
+                self._pull(self._quiet_since, limit)
+        return self.trigger
+
+    def _judge(self, loud: NDArray[np.bool_]) -> None:
+        size = self._energy.frame
+        index = np.arange(self._done, self._done + len(loud))
+        before = np.maximum.accumulate(np.where(loud, self._done - self._run - 1, index))
+        sounding = index - before >= BURST_FRAMES
+        ends = np.maximum.accumulate(np.where(sounding, (index + 1) * size, self._quiet_since))
+        elapsed = (index + 1) * size - ends
+        self._done += len(loud)
+        self._run = int(index[-1] - before[-1])
+        start = 0
+        if self.first_sound is None:
+            start = int(np.argmax(sounding)) if sounding.any() else len(loud)
+            if self._first_limit and (elapsed[:start] >= self._first_limit).any():
+                self._pull(self._quiet_since, self._first_limit)
+                return
+            if start == len(loud):
+                return
+            self.first_sound = (int(index[start]) - BURST_FRAMES + 1) * size
+        late = elapsed[start:] >= self._max
+        if self._max and late.any():
+            self._pull(int(ends[start + int(np.argmax(late))]), self._max)
+            return
+        self._quiet_since = int(ends[-1])
+
+    def _pull(self, since: int, limit: int) -> None:
+        self.trigger = since + limit
+        self.initial = self.first_sound is None

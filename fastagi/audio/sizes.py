@@ -1,0 +1,69 @@
+"""How many samples fit into so many bytes, for the codecs whose size is arithmetic; no file is touched here.
+
+Header sizes are those of the files that `encoder` writes (measured, and asserted by the tests). FLAC, Opus and MP3
+cannot be computed ahead: `max_frames` says None and whoever asked watches the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastagi.domain.formats import format_named
+
+_IMA_STATE = 4
+"""Bytes at the front of an IMA block that hold one sample and the step; then two samples a byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Bytes of one codec in WAV.
+
+    :param header: bytes before the audio; :param block_bytes: the smallest step; :param block_frames: samples per
+        channel in a step
+    """
+
+    header: int
+    block_bytes: int
+    block_frames: int
+
+
+def layout(file_format: str, rate: int, channels: int) -> Layout | None:
+    """The arithmetic of a codec, or None when its size depends on the audio."""
+    format_named(file_format)
+    match file_format:
+        case "alaw" | "ulaw":
+            return Layout(58, channels, 1)
+        case "u8bit":
+            return Layout(44, channels, 1)
+        case "s16bit":
+            return Layout(44, 2 * channels, 1)
+        case "oki":
+            return Layout(60, 1, 2)
+        case "ima":
+            block = 256 if rate < 12_000 else 512  # libsndfile's choice
+            return Layout(60, block, 2 * (block - _IMA_STATE) + 1)
+    return None
+
+
+def max_frames(file_format: str, rate: int, channels: int, max_bytes: int) -> int | None:
+    """The most samples per channel that a file of at most `max_bytes` holds; 0 when not even the header fits.
+
+    With a cipher, pass `cipher.plaintext_budget(max_bytes)`.
+
+    :returns: None for a codec whose size depends on the audio
+    """
+    form = layout(file_format, rate, channels)
+    if form is None:
+        return None
+    room = max_bytes - form.header
+    room -= room & 1  # RIFF pads audio of odd length with one byte
+    return max(0, room // form.block_bytes * form.block_frames)
+
+
+def file_bytes(file_format: str, rate: int, channels: int, frames: int) -> int | None:
+    """The exact size of a finished file of so many samples per channel; None when it depends on the audio."""
+    form = layout(file_format, rate, channels)
+    if form is None:
+        return None
+    data = -(-frames // form.block_frames) * form.block_bytes
+    return form.header + data + (data & 1)
