@@ -264,12 +264,19 @@ def _next_of_call(conn: sa.Connection, row: Any) -> Due | None:
 
 
 def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str | None = None) -> list[Due]:
-    """Deliveries that wait, the earliest due first, those due later included.
+    """Deliveries that wait, the earliest due first, those due later included; of each call only the first one.
 
     :param sink: only to that sink; :param home: only those whose file is on that node
     """
+    earlier = table.alias("earlier")
+    blocked = sa.exists().where(
+        earlier.c.sink == table.c.sink,
+        earlier.c.call_key == table.c.call_key,
+        earlier.c.id < table.c.id,
+        earlier.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
+    )
     statement = sa.select(table.c.id, table.c.sink, table.c.home, table.c.next_at).where(
-        table.c.status == sa.literal_column(f"'{WAITING}'")
+        table.c.status == sa.literal_column(f"'{WAITING}'"), ~blocked
     )
     if sink is not None:
         statement = statement.where(table.c.sink == sink)

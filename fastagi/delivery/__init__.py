@@ -1,0 +1,30 @@
+"""Delivery: finished recordings to sinks, at least once, for a day, without holding anybody up.
+
+The sinks are here for users, `Courier` is for the app. What is due and what became of it is in `fastagi.store`.
+"""
+
+from fastagi.delivery.command import CommandSink
+from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.courier import Courier
+from fastagi.delivery.dispatch import Dispatcher, open_dispatcher
+from fastagi.delivery.local import LocalFileSink
+from fastagi.delivery.objectstore import ObjectStoreSink
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sink import RecordingSink, current_delivery
+from fastagi.delivery.vcon import VconSink
+from fastagi.delivery.webhook import WebhookSink
+
+__all__ = [
+    "CommandSink",
+    "CompositeSink",
+    "Courier",
+    "Dispatcher",
+    "LocalFileSink",
+    "ObjectStoreSink",
+    "RecordingSink",
+    "SinkRegistry",
+    "VconSink",
+    "WebhookSink",
+    "current_delivery",
+    "open_dispatcher",
+]

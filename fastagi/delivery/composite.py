@@ -1,0 +1,63 @@
+"""CompositeSink: one recording to several sinks (seed: recording-sink, class CompositeSink)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+
+import structlog
+
+from fastagi.delivery.sink import AnySink, RecordingSink, recording_id_of
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.errors import BadArgument
+
+log = structlog.get_logger(__name__)
+
+
+class CompositeSink(RecordingSink):
+    """Fans out. The server makes one delivery per child (`leaves`), each with its own attempts.
+
+    Called directly it runs the children side by side; a child's error is logged and disturbs no sister.
+
+    :param sinks: the children; may be composites themselves
+    :raises BadArgument: one of them is no sink
+    """
+
+    def __init__(self, *sinks: AnySink) -> None:
+        for sink in sinks:
+            if not callable(getattr(sink, "on_recording_complete", None)):
+                raise BadArgument(f"CompositeSink: {type(sink).__name__} has no on_recording_complete(metadata)")
+        self.sinks = sinks
+
+    def leaves(self) -> Iterator[AnySink]:
+        """The children that are no composites, in order."""
+        for sink in self.sinks:
+            if isinstance(sink, CompositeSink):
+                yield from sink.leaves()
+            else:
+                yield sink
+
+    async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        async with asyncio.TaskGroup() as group:
+            for sink in self.leaves():
+                group.create_task(self._call(sink, metadata))
+
+    async def _call(self, sink: AnySink, metadata: RecordingMetadata) -> None:
+        try:
+            await call(sink, metadata)
+        except Exception as exc:
+            log.warning("sink_failed", sink=type(sink).__name__, recording_id=recording_id_of(metadata), error=str(exc))
+
+    def __repr__(self) -> str:
+        return f"CompositeSink({', '.join(map(repr, self.sinks))})"
+
+
+async def call(sink: AnySink, metadata: RecordingMetadata) -> None:
+    """Calls an async or a plain sink; a plain one in a thread, so that it holds nobody up."""
+    if inspect.iscoroutinefunction(sink.on_recording_complete):
+        await sink.on_recording_complete(metadata)
+        return
+    answer = await asyncio.to_thread(sink.on_recording_complete, metadata)
+    if inspect.isawaitable(answer):
+        await answer

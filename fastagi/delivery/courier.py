@@ -1,0 +1,340 @@
+"""The courier: takes what is due from the ledger, calls the sink, and writes what became of it.
+
+Who may try and what was tried is the ledger's (`fastagi.store.units.deliveries`), when to try again is the domain's
+(`judge`), when it is due is the dispatcher's; here they meet. A delivery that was claimed is always settled or given
+back; when this process dies, another one, or its successor, releases it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as random_module
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+
+from fastagi.delivery.attempt import Caller
+from fastagi.delivery.breaker import Breaker
+from fastagi.delivery.dispatch import Dispatcher, Item, Later
+from fastagi.delivery.registry import OBJECT, Entry, SinkRegistry
+from fastagi.delivery.sink import CurrentDelivery
+from fastagi.delivery.upkeep import Upkeep, remove_local
+from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict, judge
+from fastagi.domain.recording import Recording
+from fastagi.errors import StoreDown, StoreError
+from fastagi.store import Store
+from fastagi.store.units import deliveries, recordings
+
+log = structlog.get_logger(__name__)
+
+SETTLE_SECONDS = (0.2, 10.0)
+"""First and longest pause between tries to write an outcome while the ledger is down."""
+
+GIVE_BACK_SECONDS = 5.0
+
+OnAttempt = Callable[[Delivery, Outcome, float], None]
+OnDead = Callable[[Delivery, Recording], None]
+
+
+class Courier:
+    """Delivers.
+
+    :param dispatcher: what `open_dispatcher` gave for this store
+    :param clock: unix seconds
+    :param random: numbers in [0, 1), for jitter
+    :param on_dead: told of each delivery that died, with its recording; must not raise
+    :param on_attempt: told of each attempt: the delivery after it, its outcome, seconds
+    :param shared_files: whether every node can read every finished file (a shared folder); otherwise sinks that need
+        the file are called by the node that has it
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        registry: SinkRegistry,
+        *,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[], float] = random_module.random,
+        on_dead: OnDead | None = None,
+        on_attempt: OnAttempt | None = None,
+        shared_files: bool = False,
+        version: str = "",
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._registry = registry
+        self._clock = clock
+        self._random = random
+        self._on_dead = on_dead
+        self._on_attempt = on_attempt
+        self._shared_files = shared_files
+        self._caller = Caller()
+        self._breakers: dict[str, Breaker] = {}
+        self._queues: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._running = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._upkeep = Upkeep(
+            store, registry, clock=clock, enqueue=self._enqueue_due, refresh=self._refresh, version=version
+        )
+        self._stopping = False
+
+    # -- for the app
+
+    async def start(self) -> None:
+        """Takes over what a dead predecessor was running, then begins to deliver.
+
+        :raises StoreDown: the ledger cannot be read now
+        """
+        self._stopping = False
+        for entry in self._registry:
+            self._sink_changed(entry.name)
+        self._registry.changed = self._sink_changed
+        await self._upkeep.start()
+        await self._dispatcher.start()
+
+    async def stop(self, drain_seconds: float = 10.0) -> None:
+        """Begins nothing new, waits so long for what runs, and gives back the rest untried. Idempotent."""
+        self._stopping = True
+        self._registry.changed = lambda name: None
+        await self._dispatcher.stop(drain_seconds)
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=GIVE_BACK_SECONDS)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._upkeep.stop()
+        self._caller.close()
+
+    def enqueue(self, conn: sa.Connection, made: Iterable[Delivery], *, home: str | None = None) -> None:
+        """Queues new deliveries in the transaction that wrote them: `recordings.finish` and this belong in one unit.
+
+        They are called for once it has been committed.
+
+        :param home: the node that has the file; this one when None
+        """
+        for delivery in made:
+            if delivery.status is DeliveryStatus.WAITING:
+                self._enqueue_due(
+                    conn,
+                    deliveries.Due(delivery.id, delivery.sink, home or self._store.node, delivery.next_at),
+                )
+
+    async def retry(self, delivery_id: str) -> None:
+        """An operator's retry: due now, with a new day if it was dead.
+
+        :raises StoreError: there is no such delivery, or it is delivered, running or parked
+        """
+
+        def unit(conn: sa.Connection) -> None:
+            self._enqueue_due(conn, deliveries.revive(conn, delivery_id, self._clock()))
+
+        await self._store.run(unit)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start (attempts, failures, delivered, dead, refused_outcomes), and sinks that are down.
+
+        What waits, by sink and age, is in the ledger: `deliveries.depths`.
+        """
+        names = ("attempts", "failures", "delivered", "dead", "refused_outcomes")
+        return {
+            **{name: self._counts[name] for name in names},
+            "running": self._running,
+            "down": sorted(name for name, breaker in self._breakers.items() if breaker.is_open),
+        }
+
+    # -- queues
+
+    def _queue(self, entry: Entry, home: str) -> str:
+        """The queue of a sink: one for all nodes, or one per node where the sink needs the file."""
+        if entry.needs_file and not self._shared_files:
+            return f"deliver.{entry.name}@{home}"
+        return f"deliver.{entry.name}"
+
+    def _sink_changed(self, name: str) -> None:
+        """Serves a sink that came, forgets one that went."""
+        entry = self._registry.get(name)
+        if entry is None:
+            self._dispatcher.unregister(self._queues.pop(name, ""))
+            self._breakers.pop(name, None)
+            self._caller.forget(name)
+        elif name not in self._queues:
+            home = self._store.node if entry.needs_file and not self._shared_files else None
+            queue = self._queues[name] = self._queue(entry, self._store.node)
+            handler = partial(self._deliver, name)
+            self._dispatcher.register(queue, handler, entry.concurrency, _source(name, home))
+            if not name.startswith(OBJECT):  # something may be parked for it
+                self._upkeep.soon()
+
+    def _enqueue_due(self, conn: sa.Connection, due: deliveries.Due) -> None:
+        entry = self._registry.get(due.sink)
+        if entry is not None:  # otherwise whoever has that sink finds it in the ledger
+            self._dispatcher.enqueue(conn, self._queue(entry, due.home), due.id, due.next_at)
+
+    def _refresh(self, sink: str) -> None:
+        if sink in self._queues:
+            self._dispatcher.refresh(self._queues[sink])
+
+    # -- one delivery
+
+    async def _deliver(self, sink: str, delivery_id: str) -> None:
+        """The dispatcher's handler of a sink's queue."""
+        entry = self._registry.get(sink)
+        if entry is None:
+            return  # it is in the ledger, for whoever has that sink
+        if self._stopping:
+            raise Later(0.5)
+        breaker = self._breakers.setdefault(sink, Breaker())
+        wait = breaker.admit(self._clock())
+        if wait > 0:  # the ledger is not touched: no attempt is burnt, nothing is written
+            raise Later(wait * (1 + self._random() / 4))
+        probe = breaker.is_open
+        try:
+            taken = await self._store.run(self._take, delivery_id)
+        except BaseException:
+            if probe:
+                breaker.abandoned()
+            raise
+        if taken is None:
+            if probe:
+                breaker.abandoned()
+            return
+        delivery, recording = taken
+        started = time.monotonic()
+        self._running += 1
+        try:
+            current = CurrentDelivery(delivery.id, delivery.attempts + 1, recording.id)
+            outcome = await self._caller.call(entry, recording.metadata(), current)
+        except asyncio.CancelledError:
+            if probe:
+                breaker.abandoned()
+            await self._own(self._give_back(delivery))
+            raise
+        finally:
+            self._running -= 1
+        self._judge_sink(entry, breaker, outcome)
+        # the sink has been called: that must be written even when this task is cancelled now
+        await self._own(self._settle(entry, delivery, recording, outcome, time.monotonic() - started))
+
+    def _take(self, conn: sa.Connection, delivery_id: str) -> tuple[Delivery, Recording] | None:
+        delivery = deliveries.claim(conn, delivery_id, self._clock(), self._store.node)
+        if delivery is None:
+            due = deliveries.due_entry(conn, delivery_id)
+            if due is not None and due.next_at > self._clock():  # two clocks differ, or it was put off meanwhile
+                self._enqueue_due(conn, due)
+            return None
+        recording = recordings.get(conn, delivery.recording_id)
+        if recording is None:
+            raise StoreError(f"delivery {delivery_id} is of a recording that is not there")
+        return delivery, recording
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        """The attempt was broken off: due at once, and not counted."""
+
+        def unit(conn: sa.Connection) -> None:
+            if deliveries.give_back(conn, delivery.id, delivery.fence, self._clock()):
+                due = deliveries.due_entry(conn, delivery.id)
+                if due is not None:
+                    self._enqueue_due(conn, due)
+
+        try:
+            await self._store.run(unit)
+        except StoreError as exc:  # it stays "running": the next start releases it
+            log.warning("delivery_not_given_back", delivery_id=delivery.id, error=str(exc))
+
+    def _judge_sink(self, entry: Entry, breaker: Breaker, outcome: Outcome) -> None:
+        """Opens or closes the sink's breaker by an outcome, and tells the dispatcher how many it may start."""
+        queue = self._queues.get(entry.name, "")
+        if outcome.ok or not outcome.retry:
+            if breaker.passed():
+                log.info("sink_up", sink=entry.name)
+                self._dispatcher.throttle(queue, None)
+            return
+        was_open = breaker.is_open
+        if breaker.failed(self._clock(), outcome.retry_after) and breaker.open_until is not None:
+            if not was_open:
+                log.warning("sink_down", sink=entry.name, error=outcome.error)
+            self._dispatcher.throttle(queue, 1, breaker.open_until)
+
+    async def _settle(
+        self, entry: Entry, delivery: Delivery, recording: Recording, outcome: Outcome, seconds: float
+    ) -> None:
+        now = self._clock()
+        verdict = judge(
+            outcome,
+            attempts=delivery.attempts + 1,
+            first_at=delivery.first_at if delivery.first_at is not None else now,
+            now=now,
+            jitter=self._random(),
+        )
+        settled = await self._write(delivery, verdict, outcome, now, seconds)
+        if settled is None:
+            self._counts["refused_outcomes"] += 1
+            log.warning("outcome_refused", delivery_id=delivery.id, sink=delivery.sink, ok=outcome.ok)
+            return
+        after = settled.delivery
+        self._counts["attempts"] += 1
+        self._counts["failures"] += not outcome.ok
+        bound = log.bind(
+            delivery_id=after.id, recording_id=recording.id, sink=after.sink, attempts=after.attempts, seconds=seconds
+        )
+        if self._on_attempt is not None:
+            self._on_attempt(after, outcome, seconds)
+        if after.status is DeliveryStatus.WAITING:
+            bound.info("delivery_failed", error=outcome.error, again_in=round(after.next_at - now, 1))
+            return
+        self._counts[after.status.value] += 1
+        if after.status is DeliveryStatus.DELIVERED:
+            bound.debug("delivered")
+            await remove_local(self._store, self._registry, recording, at=now, shared=self._shared_files)
+        else:
+            bound.error("delivery_dead", error=outcome.error)
+            if self._on_dead is not None:
+                self._on_dead(after, recording)
+        if entry.name.startswith(OBJECT) and after.status is DeliveryStatus.DELIVERED:
+            self._registry.release(entry.name)
+
+    async def _write(
+        self, delivery: Delivery, verdict: Verdict, outcome: Outcome, now: float, seconds: float
+    ) -> deliveries.Settled | None:
+        """Settles, however long the ledger is down: an attempt that is not written would be made twice."""
+
+        def unit(conn: sa.Connection) -> deliveries.Settled | None:
+            settled = deliveries.settle(conn, delivery.id, delivery.fence, verdict, outcome, now, seconds)
+            if settled is not None:
+                if settled.delivery.status is DeliveryStatus.WAITING:
+                    due = deliveries.due_entry(conn, delivery.id)
+                    if due is not None:
+                        self._enqueue_due(conn, due)
+                if settled.unblocked is not None:
+                    self._enqueue_due(conn, settled.unblocked)
+            return settled
+
+        pause, longest = SETTLE_SECONDS
+        while True:
+            try:
+                return await self._store.run(unit)
+            except StoreDown as exc:
+                log.warning("outcome_not_written", delivery_id=delivery.id, error=str(exc), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(longest, pause * 2)
+
+    async def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Awaits it; cancelling the caller leaves it to end by itself (`stop` waits for it)."""
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+
+def _source(sink: str, home: str | None) -> Callable[[sa.Connection, int], list[Item]]:
+    def source(conn: sa.Connection, limit: int) -> list[Item]:
+        return [Item(d.id, d.next_at) for d in deliveries.due(conn, limit, sink=sink, home=home)]
+
+    return source

@@ -1,0 +1,66 @@
+"""Where a recording goes in a folder or a bucket: a key that is the same on every attempt and stays below it."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from fastagi.delivery.sink import recording_id_of
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.domain.naming import expand
+from fastagi.errors import BadArgument
+
+DEFAULT_TEMPLATE = "{date:%Y/%m/%d}/{recording_id}.{suffix}"
+
+_FIELDS = ("recording_id", "session_id", "name", "file", "suffix", "format", "caller", "called", "channel", "node")
+_SAMPLE = dict.fromkeys(_FIELDS, "x")
+
+
+def check_template(template: str) -> str:
+    """The template itself.
+
+    :raises BadArgument: a field that there is not, an absolute path, or a step upwards
+    """
+    _path(expand(template, _SAMPLE, 0.0), template)
+    return template
+
+
+def key_of(template: str, metadata: RecordingMetadata) -> str:
+    """The key of a recording. Fields hold no separator, so what callers send cannot make a folder.
+
+    `{date}` is when the recording started (UTC), so that every attempt gives the same key.
+
+    :raises BadArgument: the template does not fit
+    """
+    extra = metadata.extra
+    file = PurePosixPath(metadata.file_path).name
+    fields = {
+        "recording_id": recording_id_of(metadata),
+        "session_id": metadata.session_id,
+        "name": metadata.name,
+        "file": file,
+        "suffix": PurePosixPath(file).suffix.lstrip(".") or metadata.format,
+        "format": metadata.format,
+        **{name: str(extra.get(name) or "") for name in ("caller", "called", "channel", "node")},
+    }
+    return _path(expand(template, fields, started_at(metadata)), template)
+
+
+def started_at(metadata: RecordingMetadata) -> float:
+    """When the recording started, unix seconds; when it ended, where that is not known; now as the last resort."""
+    for name in ("started_at", "ended_at"):
+        value = metadata.extra.get(name)
+        if isinstance(value, str):
+            try:
+                return datetime.fromisoformat(value).timestamp()
+            except ValueError:
+                continue
+    return time.time()
+
+
+def _path(key: str, template: str) -> str:
+    parts = key.split("/")
+    if not key or any(part in ("", ".", "..") for part in parts) or "\\" in key or not key.isprintable():
+        raise BadArgument(f"key_template={template!r} must be a relative path without empty or .. parts")
+    return key

@@ -1,0 +1,36 @@
+"""LocalFileSink: the recording stays where it is (seed: recording-sink, class LocalFileSink)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+
+from fastagi.delivery.sink import RecordingSink
+from fastagi.domain.metadata import RecordingMetadata
+
+log = structlog.get_logger(__name__)
+
+
+class LocalFileSink(RecordingSink):
+    """The seed's no-op default: writes a debug line.
+
+    :param base_dir: where recordings are; only shown, the file is not touched
+    """
+
+    needs_file = False
+
+    def __init__(self, base_dir: str | Path = "/var/spool/asterisk/recording") -> None:
+        self.base_dir = Path(base_dir)
+
+    async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        log.debug(
+            "recording_kept",
+            recording_id=metadata.extra.get("recording_id"),
+            session_id=metadata.session_id,
+            file_path=metadata.file_path,
+            base_dir=str(self.base_dir),
+        )
+
+    def __repr__(self) -> str:
+        return f"LocalFileSink({str(self.base_dir)!r})"

@@ -1,0 +1,159 @@
+"""ObjectStoreSink: the file into S3, GCS, Azure or a folder, through obstore.
+
+Upload is one atomic put (multipart when large) to a key that is the same on every attempt, and is read back before it
+counts: a recording that may then be deleted here must be there, whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from yarl import URL
+
+from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
+from fastagi.delivery.post import shown_url
+from fastagi.delivery.sink import RecordingSink, current_delivery
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.errors import BadArgument, ConfigError, SinkError
+
+PART_BYTES = 8 * 1024 * 1024
+"""Of a multipart upload; S3 takes 10,000 parts, so up to 80 GB, with `PARTS_AT_ONCE` of them in memory."""
+
+PARTS_AT_ONCE = 4
+
+MEDIA_TYPES = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg"}
+
+
+class ObjectStoreSink(RecordingSink):
+    """Copies the finished file.
+
+    :param url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://account/container/prefix`` or ``file:///folder``
+    :param key_template: the key below it; fields recording_id, session_id, name, file, suffix, format, caller, called,
+        channel, node and {date:…}
+    :param delete_local: the file here is deleted once every sink of the recording has taken it. Called directly,
+        without the server, it is deleted at once.
+    :param verify: ``content`` reads the object back and compares SHA-256; ``size`` only compares its length
+    :param with_metadata: puts the metadata beside it as `<key>.json`, after the file
+    :param options: obstore's own settings of that store (region, endpoint, credentials, ...); the environment's
+        (AWS_…, GOOGLE_…, AZURE_…) count too
+    :raises BadArgument: URL, template or options cannot be used
+    :raises ConfigError: the `objectstore` extra is not installed
+    """
+
+    needs_file = True
+    time_limit_seconds = 3600.0
+
+    def __init__(
+        self,
+        url: str,
+        key_template: str = DEFAULT_TEMPLATE,
+        delete_local: bool = False,
+        *,
+        verify: Literal["content", "size"] = "content",
+        with_metadata: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        try:
+            from obstore.exceptions import BaseError
+            from obstore.store import from_url
+        except ImportError:
+            raise ConfigError("objectstore needs an extra: pip install 'fastagi-recorder[objectstore]'") from None
+        scheme = url.split("://")[0] if "://" in url else ""
+        if scheme not in ("s3", "gs", "az", "file"):
+            raise BadArgument("url must start with s3://, gs://, az:// or file:///")
+        if verify not in ("content", "size"):
+            raise BadArgument(f"verify={verify!r} must be content or size")
+        self.key_template = check_template(key_template)
+        self.delete_local = delete_local
+        self.shown = shown_url(URL(url))
+        self._verify = verify
+        self._with_metadata = with_metadata
+        try:
+            if scheme == "file":
+                self._store = from_url(url, mkdir=True)
+            else:
+                # the courier tries again for a day; here only what a second heals
+                settings: dict[str, Any] = {
+                    "config": options or {},
+                    "client_options": {"timeout": "300s", "connect_timeout": "10s"},
+                    "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
+                }
+                self._store = from_url(url, **settings)
+        except (BaseError, ValueError, TypeError, OSError) as exc:
+            raise BadArgument(f"{self.shown}: {_one_line(exc)}") from None
+
+    def __repr__(self) -> str:
+        return f"ObjectStoreSink({self.shown!r}, {self.key_template!r})"
+
+    async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        """:raises SinkError: the file is not there, or the store did not take it"""
+        import obstore
+        from obstore.exceptions import BaseError, InvalidPathError, NotSupportedError
+
+        path = Path(metadata.file_path)
+        try:
+            key = key_of(self.key_template, metadata)
+        except BadArgument as exc:
+            raise SinkError(str(exc), retry=False) from None
+        try:
+            size, digest = await asyncio.to_thread(_measure, path)
+        except OSError as exc:
+            raise SinkError(f"{path}: {exc.strerror}") from None
+        known = metadata.extra.get("sha256")
+        if known and known != digest:
+            raise SinkError(f"{path}: is not the file that was recorded (its SHA-256 differs)")
+        try:
+            await obstore.put_async(
+                self._store,
+                key,
+                path,
+                attributes=self._attributes(metadata),
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
+            )
+            await self._check(key, size, digest)
+            if self._with_metadata:
+                body = json.dumps(metadata.to_dict(), ensure_ascii=False, indent=1).encode()
+                await obstore.put_async(self._store, key + ".json", body)
+        except (InvalidPathError, NotSupportedError) as exc:
+            raise SinkError(f"{self.shown}: {_one_line(exc)}", retry=False) from None
+        except (BaseError, OSError) as exc:
+            raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
+        if self.delete_local and current_delivery.get() is None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    def _attributes(self, metadata: RecordingMetadata) -> dict[str, str] | None:
+        if self.shown.startswith("file:"):  # a folder keeps no attributes
+            return None
+        return {"Content-Type": MEDIA_TYPES.get(metadata.format, "application/octet-stream")}
+
+    async def _check(self, key: str, size: int, digest: str) -> None:
+        import obstore
+
+        if self._verify == "size":
+            found = (await obstore.head_async(self._store, key))["size"]
+            if found != size:
+                raise SinkError(f"{self.shown}/{key}: {found} bytes arrived of {size}")
+            return
+        check = hashlib.sha256()
+        answer = await obstore.get_async(self._store, key)
+        async for part in answer.stream(min_chunk_size=1024 * 1024):
+            check.update(part)
+        if check.hexdigest() != digest:
+            raise SinkError(f"{self.shown}/{key}: what arrived is not what was sent (its SHA-256 differs)")
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def _one_line(exc: BaseException) -> str:
+    """obstore appends Rust's debug form of the error, pages long, after the first line."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]

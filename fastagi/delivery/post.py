@@ -1,0 +1,146 @@
+"""One POST to a receiver, and what its answer means for a delivery. Bodies and signatures are the sinks' own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from yarl import URL
+
+from fastagi.errors import BadArgument, SinkError
+
+AGAIN = frozenset({408, 425, 429})
+"""Client errors that pass: time-out, too early, too many. All 5xx pass too; other 4xx do not (DESIGN 3)."""
+
+BODY_BYTES = 2000
+"""What is read of an answer: enough to say why it refused."""
+
+SHOWN_CHARACTERS = 200
+
+
+class Receiver:
+    """Where to POST.
+
+    TLS is verified, redirects are not followed, no proxy and no cookie is taken from elsewhere.
+
+    :param url: http or https; a user and password in it are sent as basic authorisation and never shown
+    :param timeout_seconds: for the whole exchange
+    :param http_client: a session to use; it is not closed here
+    :ivar shown: the URL without what may be secret in it
+    :raises BadArgument: the URL or the time limit cannot be used
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_seconds: float,
+        http_client: aiohttp.ClientSession | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        try:
+            self.url = URL(url)
+            usable = self.url.scheme in ("http", "https") and bool(self.url.host)
+        except (ValueError, TypeError):
+            usable = False
+        if not usable:
+            raise BadArgument("url must be http://… or https://… with a host")
+        if isinstance(timeout_seconds, bool) or not 0 < timeout_seconds < float("inf"):
+            raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
+        self.shown = shown_url(self.url)
+        self.timeout_seconds = timeout_seconds
+        self._client = http_client
+        self._owned = http_client is None
+        self._clock = clock
+
+    async def post(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Sends it; returning means that the answer was 2xx.
+
+        :raises SinkError: not accepted; says whether and when to try again
+        """
+        try:
+            async with (
+                asyncio.timeout(self.timeout_seconds),
+                self._session().post(self.url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                if 200 <= response.status < 300:
+                    return
+                raise await self._refused(response)
+        except TimeoutError:
+            raise SinkError(f"{self.shown}: no answer within {self.timeout_seconds:g} s") from None
+        except aiohttp.InvalidURL:
+            raise SinkError(f"{self.shown}: is no URL", retry=False) from None
+        except aiohttp.ClientError as exc:
+            raise SinkError(f"{self.shown}: {_reason(exc)}") from None
+        except OSError as exc:
+            raise SinkError(f"{self.shown}: {exc.strerror or type(exc).__name__}") from None
+
+    async def aclose(self) -> None:
+        """Closes the HTTP client, if it is owned. Idempotent; a later call opens a new one."""
+        client = self._client
+        if self._owned and client is not None:
+            self._client = None
+            await client.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            # the time limit is asyncio.timeout's, above
+            self._client = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._client
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> SinkError:
+        status = response.status
+        retry = status in AGAIN or status >= 500
+        said = ""
+        try:
+            said = (await response.content.read(BODY_BYTES)).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError):
+            pass
+        said = " ".join("".join(c if c.isprintable() else " " for c in said).split())[:SHOWN_CHARACTERS]
+        if 300 <= status < 400:
+            said = "redirects are not followed; give the address it leads to"
+        after = retry_after(response.headers.get("Retry-After", ""), self._clock()) if retry else None
+        text = f"{self.shown}: answered {status}" + (f": {said}" if said else "")
+        return SinkError(text, retry=retry, retry_after=after)
+
+
+def shown_url(url: URL) -> str:
+    """A URL for people: without user, password, query and fragment, where secrets live."""
+    shown = url.with_user(None).with_query(None).with_fragment(None)
+    return str(shown) + ("?…" if url.query_string else "")
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """Seconds from a Retry-After header, which holds seconds or an HTTP date (RFC 9110, 10.2.3); None for neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError):
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.fromtimestamp(now, UTC)).total_seconds())
+
+
+def _reason(exc: aiohttp.ClientError) -> str:
+    """What went wrong, in words that hold no URL with a password in it."""
+    if isinstance(exc, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
+        detail = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", "")
+        return f"TLS failed: {detail}"[:SHOWN_CHARACTERS]
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return exc.os_error.strerror or str(exc.os_error) or "cannot connect"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "the connection was closed without an answer"
+    if isinstance(exc, aiohttp.ClientOSError):
+        return exc.strerror or "the connection broke"
+    if isinstance(exc, (aiohttp.ClientPayloadError, aiohttp.ClientResponseError)):
+        return "the answer is no HTTP"
+    return type(exc).__name__

@@ -1,0 +1,267 @@
+"""Which sinks there are, by name: from settings, from `app.sink(name, sink)`, or an object that a call brought along.
+
+Deliveries are kept by name. A name from settings or `register` means the same after a restart; an object without one is
+named after its process, so that after a restart nobody takes its name for another's, and its deliveries are parked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from fastagi.delivery.command import CommandSink
+from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.keys import DEFAULT_TEMPLATE
+from fastagi.delivery.local import LocalFileSink
+from fastagi.delivery.objectstore import ObjectStoreSink
+from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink
+from fastagi.delivery.vcon import VconSink
+from fastagi.delivery.webhook import WebhookSink
+from fastagi.errors import BadArgument, ConfigError
+from fastagi.settings import SinkSettings, read_secret
+
+OBJECT = "object:"
+"""Names of sinks that live as long as their process begin so."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A sink as the courier sees it.
+
+    :param holds: recordings that still need an object without a name; 0 for sinks that stay
+    """
+
+    name: str
+    sink: AnySink
+    concurrency: int = CONCURRENCY
+    time_limit_seconds: float = TIME_LIMIT_SECONDS
+    needs_file: bool = True
+    delete_local: bool = False
+    holds: int = 0
+
+
+class SinkRegistry:
+    """The sinks of this process. Not thread-safe: used on the event loop.
+
+    :ivar changed: called with the name when a sink came or went; the courier sets it
+    """
+
+    def __init__(self) -> None:
+        self.changed: Callable[[str], None] = lambda name: None
+        self._entries: dict[str, Entry] = {}
+        self._groups: dict[str, tuple[str, ...]] = {}
+        self._names: dict[int, str] = {}
+        self._process = os.urandom(5).hex()
+        self._count = 0
+
+    @property
+    def process(self) -> str:
+        """What the names of this process's unnamed objects have in common."""
+        return self._process
+
+    def register(self, name: str, sink: AnySink, *, concurrency: int | None = None) -> tuple[str, ...]:
+        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, `name/1`, `name/2`, ...
+
+        :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
+        :returns: the names its deliveries go by
+        :raises BadArgument: the name is taken or reserved, or the object is no sink
+        """
+        if not name or name.startswith(OBJECT) or not name.isprintable():
+            raise BadArgument(f"sink name {name!r} cannot be used")
+        if name in self._entries or name in self._groups:
+            raise BadArgument(f"there is a sink {name!r} already")
+        if isinstance(sink, CompositeSink):
+            names = tuple(
+                self._names.get(id(leaf)) or self._add(f"{name}/{n}", leaf, concurrency)
+                for n, leaf in enumerate(sink.leaves(), 1)
+            )
+            self._groups[name] = names
+        else:
+            names = (self._add(name, sink, concurrency),)
+        return names
+
+    def names(self, wanted: AnySink | str) -> tuple[str, ...]:
+        """The names that a recording for this sink is delivered under; for a composite, its leaves'.
+
+        An object that was not registered is kept until its deliveries are done: call this once per recording.
+
+        :param wanted: a sink, or a registered name
+        :raises BadArgument: no sink of that name, or the object is no sink
+        """
+        if isinstance(wanted, str):
+            if wanted in self._groups:
+                return self._groups[wanted]
+            if wanted not in self._entries:
+                known = ", ".join(sorted({*self._entries, *self._groups})) or "none"
+                raise BadArgument(f"there is no sink {wanted!r}; registered are {known}")
+            return (wanted,)
+        leaves = wanted.leaves() if isinstance(wanted, CompositeSink) else iter((wanted,))
+        return tuple(dict.fromkeys(self._hold(leaf) for leaf in leaves))
+
+    def get(self, name: str) -> Entry | None:
+        """The sink of that name, or None."""
+        return self._entries.get(name)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(list(self._entries.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def release(self, name: str) -> None:
+        """A recording needs this unnamed object no longer; with the last one it is forgotten. Others stay."""
+        entry = self._entries.get(name)
+        if entry is None or not name.startswith(OBJECT):
+            return
+        entry.holds -= 1
+        if entry.holds <= 0:
+            del self._entries[name]
+            self._names.pop(id(entry.sink), None)
+            self.changed(name)
+
+    def serves(self, name: str, processes: Iterable[str]) -> bool:
+        """Whether that unnamed object belongs to one of these living processes."""
+        return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
+
+    async def aclose(self) -> None:
+        """Closes the sinks that can be closed."""
+        for entry in self:
+            close = getattr(entry.sink, "aclose", None)
+            if callable(close):
+                await close()
+
+    def _hold(self, sink: AnySink) -> str:
+        name = self._names.get(id(sink))
+        if name is None:
+            self._count += 1
+            name = self._add(f"{OBJECT}{type(sink).__name__}:{self._count}@{self._process}", sink, None)
+        if name.startswith(OBJECT):
+            self._entries[name].holds += 1
+        return name
+
+    def _add(self, name: str, sink: AnySink, concurrency: int | None) -> str:
+        if not callable(getattr(sink, "on_recording_complete", None)):
+            raise BadArgument(f"{type(sink).__name__} is no sink: it has no on_recording_complete(metadata)")
+        self._entries[name] = Entry(
+            name,
+            sink,
+            concurrency=concurrency or int(getattr(sink, "concurrency", CONCURRENCY)),
+            time_limit_seconds=float(getattr(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
+            needs_file=bool(getattr(sink, "needs_file", True)),
+            delete_local=bool(getattr(sink, "delete_local", False)),
+        )
+        self._names[id(sink)] = name
+        self.changed(name)
+        return name
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LocalOptions(_Options):
+    base_dir: Path = Field(Path("/var/spool/asterisk/recording"), description="where recordings are; only shown")
+
+
+class WebhookOptions(_Options):
+    url: str = Field(description="http or https address that takes a POST")
+    signing_secret: SecretStr = Field(SecretStr(""), description="key of the signatures; whsec_… is base64")
+    signing_secret_file: Path | None = Field(None, description="a file that holds it, instead of `signing_secret`")
+    timeout_seconds: float = Field(10.0, gt=0, le=600, description="for the whole exchange")
+
+
+class ObjectStoreOptions(_Options):
+    url: str = Field(description="s3://bucket/prefix, gs://…, az://… or file:///folder")
+    key_template: str = Field(DEFAULT_TEMPLATE, description="key below it")
+    delete_local: bool = Field(False, description="delete the file here once every sink has taken it")
+    verify: Literal["content", "size"] = Field("content", description="content reads it back, size compares the length")
+    with_metadata: bool = Field(False, description="put the metadata beside it as .json")
+    options: dict[str, Any] = Field({}, description="obstore's own settings of that store")
+
+
+class VconOptions(_Options):
+    target: str = Field(description="http(s) address or absolute folder")
+    audio_url: str = Field("", description="https address of the audio; empty puts it into the vCon")
+    key_template: str = Field("{date:%Y/%m/%d}/{recording_id}.vcon.json", description="file name below the folder")
+    timeout_seconds: float = Field(60.0, gt=0, le=600, description="of a POST")
+
+
+class CommandOptions(_Options):
+    argv: list[str] = Field(min_length=1, description="the program and its arguments, a list; there is no shell")
+    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="after it the program is killed")
+    env: dict[str, str] = Field({}, description="more environment variables")
+
+
+def _webhook(options: WebhookOptions, key: str) -> AnySink:
+    secret = options.signing_secret.get_secret_value()
+    if options.signing_secret_file is not None:
+        if secret:
+            raise ConfigError(f"{key}: has both signing_secret and signing_secret_file: keep one")
+        secret = read_secret(options.signing_secret_file, f"{key}.signing_secret_file")
+    return WebhookSink(options.url, signing_secret=secret, timeout_seconds=options.timeout_seconds)
+
+
+_TYPES: dict[str, tuple[type[_Options], Callable[[Any, str], AnySink]]] = {
+    "local": (LocalOptions, lambda o, key: LocalFileSink(o.base_dir)),
+    "webhook": (WebhookOptions, _webhook),
+    "objectstore": (ObjectStoreOptions, lambda o, key: ObjectStoreSink(**o.model_dump())),
+    "vcon": (VconOptions, lambda o, key: VconSink(**o.model_dump())),
+    "command": (CommandOptions, lambda o, key: CommandSink(**o.model_dump())),
+}
+
+
+def build_sink(settings: SinkSettings) -> AnySink:
+    """The sink that a ``[[sinks]]`` section describes.
+
+    :raises ConfigError: an option that its type does not have, lacks, or cannot use; every fault, one per line
+    """
+    key = f"sinks[{settings.name}]"
+    model, make = _TYPES[settings.type]
+    try:
+        options = model.model_validate(settings.options)
+    except ValidationError as exc:
+        raise ConfigError("\n".join(_fault(key, settings.type, model, error) for error in exc.errors())) from None
+    try:
+        return make(options, key)
+    except BadArgument as exc:
+        raise ConfigError(f"{key}: {exc}") from None
+    except ConfigError as exc:
+        text = str(exc)
+        raise ConfigError(text if text.startswith(key) else f"{key}: {text}") from None
+
+
+def registry_of(settings: Iterable[SinkSettings]) -> SinkRegistry:
+    """A registry with all sinks of the settings.
+
+    :raises ConfigError: every fault, one per line
+    """
+    registry = SinkRegistry()
+    faults: list[str] = []
+    for section in settings:
+        try:
+            registry.register(section.name, build_sink(section), concurrency=section.concurrency)
+        except ConfigError as exc:
+            faults.append(str(exc))
+        except BadArgument as exc:
+            faults.append(f"sinks[{section.name}]: {exc}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return registry
+
+
+def _fault(key: str, kind: str, model: type[_Options], error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    field = model.model_fields.get(str(error["loc"][0]) if error["loc"] else "")
+    if error["type"] == "extra_forbidden":
+        allowed = ", ".join(["name", "type", "default", "concurrency", *model.model_fields])
+        return f"{key}.{name}: a {kind} sink has no such key; allowed are {allowed}"
+    if error["type"] == "missing":
+        return f"{key}.{name}: is missing ({field.description if field else ''})"
+    secret = "secret" in name
+    shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
+    return f"{key}.{name}{shown}: {error['msg']}" + (f" ({field.description})" if field else "")

@@ -1,0 +1,63 @@
+"""What a sink is. Ready-made ones are beside this file; who calls them and when is `fastagi.delivery.courier`.
+
+Source: the seed recording-sink, class RecordingSink. Any object with `on_recording_complete(metadata)` is a sink, plain
+or async; the base class only says so. A sink may carry these attributes:
+
+    needs_file          True (the default) when it reads the file: then only the node that has the file calls it
+    time_limit_seconds  how long one call may take (default `TIME_LIMIT_SECONDS`)
+    concurrency         calls at once (default `CONCURRENCY`); a settings file's `concurrency` goes before it
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from fastagi.domain.metadata import RecordingMetadata
+
+TIME_LIMIT_SECONDS = 120.0
+CONCURRENCY = 8
+
+
+class RecordingSink(ABC):
+    """A destination for finished recordings.
+
+    It may be called more than once for one recording: make it idempotent. To say how a failure is to be taken, raise
+    `fastagi.errors.SinkError`; anything else that is raised means "try again".
+    """
+
+    @abstractmethod
+    async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        """Takes one finished recording; returning means that it has arrived."""
+
+
+@runtime_checkable
+class AnySink(Protocol):
+    """What the courier needs of a sink."""
+
+    def on_recording_complete(self, metadata: RecordingMetadata) -> Awaitable[Any] | Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentDelivery:
+    """The delivery that a sink is being called for.
+
+    :param id: the same on every attempt: the idempotency key
+    :param attempt: 1 for the first
+    """
+
+    id: str
+    attempt: int
+    recording_id: str
+
+
+current_delivery: ContextVar[CurrentDelivery | None] = ContextVar("fastagi_current_delivery", default=None)
+"""Set by the courier while a sink runs; None when a sink is called by somebody else."""
+
+
+def recording_id_of(metadata: RecordingMetadata) -> str:
+    """The recording's id, or what comes nearest to one in metadata that somebody else made."""
+    return str(metadata.extra.get("recording_id") or f"{metadata.session_id}/{metadata.name}")

@@ -1,0 +1,169 @@
+"""What a courier does beside delivering: heartbeat, taking over from dead servers, parking, removing files.
+
+All of it is written so that several servers may do it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from fastagi.delivery.registry import OBJECT, SinkRegistry
+from fastagi.domain.delivery import DeliveryStatus
+from fastagi.domain.recording import Recording
+from fastagi.errors import StoreError
+from fastagi.store import Store, after_commit
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import deliveries, journal, recordings, servers
+
+log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 5.0
+
+SILENT_SECONDS = 15.0
+"""A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
+that the ledger refuses."""
+
+ALONE_BEAT_SECONDS = 60.0
+"""On SQLite nobody listens: only what was changed behind our back is looked for."""
+
+
+class Upkeep:
+    """The courier's own periodic task.
+
+    :param enqueue: queues a delivery that became due
+    :param refresh: has the queue of a sink looked up in the ledger again
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: SinkRegistry,
+        *,
+        clock: Callable[[], float],
+        enqueue: Callable[[sa.Connection, deliveries.Due], None],
+        refresh: Callable[[str], None],
+        version: str,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._enqueue = enqueue
+        self._refresh = refresh
+        self._beat = ALONE_BEAT_SECONDS if isinstance(store, SqliteStore) else BEAT_SECONDS
+        self._version = version
+        self._started_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Announces this server and releases what its predecessor was running.
+
+        :raises StoreError: the ledger cannot be written now
+        """
+        self._started_at = self._clock()
+        await self.round(first=True)
+        self._task = asyncio.create_task(self._rounds(), name="fastagi-delivery-upkeep")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(StoreError):
+                await self._store.run(servers.goodbye, [self._store.node])
+
+    def soon(self) -> None:
+        """A sink with a name came: the next round is now."""
+        self._wake.set()
+
+    async def round(self, *, first: bool = False) -> None:
+        """Heartbeat, takeover, parking: once, in one transaction. :raises StoreError: the ledger is down"""
+        await self._store.run(self._round, first)
+
+    async def _rounds(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._beat):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self.round()
+            except StoreError as exc:
+                log.warning("upkeep_failed", error=str(exc))
+
+    def _round(self, conn: sa.Connection, first: bool) -> None:
+        now = self._clock()
+        mine = self._store.node
+        names = [entry.name for entry in self._registry if not entry.name.startswith(OBJECT)]
+        servers.heartbeat(
+            conn,
+            mine,
+            now,
+            started_at=self._started_at,
+            version=self._version,
+            # one name stands for all unnamed objects of this process: there may be one per call
+            sinks=[*names, f"{OBJECT}@{self._registry.process}"],
+        )
+        living = [s for s in servers.servers(conn, now) if s.silent_seconds <= SILENT_SECONDS]
+        keep = [s.node for s in living if not (first and s.node == mine)]
+        for due in deliveries.release(conn, keep, now):
+            log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
+            self._enqueue(conn, due)
+        self._park(conn, {name for server in living for name in server.sinks}, now)
+
+    def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
+        """Parks what nobody can deliver, and takes up what this server now can."""
+        processes = [name.removeprefix(f"{OBJECT}@") for name in served if name.startswith(f"{OBJECT}@")]
+
+        def nobody(sink: str) -> bool:
+            return sink not in served and not self._registry.serves(sink, processes)
+
+        homeless = [sink for sink in deliveries.sinks(conn, DeliveryStatus.WAITING) if nobody(sink)]
+        if homeless:
+            count = deliveries.park(conn, homeless)
+            log.warning("deliveries_parked", sinks=homeless[:20], count=count)
+        back = [sink for sink in deliveries.sinks(conn, DeliveryStatus.PARKED) if sink in self._registry]
+        if back:
+            count = deliveries.unpark(conn, back, now)
+            log.info("deliveries_unparked", sinks=back[:20], count=count)
+            after_commit(conn, lambda: self._refresh_all(back))
+
+    def _refresh_all(self, sinks: list[str]) -> None:
+        for sink in sinks:
+            self._refresh(sink)
+
+
+async def remove_local(store: Store, registry: SinkRegistry, recording: Recording, *, at: float, shared: bool) -> None:
+    """Deletes a recording's file where one of its sinks was told to (`delete_local`) and all of them have taken it.
+
+    Journalled before it is done. A legal hold keeps the file.
+    """
+    if not any(entry.delete_local for entry in registry):
+        return
+    if recording.node != store.node and not shared:
+        return
+
+    def unit(conn: sa.Connection) -> Path | None:
+        made = deliveries.of_recording(conn, recording.id)
+        wanted = any((entry := registry.get(d.sink)) is not None and entry.delete_local for d in made)
+        if not wanted or any(d.status is not DeliveryStatus.DELIVERED for d in made):
+            return None
+        now = recordings.get(conn, recording.id)
+        if now is None or now.legal_hold or now.deleted_at is not None:
+            return None
+        recordings.change(conn, recording.id, at, deleted_at=at)
+        journal.write(conn, recording.id, at=at, event="file_removed", detail={"file_path": now.file_path})
+        return Path(now.file_path)
+
+    try:
+        path = await store.run(unit)
+        if path is not None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+    except (StoreError, OSError) as exc:
+        log.warning("file_not_removed", recording_id=recording.id, error=str(exc))

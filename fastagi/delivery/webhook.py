@@ -1,0 +1,100 @@
+"""WebhookSink: the metadata as a signed POST (seed: recording-sink, class WebhookSink).
+
+Beyond the seed's header it signs by the Standard Webhooks specification (webhook-id, webhook-timestamp,
+webhook-signature), so that receivers can use any of its libraries.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+
+import aiohttp
+
+from fastagi.delivery.post import Receiver
+from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.errors import BadArgument
+
+
+class WebhookSink(RecordingSink):
+    """POSTs the metadata as JSON; what an answer means is said in `fastagi.delivery.post`.
+
+    :param url: http or https; a user and password in it are sent as basic authorisation and never shown
+    :param signing_secret: key of the signatures; empty for none. ``whsec_…`` is base64 for the Standard Webhooks
+        signature (their convention); the seed's `X-Voxtra-Signature` is always made with the text as it stands
+    :param timeout_seconds: for the whole exchange
+    :param http_client: a session to use; `aclose` does not close it
+    :param clock: unix seconds, for webhook-timestamp
+    :raises BadArgument: the URL, the secret or the time limit cannot be used
+    """
+
+    needs_file = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        signing_secret: str = "",
+        timeout_seconds: float = 10.0,
+        http_client: aiohttp.ClientSession | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._receiver = Receiver(url, timeout_seconds=timeout_seconds, http_client=http_client, clock=clock)
+        self.time_limit_seconds = timeout_seconds + 5.0
+        self._plain_key = signing_secret.encode()
+        self._standard_key = standard_key(signing_secret)
+        self._clock = clock
+
+    @property
+    def url(self) -> str:
+        """Where it goes, without what may be secret in it."""
+        return self._receiver.shown
+
+    def __repr__(self) -> str:
+        return f"WebhookSink({self.url!r}{', signed' if self._plain_key else ''})"
+
+    async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        """:raises SinkError: not accepted; says whether and when to try again"""
+        body = metadata.to_json()
+        await self._receiver.post(body, self.headers(body, self._id(metadata)))
+
+    def headers(self, body: bytes, delivery_id: str) -> dict[str, str]:
+        """The headers of a request: content type, the seed's signature, and the Standard Webhooks three."""
+        stamp = str(int(self._clock()))
+        headers = {"Content-Type": "application/json", "webhook-id": delivery_id, "webhook-timestamp": stamp}
+        if self._plain_key:
+            headers["X-Voxtra-Signature"] = hmac.new(self._plain_key, body, hashlib.sha256).hexdigest()
+            signed = b".".join((delivery_id.encode(), stamp.encode(), body))
+            digest = hmac.new(self._standard_key, signed, hashlib.sha256).digest()
+            headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
+        return headers
+
+    async def aclose(self) -> None:
+        """Closes the HTTP client, if it is owned (seed). Idempotent; a later call opens a new one."""
+        await self._receiver.aclose()
+
+    def _id(self, metadata: RecordingMetadata) -> str:
+        """The delivery's id; without a courier one that is the same for each call with this recording and URL."""
+        delivery = current_delivery.get()
+        if delivery is not None:
+            return delivery.id
+        text = f"{recording_id_of(metadata)}\n{self._receiver.url}"
+        return "dlv-" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:26]
+
+
+def standard_key(secret: str) -> bytes:
+    """The key of a Standard Webhooks secret: ``whsec_`` and base64, otherwise the text's own bytes.
+
+    :raises BadArgument: ``whsec_`` is followed by what is no base64
+    """
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadArgument("signing_secret starts with whsec_ but is not base64 after it") from None
