@@ -189,16 +189,14 @@ class Parser:
         self._buffer = bytes(whole[end + 1 :])
         self._scanned = len(self._buffer)
         lines = bytes(whole[:end]).split(b"\n")
-        lines.append(b"")  # nothing is known to follow the last one
         events: list[Event] = []
-        for index in range(len(lines) - 1):
-            line = lines[index]
+        for line, following in zip(lines, _followers(lines), strict=True):
             if line == b"HANGUP" or line == b"HANGUP\r":
                 if self._collected is not None and not self._usage:
                     events.append(self._end_collecting())  # a value cut short: whatever follows is not its end
                 events.append(HUNG_UP)
             else:
-                self._line(line, lines[index + 1], events)
+                self._line(line, following, events)
             if self.broken:
                 break
         return events
@@ -265,9 +263,21 @@ def _by_hand(lines: list[str]) -> dict[str, str]:
     return env
 
 
+def _followers(lines: list[bytes]) -> list[bytes]:
+    """For each line the next one that is not blank, empty where none is known to follow."""
+    following = b""
+    found: list[bytes] = []
+    for line in reversed(lines):
+        found.append(following)
+        if line and line != b"\r":
+            following = line
+    found.reverse()
+    return found
+
+
 def _value_ends(line: bytes, following: bytes) -> bool:
     """Whether a value's line is its last. `following` came in the same piece: what is no event belongs to the value."""
-    if following.strip(b"\r") and not _STARTS_EVENT.match(following):
+    if following and not _STARTS_EVENT.match(following):
         return False
     return line.endswith(b")") or _ENDS_VALUE.search(line) is not None
 

@@ -133,6 +133,7 @@ def test_a_hangup_between_any_two_lines_shifts_nothing(where: int) -> None:
         (b"200 result=1 (x)y (z)\n", "x)y (z"),
         (b"200 result=1 (a) endpos=1)\n", "a) endpos=1"),
         (b"200 result=1 (a)\nb)\n", "a)\nb"),
+        (b"200 result=1 (a)\n\n\nb)\n", "a)\n\n\nb"),
         (b"200 result=1 (a\n200 result=5)\n", "a\n200 result=5"),
         (b"200 result=1 (a\n\nb)\n", "a\n\nb"),
         (b"200 result=1 (\xc3\xa4\xff)\n", "ä\udcff"),
