@@ -98,6 +98,7 @@ class Link:
         self.on_up: list[Callable[[list[ChannelRow]], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._ending: set[asyncio.Task[Any]] = set()
         self._board = board
         self._factory = factory
         self._random = random
@@ -141,7 +142,10 @@ class Link:
             self._supervisor = loop.create_task(self._supervise(), name=f"ami-{self.name}")
 
     def halt(self) -> set[asyncio.Task[Any]]:
-        """Leave at once, whatever the state; the tasks that are ending, for who can wait for them."""
+        """Leave at once, whatever the state. Idempotent.
+
+        :return: every task that is ending, from this or an earlier call, for who can wait for them
+        """
         supervisor, self._supervisor = self._supervisor, None
         tasks = {*self.tasks, *self._board.close()}
         if supervisor is not None:
@@ -149,11 +153,13 @@ class Link:
             self.last_error = "closed here"
         for task in tasks:
             task.cancel()
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
         if self.protocol is not None:
             if self.connected:
                 self.protocol.farewell(self.stamp({"Action": "Logoff"}))
             self._went_down(self.protocol)
-        return {task for task in tasks if not task.done()}
+        return {task for task in self._ending if not task.done()}
 
     async def wait_up(self, timeout: float | None) -> None:
         if self._supervisor is None:
