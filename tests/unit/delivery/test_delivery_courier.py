@@ -1,0 +1,463 @@
+"""The courier on SQLite with a clock that the test turns: what is tried when, and what is written of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
+
+from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.courier import Courier
+from fastagi.delivery.inprocess import InProcessDispatcher
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
+from fastagi.errors import SinkError, StoreDown, StoreError
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import deliveries, journal, recordings
+
+
+class Office:
+    """A store, a dispatcher and a courier, and ways to look at them."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.clock = clock
+        self.path = path
+        self.dead: list[Delivery] = []
+        self.attempts: list[tuple[str, bool]] = []
+        self.registry = SinkRegistry()
+        self.store = SqliteStore(path, node="one", busy_seconds=0.1)
+
+    async def open(self, **sinks: Any) -> Office:
+        await self.store.start()
+        for name, sink in sinks.items():
+            self.registry.register(name, sink)
+        self.dispatcher = InProcessDispatcher(self.store, clock=self.clock)
+        self.courier = Courier(
+            self.store,
+            self.dispatcher,
+            self.registry,
+            clock=self.clock,
+            random=lambda: 0.5,
+            on_dead=lambda delivery, recording: self.dead.append(delivery),
+            on_attempt=lambda delivery, outcome, seconds: self.attempts.append((delivery.sink, outcome.ok)),
+        )
+        await self.courier.start()
+        return self
+
+    async def close(self, drain: float = 5.0) -> None:
+        await self.courier.stop(drain)
+        await self.store.stop()
+
+    def turn(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.dispatcher.nudge()
+
+    async def finish(self, n: int, *sinks: str, **fields: Any) -> list[Delivery]:
+        return await finish(self.store, self.courier, n, sinks or ("crm",), self.clock.now, **fields)
+
+    async def get(self, delivery: Delivery) -> Delivery:
+        found = await self.store.read(deliveries.get, delivery.id)
+        assert found is not None
+        return found
+
+    async def reaches(self, delivery: Delivery, status: str, attempts: int | None = None) -> Delivery:
+        async def there() -> bool:
+            now = await self.get(delivery)
+            return now.status == status and (attempts is None or now.attempts == attempts)
+
+        await until(there)
+        return await self.get(delivery)
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    made = Office(tmp_path / "fastagi.db", Clock())
+    yield made
+    await made.close()
+
+
+async def test_a_finished_recording_is_delivered_once(office: Office) -> None:
+    sink = NotingSink()
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    done = await office.reaches(made, "delivered")
+    assert (sink.seen, sink.deliveries, sink.attempts) == (["rec-000001"], [made.id], [1])
+    assert (done.attempts, done.fence, done.done_at, done.last_error) == (1, 1, office.clock.now, "")
+    assert office.attempts == [("crm", True)]
+    assert office.courier.stats()["delivered"] == 1
+    assert [e.event for e in await office.store.read(journal.history, "rec-000001")][-2:] == ["finished", "delivered"]
+
+
+async def test_nothing_is_sent_for_a_transaction_that_failed(office: Office) -> None:
+    sink = NotingSink()
+    await office.open(crm=sink)
+
+    def unit(conn: sa.Connection) -> None:
+        finish_unit(conn, office.courier, recording(1), ("crm",), office.clock.now)
+        raise ValueError("after all not")
+
+    with pytest.raises(ValueError, match="after all"):
+        await office.store.run(unit)
+    [made] = await office.finish(2)
+    await office.reaches(made, "delivered")
+    assert sink.seen == ["rec-000002"]
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("oops"), SinkError("busy"), TimeoutError("mine"), KeyError("x")])
+async def test_whatever_a_sink_raises_is_tried_again_later(office: Office, raised: Exception) -> None:
+    sink = NotingSink(lambda metadata: raised if len(sink.seen) < 3 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 5.0 * 0.75
+    assert str(raised).strip("'") in waiting.last_error
+    office.turn(3.7)
+    await asyncio.sleep(0.05)
+    assert sink.attempts == [1], "not before it is due"
+    office.turn(0.1)
+    waiting = await office.reaches(made, "waiting", attempts=2)
+    assert waiting.next_at == office.clock.now + 10.0 * 0.75
+    office.turn(7.5)
+    await office.reaches(made, "delivered", attempts=3)
+    assert sink.attempts == [1, 2, 3]
+    assert len(set(sink.deliveries)) == 1, "the id is the same on every attempt"
+    assert [a.ok for a in await office.store.read(deliveries.attempts, made.id)] == [False, False, True]
+
+
+async def test_retry_after_is_honoured(office: Office) -> None:
+    await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=300.0)))
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 300.0
+
+
+async def test_a_refusal_for_good_is_dead_at_once_listed_told_and_can_be_retried(office: Office) -> None:
+    sink = NotingSink(lambda metadata: SinkError("404 no such thing", retry=False) if len(sink.seen) == 1 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    dead = await office.reaches(made, "dead")
+    assert office.dead == [dead]
+    assert (await office.store.read(deliveries.page, status="dead"))[0] == [dead]
+    assert office.courier.stats()["dead"] == 1
+    with pytest.raises(StoreError, match="no delivery"):
+        await office.courier.retry("dlv-none")
+    await office.courier.retry(made.id)
+    await office.reaches(made, "delivered", attempts=2)
+    with pytest.raises(StoreError, match="is delivered"):
+        await office.courier.retry(made.id)
+
+
+async def test_a_sink_that_is_down_for_a_day_makes_dead_letters_not_losses(office: Office) -> None:
+    sink = NotingSink(lambda metadata: SinkError("503"))
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    start = office.clock.now
+    times = []
+    while (now := await office.get(made)).status != "dead":
+        now = await office.reaches(made, "waiting", attempts=len(times) + 1)
+        times.append(office.clock.now - start)
+        office.turn(now.next_at - office.clock.now)
+        # an open breaker may keep it a little longer
+        before = len(times)
+        await until(lambda before=before: office.turn(1.0) or len(sink.seen) > before)
+        if len(sink.seen) > before:
+            await until(lambda before=before: office.courier.stats()["attempts"] > before)
+    assert office.dead[0].attempts == len(sink.seen)
+    assert GIVE_UP_SECONDS <= office.clock.now - start < GIVE_UP_SECONDS + 600
+    assert 25 <= len(sink.seen) <= 60
+    assert times[:4] == pytest.approx([0, 4, 12, 27], abs=8)
+    sink.behave = lambda metadata: None
+    await office.courier.retry(made.id)
+    await until(lambda: office.turn(30.0) or office.courier.stats()["delivered"] == 1)
+    await office.reaches(made, "delivered")
+
+
+async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) -> None:
+    gate = asyncio.Event()
+    slow, quick = NotingSink(lambda metadata: gate.wait()), NotingSink()
+    slow.concurrency = 3  # type: ignore[attr-defined]
+    await office.open(slow=slow, quick=quick)
+    made = [(await office.finish(n, "slow", "quick"))[0] for n in range(20)]
+    await until(lambda: len(quick.seen) == 20)
+    assert slow.running == slow.most == 3
+    gate.set()
+    await until(lambda: len(slow.seen) == 20)
+    await asyncio.gather(*(office.reaches(d, "delivered") for d in made))
+    assert slow.most == 3
+
+
+async def test_a_plain_sink_runs_in_a_thread_of_its_own(office: Office) -> None:
+    gate = threading.Event()
+    threads: list[str] = []
+
+    class Plain:
+        def on_recording_complete(self, metadata: object) -> None:
+            threads.append(threading.current_thread().name)
+            gate.wait(10)
+
+    other = NotingSink()
+    await office.open(plain=Plain(), other=other)
+    [made, _] = await office.finish(1, "plain", "other")
+    await until(lambda: bool(threads) and len(other.seen) == 1)
+    assert threads[0].startswith("fastagi-sink-plain")
+    gate.set()
+    await office.reaches(made, "delivered")
+
+
+async def test_a_sink_that_never_returns_is_cut_off(office: Office) -> None:
+    sink = NotingSink(lambda metadata: asyncio.Event().wait())
+    sink.time_limit_seconds = 0.05  # type: ignore[attr-defined]
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.last_error == "the sink took longer than 0.05 s"
+    assert sink.running == 0
+
+
+async def test_an_open_breaker_probes_with_one_and_burns_no_attempts(office: Office) -> None:
+    down = True
+    sink = NotingSink(lambda metadata: SinkError("connection refused") if down else None)
+    await office.open(crm=sink)
+    made = [(await office.finish(n))[0] for n in range(5)]
+    await asyncio.gather(*(office.reaches(d, "waiting", attempts=1) for d in made))
+    assert office.courier.stats()["down"] == ["crm"]
+    later = [(await office.finish(n))[0] for n in range(100, 200)]
+    office.turn(4.9)
+    await asyncio.sleep(0.05)
+    assert len(sink.seen) == 5, "nothing is tried while it is open"
+    office.turn(0.2)
+    await until(lambda: len(sink.seen) == 6)
+    await asyncio.sleep(0.05)
+    assert len(sink.seen) == 6, "one probe"
+    office.turn(5.0)
+    await asyncio.sleep(0.05)
+    assert len(sink.seen) == 6, "the pause grows"
+    down = False
+    office.turn(5.1)
+    await until(lambda: office.turn(1.0) or office.courier.stats()["delivered"] == 105)
+    assert office.courier.stats()["down"] == []
+    counts = [(await office.get(d)).attempts for d in later]
+    assert sum(counts) <= len(later) + 1, "those that waited were tried once each"
+
+
+async def test_refusals_do_not_open_the_breaker(office: Office) -> None:
+    sink = NotingSink(lambda metadata: SinkError("400", retry=False))
+    await office.open(crm=sink)
+    made = [(await office.finish(n))[0] for n in range(12)]
+    await asyncio.gather(*(office.reaches(d, "dead") for d in made))
+    assert office.courier.stats()["down"] == []
+
+
+async def test_recordings_of_one_call_arrive_in_their_order(office: Office) -> None:
+    fail = {"rec-000001"}
+    sink = NotingSink(lambda metadata: SinkError("no") if metadata.extra["recording_id"] in fail else None)
+    await office.open(crm=sink)
+    made = []
+    for n in (1, 2, 3):
+        made += await office.finish(n, uniqueid="one-call")
+        office.clock.now += 0.01
+    await office.finish(4)
+    await office.reaches(made[0], "waiting", attempts=1)
+    await until(lambda: sink.seen == ["rec-000001", "rec-000004"])
+    await asyncio.sleep(0.05)
+    fail.clear()
+    office.turn(10)
+    await asyncio.gather(*(office.reaches(d, "delivered") for d in made))
+    assert [s for s in sink.seen if s != "rec-000004"] == ["rec-000001", "rec-000001", "rec-000002", "rec-000003"]
+
+
+async def test_a_dead_delivery_lets_the_next_of_its_call_go(office: Office) -> None:
+    sink = NotingSink(lambda m: SinkError("no", retry=False) if m.extra["recording_id"] == "rec-000001" else None)
+    await office.open(crm=sink)
+    [first] = await office.finish(1, uniqueid="one-call")
+    office.clock.now += 0.01
+    [second] = await office.finish(2, uniqueid="one-call")
+    await office.reaches(first, "dead")
+    await office.reaches(second, "delivered")
+
+
+async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_again(office: Office) -> None:
+    good, bad = NotingSink(), NotingSink(lambda metadata: SinkError("no") if len(bad.seen) < 3 else None)
+    await office.open()
+    names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
+    made = await office.finish(1, *names)
+    assert [d.sink for d in made] == ["both/1", "both/2"]
+    await office.reaches(made[1], "waiting", attempts=1)
+    for _ in range(2):
+        before = len(bad.seen)
+        office.turn(60)
+        await until(lambda before=before: len(bad.seen) > before)
+        await until(lambda: bad.running == 0)
+    await office.reaches(made[1], "delivered")
+    assert len(good.seen) == 1
+    assert len(bad.seen) == 3
+
+
+async def test_an_object_without_a_name_lives_with_its_process(office: Office) -> None:
+    sink = NotingSink()
+    await office.open()
+    [name] = office.registry.names(sink)
+    [made] = await office.finish(1, name)
+    await office.reaches(made, "delivered")
+    await until(lambda: name not in office.registry)
+
+    stuck = NotingSink(lambda metadata: SinkError("no"))
+    [name] = office.registry.names(stuck)
+    [made] = await office.finish(2, name)
+    await office.reaches(made, "waiting", attempts=1)
+    await office.courier.stop(1.0)
+    await office.store.stop()
+
+    after = Office(office.path, office.clock)
+    await after.open()
+    parked = await after.get(made)
+    assert parked.status is DeliveryStatus.PARKED, "what it missed is shown, not dropped"
+    assert parked.sink.startswith("object:NotingSink:")
+    await after.close()
+    await office.open()
+
+
+async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(office: Office) -> None:
+    await office.open()
+    made = [(await office.finish(n, "gone"))[0] for n in range(3)]
+    await office.courier.stop()
+    await office.store.stop()
+    await office.open()
+    assert {(await office.get(d)).status for d in made} == {DeliveryStatus.PARKED}
+    sink = NotingSink()
+    office.registry.register("gone", sink)  # while it runs
+    await asyncio.gather(*(office.reaches(d, "delivered") for d in made))
+    assert len(sink.seen) == 3
+
+
+async def test_a_backlog_slows_nothing_and_stays_out_of_memory(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.delivery.inprocess.HELD", 100)
+    monkeypatch.setattr("fastagi.delivery.inprocess.LOW", 25)
+    down = True
+    sink, quick = NotingSink(lambda metadata: SinkError("down") if down else None), NotingSink()
+    await office.open(crm=sink, quick=quick)
+    await office.store.run(finish_many, office.courier, 0, 1500, "crm", office.clock.now)
+    await until(lambda: office.courier.stats()["down"] == ["crm"])
+    assert len(office.dispatcher._queues["deliver.crm"].waiting) <= 110
+    for n in range(20_000, 20_020):
+        [made] = await office.finish(n, "quick")
+        await office.reaches(made, "delivered")
+    down = False
+    await until(lambda: office.turn(61.0) or office.courier.stats()["delivered"] == 1520, 60)
+    assert len(set(sink.seen)) == 1500
+    assert len(sink.seen) <= 1530
+
+
+async def test_a_restart_takes_up_what_was_running_and_waiting(office: Office) -> None:
+    never = asyncio.Event()
+    sink = NotingSink(lambda metadata: never.wait())
+    await office.open(crm=sink)
+    running = [(await office.finish(n))[0] for n in range(3)]
+    await until(lambda: sink.running == 3)
+    # a kill: nothing is given back
+    for task in list(office.dispatcher._tasks):
+        task.cancel()
+    office.courier._own = lambda coroutine: coroutine.close() or asyncio.sleep(0)  # type: ignore[method-assign]
+    await office.courier.stop(0)
+    await office.store.stop()
+
+    after = Office(office.path, office.clock)
+    calm = NotingSink()
+    await after.open(crm=calm)
+    await asyncio.gather(*(after.reaches(d, "delivered") for d in running))
+    assert sorted(calm.deliveries) == sorted(d.id for d in running)
+    assert {(await after.get(d)).fence for d in running} == {2}
+    await after.close()
+    await office.open()
+
+
+async def test_stop_drains_and_gives_back_what_does_not_end(office: Office) -> None:
+    quick, never = asyncio.Event(), asyncio.Event()
+    await office.open(ends=NotingSink(lambda metadata: quick.wait()), hangs=NotingSink(lambda metadata: never.wait()))
+    made = await office.finish(1, "ends", "hangs")
+    await until(lambda: office.courier.stats()["running"] == 2)
+    stopping = asyncio.create_task(office.courier.stop(0.3))
+    await asyncio.sleep(0)
+    quick.set()
+    await stopping
+    assert (await office.get(made[0])).status is DeliveryStatus.DELIVERED
+    left = await office.get(made[1])
+    assert (left.status, left.attempts) == (DeliveryStatus.WAITING, 0)
+    assert [d.id for d in await office.store.read(deliveries.due, 10)] == [made[1].id]
+
+
+async def test_an_outcome_is_written_however_long_the_ledger_is_down(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastagi.delivery.courier.SETTLE_SECONDS", (0.01, 0.05))
+    gate = asyncio.Event()
+    sink = NotingSink(lambda metadata: gate.wait())
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await until(lambda: sink.running == 1)
+    run, refused = office.store.run, 0
+
+    async def down(unit: Any, /, *args: Any, **kwargs: Any) -> Any:
+        nonlocal refused
+        if refused < 5:
+            refused += 1
+            raise StoreDown("database is locked")
+        return await run(unit, *args, **kwargs)
+
+    monkeypatch.setattr(office.store, "run", down)
+    gate.set()
+    await office.reaches(made, "delivered", attempts=1)
+    assert refused == 5
+    assert len(sink.seen) == 1
+
+
+async def test_an_outcome_with_an_old_fence_is_refused(office: Office) -> None:
+    gate = asyncio.Event()
+    sink = NotingSink(lambda metadata: gate.wait() if len(sink.seen) == 1 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await until(lambda: sink.running == 1)
+    [due] = await office.store.run(deliveries.release, [], office.clock.now)  # somebody thought us dead
+    taken = await office.store.run(deliveries.claim, due.id, office.clock.now, "two")
+    gate.set()
+    await until(lambda: office.courier.stats()["refused_outcomes"] == 1)
+    now = await office.get(made)
+    assert (now.status, now.fence, now.attempts) == (DeliveryStatus.RUNNING, taken.fence, 0)
+
+
+async def test_the_local_file_goes_when_every_sink_has_it(office: Office, tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    file.write_bytes(b"RIFF")
+    keep, archive = NotingSink(lambda metadata: SinkError("no") if len(keep.seen) < 2 else None), NotingSink()
+    archive.delete_local = True  # type: ignore[attr-defined]
+    await office.open(archive=archive, crm=keep)
+    made = await office.finish(1, "archive", "crm", file_path=str(file))
+    await office.reaches(made[0], "delivered")
+    await office.reaches(made[1], "waiting", attempts=1)
+    assert file.exists()
+    office.turn(10)
+    await office.reaches(made[1], "delivered")
+    await until(lambda: not file.exists())
+    found = await office.store.read(recordings.get, "rec-000001")
+    assert found is not None
+    assert found.deleted_at == office.clock.now
+    assert [e.event for e in await office.store.read(journal.history, "rec-000001")][-1] == "file_removed"
+
+
+async def test_a_legal_hold_keeps_the_local_file(office: Office, tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    file.write_bytes(b"RIFF")
+    archive = NotingSink()
+    archive.delete_local = True  # type: ignore[attr-defined]
+    await office.open(archive=archive)
+    [made] = await office.finish(1, "archive", file_path=str(file), legal_hold=True)
+    await office.reaches(made, "delivered")
+    [other] = await office.finish(2, "archive")
+    await office.reaches(other, "delivered")
+    assert file.exists()
