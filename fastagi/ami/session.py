@@ -45,11 +45,17 @@ class Snapshot:
 
 
 async def log_in(protocol: AmiProtocol, stamp: Stamp, username: str, secret: str, mask: str, seconds: float) -> None:
-    """:raises Refused: wrong name or secret, or an address that manager.conf does not permit."""
+    """:raises Refused: wrong name or secret, or an address that manager.conf does not permit
+    :raises AsteriskError: Asterisk does not take logins now
+    """
     login = stamp({"Action": "Login", "Username": username, "Secret": secret, "Events": mask})
     answer = await protocol.send(login, seconds=seconds)
-    if not answer.success:
-        raise Refused(f"login of {username!r} refused: {answer.message}")
+    if answer.success:
+        return
+    text = str(answer.message)
+    if "shutting down" in text.lower():  # it is on its way out, and back again soon: nobody need mend anything
+        raise AsteriskError(text)
+    raise Refused(f"login of {username!r} refused: {text}")
 
 
 async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seconds: float) -> Snapshot:

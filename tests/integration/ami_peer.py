@@ -206,6 +206,9 @@ class Peer:
             channel = f"Channel: {action['channel'][0]}"
             self.emit("OriginateResponse", *_id(action), "Response: Success", channel, "Uniqueid: 1.1", "Reason: 4")
 
+    def _getvar(self, session: Session, action: Action) -> None:
+        session.answer(action, "Error", "Message: No such channel")
+
     def _command(self, session: Session, action: Action) -> None:
         said = f"Output: {action['command'][0]}"
         session.answer(action, "Success", "Message: Command output follows", said, "Output: second line")

@@ -353,6 +353,22 @@ async def test_refused_login_is_reported_once_and_retried_slowly(peer: Peer) -> 
     assert "s3cret" not in repr(ami) + repr(ami._link.endpoint)
 
 
+async def test_a_login_during_a_shutdown_is_tried_again_soon(peer: Peer) -> None:
+    """Seen on 16 and 22: between its Shutdown event and its end Asterisk answers every login so."""
+    goes = 2
+
+    def going(session: Session, action: Action) -> None:
+        nonlocal goes
+        goes -= 1
+        if goes == 0:
+            del peer.handlers["login"]
+        session.answer(action, "Error", "Message: Asterisk is shutting down")
+
+    peer.handlers["login"] = going
+    async with running(peer.port, refused_seconds=1000):
+        assert peer.connections == 3
+
+
 async def test_a_peer_that_is_no_manager(peer: Peer) -> None:
     peer.banner = "SSH-2.0-OpenSSH_9.2p1\r\n"
     async with running(peer.port, up=False) as ami:
