@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
@@ -70,32 +71,33 @@ class CommandSink(RecordingSink):
         """:raises SinkError: the program is not there, took too long, or failed"""
         values = self._values(metadata)
         argv = [_PLACEHOLDER.sub(lambda m: values[m.group(1)], argument) for argument in self.argv]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._environment(metadata, values),
-                start_new_session=True,  # so that its children can be killed with it
-            )
-        except OSError as exc:
-            raise SinkError(f"{argv[0]}: {exc.strerror}") from None
-        complaints = asyncio.create_task(_read(process))
-        try:
-            async with asyncio.timeout(self.timeout_seconds):
-                await _write(process, metadata.to_json())
-                status = await process.wait()
-                # what it left running may hold the pipe open for ever
-                await asyncio.wait({complaints}, timeout=COMPLAINT_SECONDS)
-        except TimeoutError:
-            raise SinkError(f"{argv[0]}: did not end within {self.timeout_seconds:g} s") from None
-        finally:
-            if process.returncode is None:
-                _kill(process)
-                await asyncio.shield(process.wait())
-            complaints.cancel()
-        said = complaints.result() if complaints.done() and not complaints.cancelled() else ""
+        async with _complaints() as (stderr, complaints):
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=stderr,
+                    env=self._environment(metadata, values),
+                    start_new_session=True,  # so that its children can be killed with it
+                )
+            except OSError as exc:
+                raise SinkError(f"{argv[0]}: {exc.strerror}") from None
+            finally:
+                os.close(stderr)
+            try:
+                async with asyncio.timeout(self.timeout_seconds):
+                    await _write(process, metadata.to_json())
+                    status = await process.wait()
+                    # what it left running may hold the pipe open for ever
+                    await asyncio.wait({complaints}, timeout=COMPLAINT_SECONDS)
+            except TimeoutError:
+                raise SinkError(f"{argv[0]}: did not end within {self.timeout_seconds:g} s") from None
+            finally:
+                if process.returncode is None:
+                    _kill(process)
+                    await asyncio.shield(process.wait())
+            said = complaints.result() if complaints.done() else ""
         if status != 0:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             raise SinkError(f"{argv[0]}: {how}" + (f": {said}" if said else ""), retry=status != REFUSED)
@@ -136,11 +138,26 @@ async def _write(process: asyncio.subprocess.Process, body: bytes) -> None:
     process.stdin.close()
 
 
-async def _read(process: asyncio.subprocess.Process) -> str:
-    """The end of what it complains about."""
-    assert process.stderr is not None
+@contextlib.asynccontextmanager
+async def _complaints() -> AsyncIterator[tuple[int, asyncio.Task[str]]]:
+    """A pipe for standard error, to be closed by the caller, and a task that gives the end of what came through it."""
+    read_end, write_end = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
+    )
+    task = asyncio.create_task(_tail(reader))
+    try:
+        yield write_end, task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        transport.close()
+
+
+async def _tail(reader: asyncio.StreamReader) -> str:
     kept = b""
-    while part := await process.stderr.read(4096):  # read on, or it would block in its write
+    while part := await reader.read(4096):  # read on, or the program would block in its write
         kept = (kept + part)[-ERROR_BYTES:]
     return " ".join(kept.decode("utf-8", "replace").split())[-200:]
 

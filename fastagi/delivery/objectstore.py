@@ -26,6 +26,23 @@ PART_BYTES = 8 * 1024 * 1024
 
 PARTS_AT_ONCE = 4
 
+_CLIENT = (
+    "allow_http",
+    "connect_timeout",
+    "http1_only",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
+    "proxy_ca_certificate",
+    "proxy_url",
+    "read_timeout",
+    "root_certificate",
+    "timeout",
+    "user_agent",
+)
+"""Options that obstore wants apart from the store's own; among those they end in a panic (obstore 0.12). Options that
+would switch off the check of certificates are not among them."""
+
 MEDIA_TYPES = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg"}
 
 
@@ -39,8 +56,8 @@ class ObjectStoreSink(RecordingSink):
         without the server, it is deleted at once.
     :param verify: ``content`` reads the object back and compares SHA-256; ``size`` only compares its length
     :param with_metadata: puts the metadata beside it as `<key>.json`, after the file
-    :param options: obstore's own settings of that store (region, endpoint, credentials, ...); the environment's
-        (AWS_…, GOOGLE_…, AZURE_…) count too
+    :param options: obstore's own settings of that store (region, endpoint, credentials, ...) and of its HTTP client
+        (allow_http, timeout, proxy_url, ...); the environment's (AWS_…, GOOGLE_…, AZURE_…) count too
     :raises BadArgument: URL, template or options cannot be used
     :raises ConfigError: the `objectstore` extra is not installed
     """
@@ -73,14 +90,21 @@ class ObjectStoreSink(RecordingSink):
         self.shown = shown_url(URL(url))
         self._verify = verify
         self._with_metadata = with_metadata
+        given = dict(options or {})
+        client = {key: given.pop(key) for key in _CLIENT if key in given}
+        for key in given:
+            if key.startswith(("allow_invalid", "default_", "http2_", "randomize", "proxy_excludes")):
+                raise BadArgument(
+                    f"options: {key!r} is not allowed; beside the store's own there are {', '.join(_CLIENT)}"
+                )
         try:
             if scheme == "file":
                 self._store = from_url(url, mkdir=True)
             else:
                 # the courier tries again for a day; here only what a second heals
                 settings: dict[str, Any] = {
-                    "config": options or {},
-                    "client_options": {"timeout": "300s", "connect_timeout": "10s"},
+                    "config": given,
+                    "client_options": {"timeout": "300s", "connect_timeout": "10s", **client},
                     "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
                 }
                 self._store = from_url(url, **settings)

@@ -112,6 +112,8 @@ class Receiver:
 
 def shown_url(url: URL) -> str:
     """A URL for people: without user, password, query and fragment, where secrets live."""
+    if url.host is None:
+        return str(url)
     shown = url.with_user(None).with_query(None).with_fragment(None)
     return str(shown) + ("?…" if url.query_string else "")
 

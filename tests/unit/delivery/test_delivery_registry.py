@@ -1,0 +1,154 @@
+"""Sinks by name: from settings, registered, and objects without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
+from fastagi.delivery.registry import SinkRegistry, build_sink, registry_of
+from fastagi.errors import BadArgument, ConfigError
+from fastagi.settings import SinkSettings
+
+
+def section(**fields: Any) -> SinkSettings:
+    return SinkSettings(**{"name": "crm", **fields})
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"type": "local"}, LocalFileSink),
+        ({"type": "webhook", "url": "https://h/x", "signing_secret": "s", "timeout_seconds": 3}, WebhookSink),
+        ({"type": "objectstore", "url": "file:///tmp/fastagi-out", "delete_local": True}, ObjectStoreSink),
+        ({"type": "vcon", "target": "/tmp"}, VconSink),
+        ({"type": "command", "argv": ["/bin/true", "{file_path}"]}, CommandSink),
+    ],
+)
+def test_every_type_can_be_built(fields: dict[str, Any], kind: type) -> None:
+    assert isinstance(build_sink(section(**fields)), kind)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"type": "webhook"}, r"sinks\[crm\]\.url: is missing \(http or https"),
+        (
+            {"type": "webhook", "url": "https://h", "secret": "x"},
+            r"sinks\[crm\]\.secret: a webhook sink has no such key; allowed are .*signing_secret",
+        ),
+        ({"type": "webhook", "url": "gopher://h"}, r"sinks\[crm\]: url must be http"),
+        (
+            {"type": "webhook", "url": "https://h", "timeout_seconds": "soon"},
+            r"sinks\[crm\]\.timeout_seconds = 'soon': .*whole exchange",
+        ),
+        (
+            {"type": "webhook", "url": "https://h", "signing_secret": "a", "signing_secret_file": "/b"},
+            r"sinks\[crm\]: has both",
+        ),
+        (
+            {"type": "webhook", "url": "https://h", "signing_secret_file": "/nowhere"},
+            r"sinks\[crm\]\.signing_secret_file = '/nowhere': No such file",
+        ),
+        ({"type": "objectstore", "url": "ftp://h"}, r"sinks\[crm\]: url must start with s3://"),
+        ({"type": "vcon", "target": "here"}, r"sinks\[crm\]: target='here' must be"),
+        ({"type": "command", "argv": "rm -rf"}, r"sinks\[crm\]\.argv = 'rm -rf': .*there is no shell"),
+        ({"type": "command", "argv": []}, r"sinks\[crm\]\.argv"),
+        ({"type": "command", "argv": ["x", "{caller}"]}, r"sinks\[crm\]: argv: \{caller\} is not known"),
+    ],
+)
+def test_a_fault_names_the_sink_the_key_and_what_is_allowed(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{said}[^\n]*$"):
+        build_sink(section(**fields))
+
+
+def test_a_secret_is_not_in_its_fault() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_sink(section(type="webhook", url="https://h", signing_secret=["hunter2"]))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        registry_of([section(type="webhook"), SinkSettings(name="b", type="vcon"), section(name="c", type="local")])
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["sinks[crm].url", "sinks[b].target"]
+
+
+def test_a_secret_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("please-rotate-me\n")
+    sink = build_sink(section(type="webhook", url="https://h", signing_secret_file=str(tmp_path / "s")))
+    assert isinstance(sink, WebhookSink)
+    assert (
+        sink.headers(b"", "x")["X-Voxtra-Signature"]
+        == (WebhookSink("https://h", signing_secret="please-rotate-me").headers(b"", "x")["X-Voxtra-Signature"])
+    )
+
+
+def test_settings_say_how_many_at_once() -> None:
+    registry = registry_of([section(type="local", concurrency=3)])
+    entry = registry.get("crm")
+    assert entry is not None
+    assert (entry.concurrency, entry.needs_file, entry.time_limit_seconds) == (3, False, 120.0)
+
+
+class Duck:
+    def on_recording_complete(self, metadata: object) -> None: ...
+
+
+def test_names() -> None:
+    registry = SinkRegistry()
+    changes: list[str] = []
+    registry.changed = changes.append
+    a, b, c = Duck(), Duck(), Duck()
+    assert registry.register("a", a) == ("a",)
+    assert registry.register("group", CompositeSink(b, CompositeSink(a, c))) == ("group/1", "a", "group/3")
+    assert changes == ["a", "group/1", "group/3"]
+    assert registry.names("group") == ("group/1", "a", "group/3")
+    assert registry.names("a") == registry.names(a) == ("a",)
+    assert registry.names(CompositeSink(a, b, a)) == ("a", "group/1")
+    entry = registry.get("a")
+    assert entry is not None
+    assert entry.needs_file, "nobody knows what a sink of the user's own reads"
+    with pytest.raises(BadArgument, match="no sink 'z'; registered are a, group"):
+        registry.names("z")
+    for name in ("a", "group", "", "object:x", "a\nb"):
+        with pytest.raises(BadArgument):
+            registry.register(name, Duck())
+    with pytest.raises(BadArgument, match="str is no sink"):
+        registry.register("s", "https://h")  # type: ignore[arg-type]
+
+
+def test_objects_without_a_name_are_held_while_recordings_need_them() -> None:
+    registry, other = SinkRegistry(), SinkRegistry()
+    sink = Duck()
+    [name] = registry.names(sink)
+    assert registry.names(sink) == (name,)
+    assert name.startswith("object:Duck:")
+    assert registry.get(name) is not None
+    assert registry.serves(name, [registry.process])
+    assert not registry.serves(name, [other.process])
+    assert other.names(sink) != (name,), "another process's object is another sink"
+    registry.release(name)
+    assert name in registry
+    registry.release(name)
+    assert name not in registry
+    registry.release(name)
+    registry.register("kept", sink)
+    registry.release("kept")
+    assert "kept" in registry
+
+
+async def test_closing_closes_what_can_be_closed() -> None:
+    closed: list[str] = []
+
+    class Closing(Duck):
+        async def aclose(self) -> None:
+            closed.append("yes")
+
+    registry = SinkRegistry()
+    registry.register("a", Closing())
+    registry.register("b", Duck())
+    await registry.aclose()
+    assert closed == ["yes"]

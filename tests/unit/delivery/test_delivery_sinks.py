@@ -1,0 +1,451 @@
+"""The other sinks, called directly: local, composite, object store, vCon, command."""
+
+# ruff: noqa: ASYNC240  (a test may wait for a small file)
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+
+from fastagi.delivery.command import CommandSink
+from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.keys import check_template, key_of
+from fastagi.delivery.local import LocalFileSink
+from fastagi.delivery.objectstore import ObjectStoreSink
+from fastagi.delivery.sink import CurrentDelivery, RecordingSink, current_delivery
+from fastagi.delivery.vcon import VconSink, vcon_uuid
+from fastagi.domain.metadata import RecordingMetadata
+from fastagi.errors import BadArgument, SinkError
+
+
+def metadata(path: Path | str = "/rec/a.wav", **extra: Any) -> RecordingMetadata:
+    facts = {
+        "recording_id": "rec-1",
+        "started_at": "2026-01-02T03:04:05.678Z",
+        "ended_at": "2026-01-02T03:05:05.000Z",
+        "caller": "+15551234",
+        "called": "alice",
+        **extra,
+    }
+    return RecordingMetadata("pbx-1.2", "calls/a", str(path), 59.3, "wav", facts)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "a.wav"
+    path.parent.mkdir()
+    path.write_bytes(os.urandom(300_000))
+    return path
+
+
+async def test_the_local_sink_says_so_and_touches_nothing() -> None:
+    with structlog.testing.capture_logs() as lines:
+        await LocalFileSink().on_recording_complete(metadata("/nowhere/a.wav"))
+    assert [(line["event"], line["log_level"], line["recording_id"]) for line in lines] == [
+        ("recording_kept", "debug", "rec-1")
+    ]
+    assert str(LocalFileSink().base_dir) == "/var/spool/asterisk/recording"
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.got: list[RecordingMetadata] = []
+
+    def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+        self.got.append(metadata)
+
+
+async def test_a_composite_isolates_its_children_and_runs_them_side_by_side() -> None:
+    met = asyncio.Barrier(2)
+
+    class Meets(RecordingSink):
+        done = False
+
+        async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+            await asyncio.wait_for(met.wait(), 5)
+            self.done = True
+
+    class Raises(RecordingSink):
+        async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+            raise RuntimeError("hunter")
+
+    a, b, plain = Meets(), Meets(), Plain()
+    sink = CompositeSink(a, CompositeSink(Raises(), CompositeSink(b)), plain)
+    with structlog.testing.capture_logs() as lines:
+        await sink.on_recording_complete(metadata())
+    assert a.done
+    assert b.done
+    assert len(plain.got) == 1
+    assert [(line["event"], line["sink"]) for line in lines] == [("sink_failed", "Raises")]
+    assert [type(leaf).__name__ for leaf in sink.leaves()] == ["Meets", "Raises", "Meets", "Plain"]
+
+
+def test_a_composite_takes_only_sinks() -> None:
+    with pytest.raises(BadArgument, match="str has no on_recording_complete"):
+        CompositeSink(LocalFileSink(), "https://h")  # type: ignore[arg-type]
+    assert list(CompositeSink().leaves()) == []
+
+
+def test_the_abstract_sink_cannot_be_made() -> None:
+    with pytest.raises(TypeError):
+        RecordingSink()  # type: ignore[abstract]
+
+
+# -- keys
+
+
+def test_keys_are_the_same_each_time_and_stay_below_their_place() -> None:
+    template = "{date:%Y/%m}/{caller}/{name}-{recording_id}.{suffix}"
+    assert key_of(template, metadata()) == "2026/01/+15551234/calls_a-rec-1.wav"
+    nasty = metadata("/rec/x.wav.age", caller="../../etc", called="a\x00b\r\n", recording_id="../rec")
+    assert key_of("{caller}/{called}/{recording_id}.{suffix}", nasty) == "_.._etc/a_b__/_rec.age"
+    assert key_of("{caller}", metadata(caller="")) == "unknown"
+
+
+@pytest.mark.parametrize(
+    "template", ["", "/a", "a//b", "../{name}", "a/../b", "{colour}", "a\\b", "a/./b", "{date:%}/\n"]
+)
+def test_templates_that_leave_their_place_are_refused(template: str) -> None:
+    with pytest.raises(BadArgument):
+        check_template(template)
+
+
+# -- object store
+
+
+async def test_a_file_is_stored_checked_and_its_key_is_deterministic(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sink = ObjectStoreSink(f"file://{out}", with_metadata=True)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    for _ in range(2):  # idempotent
+        await sink.on_recording_complete(metadata(file, sha256=digest))
+    stored = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert stored == ["2026/01/02/rec-1.wav", "2026/01/02/rec-1.wav.json"]
+    assert (out / stored[0]).read_bytes() == file.read_bytes()
+    assert json.loads((out / stored[1]).read_bytes())["session_id"] == "pbx-1.2"
+    assert file.exists()
+
+
+async def test_a_large_file_goes_in_parts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.delivery.objectstore.PART_BYTES", 64 * 1024)
+    await ObjectStoreSink(f"file://{tmp_path}/out", "{file}").on_recording_complete(metadata(file))
+    assert (tmp_path / "out" / "a.wav").read_bytes() == file.read_bytes()
+
+
+async def test_a_file_that_is_not_what_was_recorded_is_not_stored(file: Path, tmp_path: Path) -> None:
+    sink = ObjectStoreSink(f"file://{tmp_path}/out", delete_local=True)
+    with pytest.raises(SinkError, match="SHA-256 differs"):
+        await sink.on_recording_complete(metadata(file, sha256="00"))
+    with pytest.raises(SinkError, match="No such file") as caught:
+        await sink.on_recording_complete(metadata("/nowhere/a.wav"))
+    assert caught.value.retry
+    assert file.exists()
+
+
+@pytest.mark.parametrize("verify", ["content", "size"])
+async def test_what_arrived_damaged_is_tried_again_and_not_deleted_here(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Any
+) -> None:
+    import obstore
+
+    put = obstore.put_async
+
+    async def damaging(store: Any, key: str, data: Any, **kwargs: Any) -> Any:
+        return await put(store, key, file.read_bytes()[:-1], **kwargs)
+
+    monkeypatch.setattr(obstore, "put_async", damaging)
+    sink = ObjectStoreSink(f"file://{tmp_path}/out", delete_local=True, verify=verify)
+    with pytest.raises(SinkError, match="arrived") as caught:
+        await sink.on_recording_complete(metadata(file))
+    assert caught.value.retry
+    assert file.exists()
+
+
+async def test_delete_local_when_called_directly_and_never_by_the_sink_under_a_courier(
+    file: Path, tmp_path: Path
+) -> None:
+    sink = ObjectStoreSink(f"file://{tmp_path}/out", delete_local=True)
+    token = current_delivery.set(CurrentDelivery("dlv-1", 1, "rec-1"))
+    await sink.on_recording_complete(metadata(file))
+    current_delivery.reset(token)
+    assert file.exists(), "a sister may still need it: the courier deletes"
+    await sink.on_recording_complete(metadata(file))
+    assert not file.exists()
+
+
+async def test_a_bucket_over_http_is_asked_as_s3(file: Path) -> None:
+    objects: dict[str, bytes] = {}
+    fail = 1
+
+    async def s3(request: web.Request) -> web.Response:
+        nonlocal fail
+        if request.method == "PUT":
+            if fail:
+                fail -= 1
+                return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
+            objects[request.path] = await request.read()
+            return web.Response(headers={"ETag": '"1"'})
+        return web.Response(body=objects[request.path], headers={"ETag": '"1"', "Last-Modified": DATE})
+
+    DATE = "Fri, 02 Jan 2026 03:04:05 GMT"
+    app = web.Application(client_max_size=10**7)
+    app.router.add_route("*", "/{path:.*}", s3)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    sink = ObjectStoreSink(
+        "s3://bucket/calls",
+        "{recording_id}.{suffix}",
+        options={
+            "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
+            "access_key_id": "AKIA",
+            "secret_access_key": "hunter2",
+            "region": "eu-central-1",
+            "allow_http": True,
+        },
+    )
+    assert "hunter2" not in repr(sink) + str(vars(sink))
+    with pytest.raises(SinkError) as caught:
+        await sink.on_recording_complete(metadata(file))
+    assert caught.value.retry, "credentials can be mended within the day"
+    assert "\n" not in str(caught.value)
+    await sink.on_recording_complete(metadata(file))
+    await runner.cleanup()
+    assert objects == {"/bucket/calls/rec-1.wav": file.read_bytes()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"url": "ftp://h/x"},
+        {"url": "bucket"},
+        {"url": "file:///tmp/x", "key_template": "../x"},
+        {"url": "file:///tmp/x", "verify": "hope"},
+        {"url": "s3://bucket", "options": {"colour": "red"}},
+        {"url": "s3://bucket", "options": {"allow_invalid_certificates": True}},
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(BadArgument) as caught:
+        ObjectStoreSink(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+# -- vCon
+
+
+async def test_a_vcon_in_a_folder_holds_the_audio_and_who_spoke(file: Path, tmp_path: Path) -> None:
+    sink = VconSink(tmp_path / "out")
+    for _ in range(2):
+        await sink.on_recording_complete(metadata(file))
+    path = tmp_path / "out/2026/01/02/rec-1.vcon.json"
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [path]
+    vcon = json.loads(path.read_bytes())
+    assert vcon["vcon"] == "0.4.0"
+    assert vcon["created_at"] == "2026-01-02T03:05:05.000Z"
+    assert vcon["parties"] == [{"tel": "+15551234"}, {"name": "alice"}]
+    [dialog] = vcon["dialog"]
+    body = dialog.pop("body")
+    assert base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)) == file.read_bytes()
+    assert dialog == {
+        "type": "recording",
+        "start": "2026-01-02T03:04:05.678Z",
+        "duration": 59.3,
+        "parties": [0, 1],
+        "mediatype": "audio/x-wav",
+        "filename": "a.wav",
+        "encoding": "base64url",
+    }
+    [attachment] = vcon["attachments"]
+    assert attachment["encoding"] == "json"
+    assert attachment["body"] == metadata(file).to_dict()
+    assert {"party", "dialog", "start", "purpose"} <= set(attachment)
+    assert vcon["analysis"] == []
+    made = uuid.UUID(vcon["uuid"])
+    assert (made.version, made.variant) == (8, uuid.RFC_4122)
+    assert made.int >> 80 == 1767323045678
+    assert vcon_uuid("rec-2", 1767323045.678) != vcon["uuid"]
+
+
+async def test_a_vcon_with_a_link_carries_the_hash(file: Path, tmp_path: Path) -> None:
+    sink = VconSink(
+        str(tmp_path / "out"), audio_url="https://h/audio/{recording_id}/{file}", key_template="{file}.json"
+    )
+    await sink.on_recording_complete(metadata(file))
+    [dialog] = json.loads((tmp_path / "out/a.wav.json").read_bytes())["dialog"]
+    digest = base64.urlsafe_b64encode(hashlib.sha512(file.read_bytes()).digest()).rstrip(b"=").decode()
+    assert dialog["url"] == "https://h/audio/rec-1/a.wav"
+    assert dialog["content_hash"] == f"sha512-{digest}"
+    assert not {"body", "encoding"} & set(dialog)
+
+
+async def test_a_vcon_is_posted_and_answers_count_as_with_a_webhook(file: Path) -> None:
+    got: list[tuple[str, str | None, Any]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        got.append((request.content_type, request.headers.get("Idempotency-Key"), await request.json()))
+        return web.Response(status=503 if len(got) == 1 else 202)
+
+    app = web.Application(client_max_size=10**7)
+    app.router.add_post("/v", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    sink = VconSink(f"http://127.0.0.1:{runner.addresses[0][1]}/v")
+    token = current_delivery.set(CurrentDelivery("dlv-1", 1, "rec-1"))
+    with pytest.raises(SinkError) as caught:
+        await sink.on_recording_complete(metadata(file))
+    assert caught.value.retry
+    await sink.on_recording_complete(metadata(file))
+    current_delivery.reset(token)
+    await sink.aclose()
+    await runner.cleanup()
+    assert got[0] == got[1]
+    assert got[0][:2] == ("application/vcon", "dlv-1")
+
+
+async def test_a_file_too_large_for_a_vcon_is_refused_for_good(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastagi.delivery.vcon.INLINE_BYTES", 1000)
+    with pytest.raises(SinkError, match="set audio_url") as caught:
+        await VconSink(tmp_path).on_recording_complete(metadata(file))
+    assert not caught.value.retry
+    with pytest.raises(SinkError, match="No such file") as caught:
+        await VconSink(tmp_path).on_recording_complete(metadata("/nowhere/a.wav"))
+    assert caught.value.retry
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"target": "relative"},
+        {"target": "/tmp", "audio_url": "http://h/x"},
+        {"target": "/tmp", "audio_url": "https://h/{colour}"},
+        {"target": "/tmp", "key_template": "../x"},
+        {"target": "https://"},
+    ],
+)
+def test_a_vcon_sink_that_cannot_work_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(BadArgument):
+        VconSink(**arguments)
+
+
+# -- command
+
+SHOW = """
+import json, os, sys
+print(json.dumps({"argv": sys.argv[1:], "stdin": json.load(sys.stdin), "env": dict(os.environ)}), file=open(%r, "w"))
+"""
+
+
+async def test_a_command_is_told_everything_and_no_shell_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASTAGI_STORE__URL", "postgresql://user:hunter2@h/db")
+    out = tmp_path / "out.json"
+    sink = CommandSink(
+        [sys.executable, "-c", SHOW % str(out), "{file_path}", "id={recording_id}/{delivery_id}/{attempt}", "$(id)"],
+        env={"MINE": "yes"},
+    )
+    nasty = metadata("/rec/a;b $(reboot).wav", caller="-rf; `reboot`\n\x00")
+    token = current_delivery.set(CurrentDelivery("dlv-9", 2, "rec-1"))
+    await sink.on_recording_complete(nasty)
+    current_delivery.reset(token)
+    got = json.loads(out.read_text())
+    assert got["argv"] == ["/rec/a;b $(reboot).wav", "id=rec-1/dlv-9/2", "$(id)"]
+    assert got["stdin"] == nasty.to_dict()
+    env = got["env"]
+    assert (env["MINE"], env["FASTAGI_CALLER"], env["FASTAGI_CALLED"]) == ("yes", "-rf; `reboot`  ", "alice")
+    assert (env["FASTAGI_DELIVERY_ID"], env["FASTAGI_ATTEMPT"], env["FASTAGI_SESSION_ID"]) == ("dlv-9", "2", "pbx-1.2")
+    assert "hunter2" not in str(env), "the server's own environment is not passed on"
+
+
+@pytest.mark.parametrize(("status", "retry"), [(1, True), (65, False), (75, True), (127, True)])
+async def test_the_exit_status_says_whether_to_try_again(status: int, retry: bool) -> None:
+    sink = CommandSink([sys.executable, "-c", f"import sys; sys.stderr.write('no\\nroom'); sys.exit({status})"])
+    with pytest.raises(SinkError) as caught:
+        await sink.on_recording_complete(metadata())
+    assert caught.value.retry is retry
+    assert str(caught.value).endswith(f"exit status {status}: no room")
+
+
+async def test_a_command_that_is_not_there_or_is_killed_is_tried_again() -> None:
+    with pytest.raises(SinkError, match="No such file") as caught:
+        await CommandSink(["/nowhere/program"]).on_recording_complete(metadata())
+    assert caught.value.retry
+    with pytest.raises(SinkError, match="ended by SIGKILL"):
+        await CommandSink([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]).on_recording_complete(
+            metadata()
+        )
+
+
+async def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = f"sleep 300 & echo $! > {pid}; wait"
+    with pytest.raises(SinkError, match=r"within 1 s") as caught:
+        await CommandSink(["/bin/sh", "-c", script], timeout_seconds=1.0).on_recording_complete(metadata())
+    assert caught.value.retry
+    child = int(pid.read_text())
+    async with asyncio.timeout(10):
+        while _lives(child):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_a_cancelled_command_is_killed() -> None:
+    task = asyncio.create_task(CommandSink(["/bin/sleep", "300"]).on_recording_complete(metadata()))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 5)
+
+
+async def test_a_command_that_leaves_something_running_is_done_when_it_ends(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    await asyncio.wait_for(
+        CommandSink(["/bin/sh", "-c", f"sleep 300 & echo $! > {pid}"]).on_recording_complete(metadata()), 20
+    )
+    child = int(pid.read_text())
+    assert _lives(child), "what it started on purpose is its own"
+    os.kill(child, 9)
+
+
+async def test_a_command_that_floods_and_reads_nothing_ends_well() -> None:
+    big = metadata(facts="x" * 2_000_000)
+    flood = "import sys; sys.stderr.write('y' * 5_000_000)"
+    await CommandSink([sys.executable, "-c", flood]).on_recording_complete(big)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"argv": "rm -rf /"},
+        {"argv": []},
+        {"argv": ["/bin/true", "{caller}"]},
+        {"argv": ["/bin/true", "a\0b"]},
+        {"argv": ["/bin/true"], "timeout_seconds": 0},
+    ],
+)
+def test_a_command_that_cannot_be_run_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(BadArgument):
+        CommandSink(**arguments)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
