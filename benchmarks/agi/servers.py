@@ -100,7 +100,7 @@ async def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
+    logging.disable()  # panoramisk logs a traceback for each peer that goes away
     with contextlib.suppress(KeyboardInterrupt):
         if sys.argv[2] == "uvloop":
             import uvloop

@@ -38,7 +38,7 @@ class Digits(str):
     @classmethod
     def pressed(cls, reply: Reply) -> Digits:
         """Of a reply whose result is one digit as a character code, 0 for none."""
-        return cls(character(reply.result), reply)
+        return cls("" if reply.result == "0" else character(reply.result), reply)
 
 
 @dataclass(frozen=True, slots=True)
