@@ -52,6 +52,7 @@ class _Queue:
         self.horizon: float | None = 0.0  # the earliest that may be in the ledger and not here; None for nothing
         self.loading: asyncio.Task[None] | None = None
         self.loaded_at = 0.0
+        self.ended: set[str] | None = None  # those that ended while the ledger was being read: it may still show them
         self.timer: asyncio.TimerHandle | None = None
 
     def add(self, id: str, run_at: float) -> None:
@@ -213,6 +214,7 @@ class InProcessDispatcher:
         try:
             queue.horizon = None  # what is left out from now on sets it again
             queue.loaded_at = self._clock()
+            queue.ended = set()
             before = dict(queue.waiting)
             items = await self._store.read(queue.source, HELD)
         except StoreError as exc:
@@ -227,10 +229,11 @@ class InProcessDispatcher:
                 last = items[-1].run_at
                 queue.horizon = last if queue.horizon is None else min(queue.horizon, last)
             for item in items:
-                if item.id not in queue.waiting and item.id not in queue.running:
+                if item.id not in queue.waiting and item.id not in queue.running and item.id not in queue.ended:
                     queue.add(item.id, item.run_at)
         finally:
             queue.loading = None
+            queue.ended = None
         self._pump(queue)
 
     async def _handle(self, queue: _Queue, id: str) -> None:
@@ -246,6 +249,8 @@ class InProcessDispatcher:
             queue.again.setdefault(id, self._clock() + delay)
         finally:
             queue.running.discard(id)
+            if queue.ended is not None:
+                queue.ended.add(id)
             again = queue.again.pop(id, None)
             if again is not None:
                 queue.add(id, again)

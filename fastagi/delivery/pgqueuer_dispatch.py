@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import asyncpg
@@ -41,6 +41,9 @@ PREFIX = "fastagi_"
 
 HEARTBEAT_SECONDS = 10.0
 """A job whose server is silent so long is picked by another (engines.md: taken over in 10 s)."""
+
+POLL_SECONDS = 5.0
+"""PgQueuer looks so often without being told: only a queue that is served anew has to wait for it."""
 
 SWEEP_SECONDS = 5.0
 SWEEP_ITEMS = 1000
@@ -83,15 +86,13 @@ class _Gate:
                 pause = self.until - self._clock()
                 if self.closed:
                     raise Later(0.5)
-                if pause > HOLD_SECONDS:
-                    raise Later(pause)
                 limit = self.limit if self.throttled is None else min(self.limit, self.throttled)
                 if pause <= 0 and self.running < limit:
                     self.running += 1
                     return
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
-                    raise Later(max(pause, 1.0))
+                    raise Later(HOLD_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, pause) if pause > 0 else left):
                         await self._changed.wait()
@@ -107,15 +108,31 @@ class _Gate:
 
 
 class _Queue:
-    def __init__(self, name: str, handler: Handler, limit: int, source: Source, gate: _Gate) -> None:
+    """:param requeue: writes a new job of this queue for an id, due after so many seconds"""
+
+    def __init__(
+        self,
+        name: str,
+        handler: Handler,
+        limit: int,
+        source: Source,
+        gate: _Gate,
+        requeue: Callable[[str, str, float], Awaitable[None]],
+    ) -> None:
         self.name = name
         self.handler = handler
         self.limit = limit
         self.source = source
         self.gate = gate
+        self.failures: dict[str, int] = {}
+        self._requeue = requeue
 
     async def run(self, job: Job) -> None:
-        """PgQueuer's entrypoint: returning drops the job."""
+        """PgQueuer's entrypoint: returning drops the job.
+
+        What is to come again is a new job, in place of PgQueuer's own retry: that is an UPDATE, which notifies nobody
+        (PgQueuer 1.6: its trigger is per statement), so a worker that was about to sleep sees it a poll interval later.
+        """
         id = (job.payload or b"").decode()
         try:
             await self.gate.enter()
@@ -123,13 +140,19 @@ class _Queue:
                 await self.handler(id)
             finally:
                 await self.gate.leave()
+            self.failures.pop(id, None)
+            return
         except Later as later:
-            raise RetryRequested(timedelta(seconds=later.seconds)) from None
+            delay = later.seconds
         except Exception as exc:
             first, longest = RETRY_SECONDS
-            delay = min(longest, first * 2 ** min(job.attempts, 10))
+            count = self.failures[id] = min(self.failures.get(id, 0) + 1, 10)
+            delay = min(longest, first * 2 ** (count - 1))
             log.warning("handler_failed", queue=self.name, id=id, error=str(exc), seconds=delay)
-            raise RetryRequested(timedelta(seconds=delay)) from exc
+        try:
+            await self._requeue(self.name, id, delay)
+        except StoreError:
+            raise RetryRequested(timedelta(seconds=delay)) from None
 
     def executor(self) -> EntrypointExecutor:
         return EntrypointExecutor(
@@ -168,7 +191,7 @@ class PgQueuerDispatcher:
     def register(self, queue: str, handler: Handler, limit: int, source: Source) -> None:
         if queue in self._queues:
             raise ValueError(f"queue {queue!r} is registered")
-        entry = self._queues[queue] = _Queue(queue, handler, limit, source, _Gate(limit, self._clock))
+        entry = self._queues[queue] = _Queue(queue, handler, limit, source, _Gate(limit, self._clock), self._requeue)
         if self._manager is not None:
             self._manager.register_executor(queue, entry.executor())
         self._refreshed.set()
@@ -186,6 +209,9 @@ class PgQueuerDispatcher:
     def enqueue(self, conn: sa.Connection, queue: str, id: str, run_at: float) -> None:
         delay = timedelta(seconds=max(0.0, run_at - self._clock()))
         conn.exec_driver_sql(self._insert, ([0], [queue], [id.encode()], [delay], [None], ["{}"]))
+
+    async def _requeue(self, queue: str, id: str, delay: float) -> None:
+        await self._store.run(self.enqueue, queue, id, self._clock() + delay)
 
     def cancel(self, conn: sa.Connection, queue: str, id: str) -> None:
         conn.exec_driver_sql(
@@ -281,7 +307,7 @@ class PgQueuerDispatcher:
                     manager.register_executor(entry.name, entry.executor())
                 self._manager = manager
                 await manager.run(
-                    dequeue_timeout=timedelta(seconds=10),
+                    dequeue_timeout=timedelta(seconds=POLL_SECONDS),
                     batch_size=10,
                     heartbeat_timeout=self._heartbeat,
                     shutdown_on_listener_failure=True,
