@@ -23,6 +23,9 @@ SUITES = {16: "bullseye", 22: "forky"}
 
 PACKAGES = ("asterisk", "asterisk-core-sounds-en-gsm", "asterisk-moh-opsound-gsm")
 
+SYSTEM_PATH = "/usr/sbin:/usr/local/sbin"
+"""Where Asterisk is although a user's PATH does not say so."""
+
 FETCH_SECONDS = 900.0
 """Unpacking takes 10 to 30 s on a good line; 60 MB on a bad one are worth this much patience and no more."""
 
@@ -79,7 +82,7 @@ def find_asterisk(major: int) -> Installation:
 
 
 def _on_path(major: int) -> Installation | None:
-    program = shutil.which("asterisk") or shutil.which("asterisk", path="/usr/sbin:/usr/local/sbin")
+    program = shutil.which("asterisk") or shutil.which("asterisk", path=SYSTEM_PATH)
     if program is None:
         return None
     version = _version((program,))

@@ -151,7 +151,7 @@ class _Sipp:
     def _reason(self) -> str:
         """sipp's first complaint, the message it got instead included."""
         lines = [line.strip() for line in self._read("errors").splitlines() if line.strip()]
-        return " / ".join(lines[1:5]) or "no answer"
+        return " / ".join([line for line in lines if "jumping to label" not in line][1:5]) or "no answer"
 
     async def kill(self) -> None:
         """Vanish: no BYE, no more RTP."""
@@ -247,7 +247,9 @@ class SippCall(_Sipp):
             case Hold(direction):
                 return self._template("hold", CALLER=self._caller, DIRECTION=direction, VERSION=next(self._versions))
             case Play(audio, loop):
-                return f"  <nop><action>{self._playing(audio, loop)}</action></nop>\n"
+                # a stream that was paused stays so, whatever file it is given
+                resume = '<exec rtp_stream="resume" />'
+                return f"  <nop><action>{self._playing(audio, loop)}{resume}</action></nop>\n"
             case Quiet():
                 return '  <nop><action><exec rtp_stream="pause" /></action></nop>\n'
             case Refer(number):
