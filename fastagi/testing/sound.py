@@ -152,6 +152,22 @@ def correlation(a: Samples, b: Samples, *, rate: int = RATE) -> Likeness:
     return Likeness(float(score[best]), float(shifts[best] / rate))
 
 
+def share_found(heard: Samples, said: Samples, *, window: float = 0.5, rate: int = RATE) -> float:
+    """How much of what was said can be heard: the share of its windows that are found anywhere in `heard`.
+
+    Unlike `correlation` over the whole it bears gaps and shifts, which a busy machine's RTP has. Silent windows do not
+    count; nothing said is wholly found.
+
+    :param window: seconds
+    """
+    size = round(window * rate)
+    windows = [said[i : i + size] for i in range(0, len(said) - size + 1, size)]
+    loud = [w for w in windows if rms(w) > 0.005]
+    if not loud:
+        return 1.0
+    return sum(correlation(heard, w, rate=rate).coefficient > 0.7 for w in loud) / len(loud)
+
+
 def rms(samples: Samples) -> float:
     """0 for silence, 0.707 for a full sine."""
     return float(np.sqrt(np.mean(np.asarray(samples, np.float64) ** 2))) if len(samples) else 0.0

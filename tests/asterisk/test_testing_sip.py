@@ -11,7 +11,7 @@ import pytest
 
 from fastagi.testing import AsteriskServer, SippAgent, SippCall
 from fastagi.testing.sip import Digits, Hold, Play, Quiet, Refer, SipError, Wait
-from fastagi.testing.sound import correlation, load, rms, speech
+from fastagi.testing.sound import load, rms, share_found, speech
 
 pytestmark = pytest.mark.asterisk
 
@@ -56,9 +56,11 @@ async def test_both_sides_arrive_as_they_were_said(
     async with SippCall(pbx.sip_port, "recorded", audio=said, seconds=4, codec=codec, caller=codec) as call:
         await call.wait()
     heard = {leg: load(pbx.spool / f"{codec}{leg}.wav") for leg in ("-in", "-out", "")}
-    assert correlation(heard["-in"], load(said)).coefficient > 0.95
-    assert correlation(heard["-out"], load(tmp_path / "agent.wav")).coefficient > 0.9
-    assert correlation(heard["-in"], load(tmp_path / "agent.wav")).coefficient < 0.3
+    caller, agents = load(said), load(tmp_path / "agent.wav")[: 2 * 8000]
+    assert share_found(heard["-in"], caller) > 0.6
+    assert share_found(heard["-out"], agents) > 0.6
+    assert share_found(heard["-in"], agents) < 0.3
+    assert share_found(heard[""], caller) > 0.3
     assert len(heard["-in"]) == len(heard["-out"])
 
 

@@ -51,3 +51,12 @@ def test_correlation_finds_the_offset_whatever_the_loudness(offset: float) -> No
 def test_correlation_of_nothing_is_nothing() -> None:
     assert sound.correlation(sound.silence_samples(1), sound.speech_samples(1, 1)).coefficient == 0
     assert sound.correlation(sound.silence_samples(0), sound.speech_samples(1, 1)).coefficient == 0
+
+
+def test_share_found_bears_gaps_and_shifts_and_knows_strangers() -> None:
+    said = sound.speech_samples(4.0, 5)
+    gapped = np.concatenate([sound.silence_samples(0.3), said[:16000], sound.silence_samples(1), said[16000:]])
+    assert sound.share_found(gapped, said) == 1.0
+    assert sound.share_found(gapped[:20000], said) < 0.7
+    assert sound.share_found(sound.speech_samples(6.0, 6), said) < 0.2
+    assert sound.share_found(said, sound.silence_samples(1)) == 1.0
