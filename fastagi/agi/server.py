@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import structlog
 
 from fastagi.agi.channel import Channel
+from fastagi.agi.listening import bind, bound_port
 from fastagi.agi.session import Session
 from fastagi.errors import ConfigError, FastAGIError, Hangup
 
@@ -26,17 +26,13 @@ ALLOW: Final = ("127.0.0.0/8", "::1/128")
 BACKLOG: Final = 4096
 """Connections the kernel may hold before we accept them: Linux's own ceiling (somaxconn), for a burst of calls."""
 
-KEEPALIVE: Final = (60, 15, 4)
-"""Idle seconds, interval, probes: a PBX that lost its power is noticed after two minutes. A FastAGI connection may be
-silent for as long as its call lasts, so only the kernel can ask."""
-
 CANCEL_SECONDS: Final = 5.0
 """Time that cancelled handlers have to clean up when the server stops; who needs longer is left behind, and logged."""
 
 LOGGED_PER_SECOND: Final = 20
 """Lines about bad peers in a second: enough to see one, too few for it to fill the disk. The rest is counted."""
 
-Handler = Callable[[Channel], Awaitable[object]]
+C = TypeVar("C", bound=Channel)
 
 
 @dataclass(slots=True)
@@ -54,7 +50,7 @@ class Tally:
     failed: int = 0
 
 
-class AgiServer:
+class AgiServer(Generic[C]):
     """Serves FastAGI until it is stopped. Works on uvloop and on asyncio's own loop.
 
     A handler that returns leaves the call to the dialplan. One that raises is logged, and the dialplan sees
@@ -72,7 +68,7 @@ class AgiServer:
 
     def __init__(
         self,
-        handler: Handler,
+        handler: Callable[[C], Awaitable[object]],
         *,
         host: str = "127.0.0.1",
         port: int = 4573,
@@ -80,7 +76,7 @@ class AgiServer:
         max_sessions: int = 5000,
         header_seconds: float = 5.0,
         idle_seconds: float = 86_400.0,
-        channel_factory: Callable[[Session], Channel] = Channel,
+        channel_factory: Callable[[Session], C] = Channel,  # type: ignore[assignment]  # what C then is
     ) -> None:
         self._handler = handler
         self._host = host
@@ -128,7 +124,9 @@ class AgiServer:
         self._stopping = False
         self._quiet.clear()
         try:
-            for listening in await self._listen():
+            sockets = await bind(self._host, self._port)
+            self._port = bound_port(sockets)
+            for listening in sockets:
                 listening.setblocking(False)
                 self._servers.append(
                     await self._loop.create_server(lambda: Session(self, self._loop), sock=listening, backlog=BACKLOG)
@@ -140,38 +138,6 @@ class AgiServer:
             ) from None
         self._last_sweep = self._loop.time()
         self._sweep()
-
-    async def _listen(self) -> list[socket.socket]:
-        found = await self._loop.getaddrinfo(
-            self._host or None, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        sockets: list[socket.socket] = []
-        try:
-            for family, kind, protocol, _, address in dict.fromkeys(found):
-                if self._port == 0 and sockets:
-                    address = (address[0], self._bound(sockets), *address[2:])
-                listening = socket.socket(family, kind, protocol)
-                sockets.append(listening)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                # Accepted sockets inherit these: no system call per session.
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                idle, interval, probes = KEEPALIVE
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes)
-                listening.bind(address)
-        except OSError:
-            for listening in sockets:
-                listening.close()
-            raise
-        self._port = self._bound(sockets)
-        return sockets
-
-    @staticmethod
-    def _bound(sockets: list[socket.socket]) -> int:
-        return int(sockets[0].getsockname()[1])
 
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let sessions end for `drain_seconds`, then cancel their handlers. Idempotent.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import pytest
 import structlog
 
 from fastagi.agi import AgiServer, Channel
+from fastagi.agi.listening import KEEPALIVE
 from fastagi.errors import CommandFailed, ConfigError, Error, Hangup
 
 
@@ -121,6 +123,16 @@ async def test_every_family_of_a_name_on_one_port(stage) -> None:
         else:
             writer.close()
             await writer.wait_closed()
+
+
+async def test_a_peer_that_lost_its_power_is_noticed(stage, until) -> None:
+    server = await stage.serve(ask)
+    await stage.call(server)
+    await until(lambda: server.sessions)
+    (session,) = server._sessions
+    link = session._transport.get_extra_info("socket")
+    assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == KEEPALIVE[0]
 
 
 BAD = {

@@ -1,0 +1,66 @@
+"""The sockets that the server listens on. Who connects to them, and what is said, is `server`'s and `session`'s."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Final
+
+KEEPALIVE: Final = (60, 15, 4)
+"""Idle seconds, interval, probes: a PBX that lost its power is noticed after two minutes. A FastAGI connection may be
+silent for as long as its call lasts, so only the kernel can ask."""
+
+
+async def bind(host: str, port: int) -> list[socket.socket]:
+    """A bound socket for each address of `host`; what this machine lacks (::1 without IPv6) is left out.
+
+    :param host: address or name, empty for all; :param port: 0 picks a free one, the same for every address
+    :raises OSError: one of them cannot be had, or none is there
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            try:
+                listening = socket.socket(family, kind, protocol)
+            except OSError as exc:  # a family that the kernel lacks
+                missing = exc
+                continue
+            sockets.append(listening)
+            _prepare(listening)
+            chosen = bound_port(sockets) if len(sockets) > 1 else port  # port 0: one free port for all
+            try:
+                listening.bind((address[0], chosen, *address[2:]))
+            except OSError as exc:
+                if exc.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = exc
+                sockets.remove(listening)
+                listening.close()
+        if missing is not None and not sockets:
+            raise missing
+    except OSError:
+        for listening in sockets:
+            listening.close()
+        raise
+    return sockets
+
+
+def bound_port(sockets: list[socket.socket]) -> int:
+    """The port that they share."""
+    return int(sockets[0].getsockname()[1])
+
+
+def _prepare(listening: socket.socket) -> None:
+    """Options of a listening socket. Accepted ones inherit the keep-alive: no system call per session."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in zip(("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"), KEEPALIVE, strict=True):
+        if hasattr(socket, option):  # other systems have other names, or none
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
