@@ -18,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from fastagi.audio.output import Counter, Output
+from fastagi.audio.sequential import SequentialFile
 from fastagi.audio.sizes import file_bytes
 from fastagi.domain.formats import check_format
 from fastagi.errors import AudioError, DiskFull
@@ -81,9 +82,9 @@ class Encoder:
         else:
             self._output = Output(target.fileno(), base)
         container, codec = _LIBSNDFILE[file_format]
-        self._file: soundfile.SoundFile | None = None
+        self._file: SequentialFile | None = None
         try:
-            self._file = soundfile.SoundFile(self._output, "w", rate, channels, codec, format=container)
+            self._file = SequentialFile(self._output, "w", rate, channels, codec, format=container)
         except (soundfile.SoundFileError, RuntimeError, OSError) as exc:
             self._release()
             raise self._reason(self._output.failure or exc) from None
@@ -129,8 +130,9 @@ class Encoder:
         if self._odd is not None:
             self._put(np.repeat(self._odd, 2))
             self._odd = None
-        if self.frames == 0 and self.file_format in ("flac", "mp3"):
-            # libsndfile writes no header before the first sample, and a file of 0 bytes is no FLAC: one silent sample is
+        if self.frames == 0 and self.file_format in ("flac", "opus", "mp3"):
+            # Before the first sample libsndfile writes no header (FLAC, MP3) or no audio page (Opus, which ffmpeg then
+            # refuses): one silent sample makes it a file.
             self._put(np.zeros(1 if self.channels == 1 else (1, self.channels), np.int16))
         failure = self._shut()
         if failure is None and self._output.failure is None:
@@ -159,8 +161,10 @@ class Encoder:
 
     def _put(self, block: Samples) -> None:
         assert self._file is not None
+        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats it gets right (26 dB).
+        samples = block.astype(np.float32) / 32768 if self.file_format == "mp3" else block
         try:
-            self._file.write(block)
+            self._file.write(samples)
         except (soundfile.SoundFileError, RuntimeError, AssertionError) as exc:
             raise self._reason(self._output.failure or exc) from None
         if self._output.failure is not None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastagi.audio import wavfile
 from fastagi.audio.resample import Resampler, resampled_length
+from fastagi.audio.sequential import SequentialFile
 from fastagi.errors import AudioError
 
 Samples = NDArray[np.int16]
@@ -135,9 +136,9 @@ class _Decoded:
             self._raw = _Window(name, *window) if window else None
             source = self._raw or name
             if codec:
-                self._file = soundfile.SoundFile(source, "r", rate, 1, codec, format="RAW")
+                self._file = SequentialFile(source, "r", rate, 1, codec, format="RAW")
             else:
-                self._file = soundfile.SoundFile(source)
+                self._file = SequentialFile(source)
         except (soundfile.SoundFileError, RuntimeError) as exc:
             raise AudioError(f"{name}: not audio that can be read ({str(exc).rstrip('.')})") from None
         except OSError as exc:
@@ -146,17 +147,31 @@ class _Decoded:
         self.channels = int(self._file.channels)
         self.frames = int(self._file.frames)
         self._at = 0
+        self._pairs = codec == "VOX_ADPCM"
+        self._odd: Samples | None = None
 
     def read(self, count: int) -> Samples:
         count = max(0, min(count, self.frames - self._at))
         if count == 0:
             return np.zeros(0 if self.channels == 1 else (0, self.channels), np.int16)
+        out = self._decode_pairs(count) if self._pairs else self._decode(count)
+        self._at = self._at + len(out) if len(out) else self.frames
+        return out
+
+    def _decode(self, count: int) -> Samples:
         try:
             out: Samples = self._file.read(count, dtype="int16")
         except (soundfile.SoundFileError, RuntimeError) as exc:
             raise AudioError(f"{self._name}: cannot be decoded ({str(exc).rstrip('.')})") from None
-        self._at = self._at + len(out) if len(out) else self.frames
         return out
+
+    def _decode_pairs(self, count: int) -> Samples:
+        """libsndfile drops a sample when an odd number of VOX ADPCM's is read: ask for even ones, keep the rest."""
+        kept = self._odd if self._odd is not None else np.zeros(0, np.int16)
+        wanted = count - len(kept)
+        out = np.concatenate((kept, self._decode(wanted + (wanted & 1)))) if wanted > 0 else kept
+        self._odd = out[count:].copy() if len(out) > count else None
+        return out[:count]
 
     def skip(self, count: int) -> None:
         while count > 0:

@@ -56,7 +56,7 @@ class _Findings:
 
 
 def render(plan: RenderPlan) -> Rendered:
-    """Make the finished file. Idempotent: the raw files stay, and doing it again gives the same file in the same place.
+    """Make the finished file. Idempotent: the raw files stay, and doing it again replaces the file by its like.
 
     :raises AudioError: the raw files are missing or are no audio, or the target cannot be written
     :raises DiskFull: no room; nothing is left behind and the raw files are kept
