@@ -126,6 +126,10 @@ class Courier:
                     deliveries.Due(delivery.id, delivery.sink, home or self._store.node, delivery.next_at),
                 )
 
+    def wake(self) -> None:
+        """Looks at the clock now. Nobody has to after `enqueue`: the commit wakes by itself."""
+        self._dispatcher.nudge()
+
     async def retry(self, delivery_id: str) -> None:
         """An operator's retry: due now, with a new day if it was dead.
 

@@ -75,6 +75,9 @@ class Dispatcher(Protocol):
         :param limit: None for its own again, at once
         """
 
+    def nudge(self) -> None:
+        """Looks at the clock now: for those who turn it."""
+
     async def start(self) -> None:
         """Begins to call handlers."""
 

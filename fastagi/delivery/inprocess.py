@@ -156,7 +156,6 @@ class InProcessDispatcher:
         await asyncio.gather(*left, return_exceptions=True)
 
     def nudge(self) -> None:
-        """Looks at the clock now, not when the timer says so."""
         for queue in list(self._queues.values()):
             self._pump(queue)
 

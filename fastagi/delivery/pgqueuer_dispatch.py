@@ -228,6 +228,9 @@ class PgQueuerDispatcher:
         self._wakes.add(task)
         task.add_done_callback(self._wakes.discard)
 
+    def nudge(self) -> None:
+        pass  # PostgreSQL's clock says what is due
+
     async def start(self) -> None:
         """:raises StoreError: PgQueuer's tables cannot be made; :raises StoreDown: PostgreSQL cannot be reached"""
         await self._install()

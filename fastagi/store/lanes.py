@@ -32,6 +32,9 @@ READ_SECONDS = 30.0
 ROOM_SECONDS = 30.0
 """How long `Lane.run` waits for room in a full queue."""
 
+STOP_SECONDS = 60.0
+"""How long `Lane.stop` waits for what is queued: a full queue takes some seconds, a locked database five."""
+
 _DOWN = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -123,7 +126,9 @@ class Lane:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, STOP_SECONDS)
+            if thread.is_alive():
+                log.error("store_thread_left", store=self._shown, lane=self.kind)
 
     @property
     def waiting(self) -> int:

@@ -26,6 +26,9 @@ log = structlog.get_logger(__name__)
 CONNECTIONS = 8
 """Connections to the database for units; a ninth unit waits. PostgreSQL allows 100 to all its clients by default."""
 
+QUEUE_UNITS = 10_000
+"""Units that may wait for a connection; more are refused at once."""
+
 STATEMENT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 TRIES = 4
@@ -113,6 +116,8 @@ class PostgresStore(Store):
     async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._engine is None:
             raise StoreDown(f"{self.shown}: the store is not open")
+        if len(self._running) >= QUEUE_UNITS:
+            raise StoreDown(f"{self.shown}: {QUEUE_UNITS} units wait already")
         # a task of its own: a caller that is cancelled does not break off the write
         task: asyncio.Task[T] = asyncio.create_task(self._unit(self._engine, unit, args, kwargs))
         self._running.add(task)

@@ -5,11 +5,9 @@ No SQL here, and no rule: what a column means is said by `fastagi.domain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
-
-from sqlalchemy import RowMapping
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus
 from fastagi.domain.recording import Piece, Recording, Span
@@ -51,8 +49,8 @@ def recording_columns(recording: Recording, names: tuple[str, ...] = _RECORDING_
     return row
 
 
-def recording_of(row: RowMapping) -> Recording:
-    """The recording of a row of table `recording`."""
+def recording_of(row: Mapping[Any, Any]) -> Recording:
+    """The recording of a row of table `recording`, or of `recording_columns` after a round trip through JSON."""
     fields = {}
     for name in _RECORDING_FIELDS:
         value = row[name]
@@ -68,7 +66,7 @@ def delivery_columns(delivery: Delivery) -> dict[str, Any]:
     return row
 
 
-def delivery_of(row: RowMapping) -> Delivery:
+def delivery_of(row: Mapping[Any, Any]) -> Delivery:
     """The delivery of a row of table `delivery`."""
     fields = {name: row[name] for name in _DELIVERY_FIELDS}
     fields["status"] = DeliveryStatus(fields["status"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event, Phase, State
 from fastagi.errors import IllegalTransition, StoreDown, StoreError
 from fastagi.store import Store, after_commit, open_store
+from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.units import calls, catalogue, deliveries, journal, keys, recordings, servers
 
 
@@ -86,11 +88,18 @@ async def test_a_recording_comes_back_as_it_went(store: Store) -> None:
     assert (entry.event, entry.to_phase, entry.detail, entry.at) == ("requested", "requested", {"by": "agi"}, 1001.0)
 
 
-async def test_the_same_id_twice_is_refused(store: Store) -> None:
-    await store.run(recordings.insert, recording())
-    with pytest.raises(StoreError):
-        await store.run(recordings.insert, recording(caller="mallory"))
+async def test_a_recording_is_inserted_once_and_its_id_is_nobody_elses(store: Store) -> None:
+    for _ in range(2):  # whoever could not know whether the first was committed says it again
+        assert await store.run(recordings.insert, recording()) == recording()
+    assert len(await store.read(journal.history, "rec-0001")) == 1
+    with pytest.raises(StoreError, match="another one"):
+        await store.run(recordings.insert, recording(uniqueid="mallory"))
     assert (await store.read(recordings.get, "rec-0001")).caller == "alice"
+
+
+def test_a_recording_survives_a_round_trip_through_json() -> None:
+    full = recording(pieces=(Piece("/s/a.wav"),), pauses=(Span(1.0),), facts={"a": 1}, cause=Cause.SIZE)
+    assert recording_of(json.loads(json.dumps(recording_columns(full)))) == full
 
 
 async def test_advance_writes_row_and_journal(store: Store) -> None:
@@ -143,6 +152,9 @@ async def test_change_is_no_transition(store: Store) -> None:
     after = await store.run(recordings.change, "rec-0001", 5.0, file_path="/rec/x.wav", pieces=pieces, legal_hold=True)
     assert (after.file_path, after.pieces, after.phase) == ("/rec/x.wav", pieces, Phase.REQUESTED)
     assert await store.read(recordings.get, "rec-0001") == after
+    assert len(await store.read(journal.history, "rec-0001")) == 1
+    await store.run(recordings.change, "rec-0001", 6.0, "moved", {"channel": "SIP/b"})
+    assert [e.event for e in await store.read(journal.history, "rec-0001")] == ["requested", "moved"]
     assert await store.read(recordings.file_taken, "/rec/x.wav")
     assert not await store.read(recordings.file_taken, "/rec/calls/1.wav")
 

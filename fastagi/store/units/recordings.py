@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from fastagi.domain import states
 from fastagi.domain.delivery import Delivery
@@ -22,7 +23,10 @@ from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.schema import recording as table
 from fastagi.store.units import deliveries, journal
 
-_INSERT = sa.insert(table)
+_INSERT = {
+    "sqlite": sqlite.insert(table).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(table).on_conflict_do_nothing(),
+}
 _BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()  # PostgreSQL: two servers; SQLite has one writer and ignores it
 _BY_CALL = sa.select(table).where(table.c.uniqueid == sa.bindparam("uniqueid")).order_by(table.c.id.desc()).limit(1000)
@@ -37,6 +41,11 @@ _OPEN_ON_NODE = (
     .order_by(table.c.id)
 )
 
+to_row = recording_columns
+"""A recording as JSON values, for a copy outside the ledger; `from_row` reads it again."""
+
+from_row = recording_of
+
 _FIXED = frozenset({"id", "phase"})
 
 
@@ -50,14 +59,19 @@ def _update(columns: tuple[str, ...], guarded: bool) -> sa.Update:
 
 
 def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] | None = None) -> Recording:
-    """Writes a new recording and the journal line ``requested``.
+    """Writes a new recording and the journal line ``requested``. Idempotent.
 
     Call it before the command that starts it goes out: what is not journalled cannot be found again.
 
     :param detail: for the journal; JSON values
-    :raises StoreError: that id exists
+    :raises StoreError: that id belongs to another recording
     """
-    conn.execute(_INSERT, {**recording_columns(recording), "updated_at": recording.requested_at})
+    row = {**recording_columns(recording), "updated_at": recording.requested_at}
+    if conn.execute(_INSERT[conn.dialect.name], row).rowcount != 1:
+        there = get(conn, recording.id)
+        if there is None or (there.asterisk, there.uniqueid) != (recording.asterisk, recording.uniqueid):
+            raise StoreError(f"recording {recording.id} is there already and is another one")
+        return there
     journal.write(
         conn,
         recording.id,
@@ -86,7 +100,6 @@ def advance(
     conn: sa.Connection,
     recording_id: str,
     event: Event,
-    *,
     at: float,
     changes: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
@@ -124,21 +137,32 @@ def advance(
     return after
 
 
-def change(conn: sa.Connection, recording_id: str, at: float | None = None, **changes: Any) -> Recording:
+def change(
+    conn: sa.Connection,
+    recording_id: str,
+    at: float | None = None,
+    event: str = "",
+    changes: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Recording:
     """Writes facts that are no transition: file_path, pieces, pauses, legal_hold, deleted_at, ...
 
-    Idempotent. Not journalled: what the audit needs is written with `journal.write` in the same unit.
-
     :param at: when, unix seconds; None leaves `updated_at` as it is
+    :param event: the name under which it is journalled; empty for not at all (then the call is idempotent)
+    :param changes: fields of `Recording`; `more` is the same by keyword
     :raises StoreError: there is no such recording, or no such field
     """
-    _check_names(changes)
-    after = replace(_load(conn, recording_id), **changes)
-    columns = recording_columns(after, tuple(changes))
+    wanted = {**(changes or {}), **more}
+    _check_names(wanted)
+    before = _load(conn, recording_id)
+    after = replace(before, **wanted)
+    columns = recording_columns(after, tuple(wanted))
     if at is not None:
         columns["updated_at"] = at
     if columns:
         conn.execute(_update(tuple(columns), False), {**columns, "_id": recording_id})
+    if event:
+        journal.write(conn, recording_id, at=before.requested_at if at is None else at, event=event)
     return after
 
 
@@ -151,10 +175,10 @@ def _check_names(changes: Mapping[str, Any]) -> None:
 def finish(
     conn: sa.Connection,
     recording_id: str,
-    *,
     at: float,
     changes: Mapping[str, Any] | None = None,
     sinks: Iterable[str] = (),
+    *,
     event: Event = Event.FINISHED,
     detail: Mapping[str, Any] | None = None,
 ) -> tuple[Recording, list[Delivery]]:
@@ -172,7 +196,7 @@ def finish(
     changes.setdefault("sinks", names)
     if event is Event.FINISHED:
         changes.setdefault("finished_at", at)
-    recording = advance(conn, recording_id, event, at=at, changes=changes, detail=detail)
+    recording = advance(conn, recording_id, event, at, changes, detail)
     return recording, [deliveries.insert(conn, recording, sink, now=at) for sink in names]
 
 
