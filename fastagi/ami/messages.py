@@ -20,19 +20,27 @@ def to_message(block: Block) -> Message:
     else:
         pairs = fields(block.raw)
         content = "" if block.name else "\n".join(output(block.raw))
+    headers: dict[str, Any] = dict(pairs)
+    if len(headers) < len(pairs):
+        headers = _listed(pairs)
+    if "Result" in headers and isinstance(headers["Result"], str):
+        headers["Result"] = unquote(headers["Result"]).strip()  # AsyncAGIExec quotes it
+    return Message(headers, content)
+
+
+def _listed(pairs: list[tuple[str, str]]) -> dict[str, Any]:
+    """Repeated headers as lists, under the spelling that came first."""
     headers: dict[str, Any] = {}
-    names: dict[str, str] = {}  # headers differ in case only when a peer is odd; panoramisk's mapping ignores case
+    spelling: dict[str, str] = {}
     for key, value in pairs:
-        if key.lower() == "result":
-            value = unquote(value).strip()  # AsyncAGIExec quotes it
-        known = names.setdefault(key.lower(), key)
+        known = spelling.setdefault(key.lower(), key)
         if known not in headers:
             headers[known] = value
         elif isinstance(headers[known], list):
             headers[known].append(value)
         else:
             headers[known] = [headers[known], value]
-    return Message(headers, content)
+    return headers
 
 
 def synthetic(headers: dict[str, str]) -> Message:

@@ -67,17 +67,17 @@ async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seco
     channels = protocol.send(stamp({"Action": "CoreShowChannels"}), seconds=seconds, row=channel_row)
     about: Message = await settings
     rows = await channels
-    if not isinstance(rows, list):
+    if isinstance(rows, Message) and not rows.success:
         # write class `call` is enough for Status, CoreShowChannels needs `system` or `reporting`
         rows = await protocol.send(stamp({"Action": "Status"}), seconds=seconds, row=channel_row)
-    if not isinstance(rows, list):
+    if isinstance(rows, Message) and not rows.success:
         raise Refused(
             f"user {username!r} may not list channels: {rows.message}; in manager.conf give it write = system,call"
         )
     return Snapshot(
         version=str(about.asteriskversion),
         system=str(about.systemname),
-        rows=[row for row in rows if isinstance(row, ChannelRow)],
+        rows=[row for row in rows if isinstance(row, ChannelRow)] if isinstance(rows, list) else [],
     )
 
 

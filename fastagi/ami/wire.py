@@ -56,16 +56,19 @@ class Block:
         return f"<Block {self.name or 'Response'} {len(self.raw)} bytes>"
 
 
-class _Verdicts(dict[bytes, str]):
-    """Event name as it stands on the wire -> its text when it is wanted, else "" (asked once per name)."""
+class _Verdicts(dict[bytes, str | None]):
+    """First line of a message as it stands on the wire -> the event's name when it is wanted, "" when it is not, None
+    when it begins no event. Asked once per line: what an unwanted event costs is one look-up here."""
 
     def __init__(self, wants: Callable[[str], bool]) -> None:
         super().__init__()
         self._wants = wants
 
-    def __missing__(self, key: bytes) -> str:
-        name = key.decode("utf-8", "replace").strip()
-        verdict = name if self._wants(name) else ""
+    def __missing__(self, key: bytes) -> str | None:
+        verdict: str | None = None
+        if key.startswith(b"Event: "):
+            name = first_line_value(key)
+            verdict = name if self._wants(name) else ""
         if len(self) < MAX_NAMES:
             self[key] = verdict
         return verdict
@@ -92,6 +95,7 @@ class Decoder:
         self._eol = b"\r\n"
         self._end = b"\r\n\r\n"
         self._follows: list[bytes] = []
+        self._follows_size = 0
 
     def forget(self) -> None:
         """The wanted names have changed: ask again."""
@@ -100,7 +104,7 @@ class Decoder:
     @property
     def held(self) -> int:
         """Bytes kept of a message that is not whole yet."""
-        return len(self._buffer) + sum(map(len, self._follows))
+        return len(self._buffer) + self._follows_size
 
     def feed(self, data: bytes) -> list[Block]:
         """The messages that `data` completes, in order, without unwanted events.
@@ -123,19 +127,18 @@ class Decoder:
         blocks = data.split(self._end)
         rest = blocks.pop()
         self._buffer += rest
-        verdicts, expecting, eol, seen = self._verdicts, self.expecting, self._eol, 0
+        verdicts, expecting, eol, follows, others = self._verdicts, self.expecting, self._eol, self._follows, 0
         for block in blocks:
-            if block[:7] == b"Event: " and not self._follows:
-                seen += 1
-                end = block.find(eol, 7)
-                name = verdicts[block[7:end] if end > 0 else block[7:]]
-                if name:
-                    out.append(Block(name, block))
-                elif expecting and b"\nActionID: " in block:
-                    out.append(Block(first_line_value(block) or "-", block))
-            else:
+            end = block.find(eol)
+            name = verdicts[block[:end] if end >= 0 else block]
+            if name is None or follows:
+                others += 1
                 self._other(block, out)
-        self.seen += seen
+            elif name:
+                out.append(Block(name, block))
+            elif expecting and b"\nActionID: " in block:
+                out.append(Block(first_line_value(block) or "-", block))
+        self.seen += len(blocks) - others
         self._check()
         return out
 
@@ -175,8 +178,7 @@ class Decoder:
         elif block.startswith(b"Event:") or b"\nEvent: " in block:
             self.seen += 1
             key = first_line_value(block) if block.startswith(b"Event:") else field(block, "Event")
-            name = self._verdicts[key.encode()]
-            if name or (self.expecting and b"\nActionID: " in block):
+            if self._verdicts[b"Event: " + key.encode()] or (self.expecting and b"\nActionID: " in block):
                 out.append(Block(key or "-", block))
         elif b"\nResponse: " in block:
             out.append(Block("", block))
@@ -187,19 +189,21 @@ class Decoder:
         """`Response: Follows` of Asterisk 13 and older: a free body, with empty lines in it, up to its end mark."""
         if self._follows and block.lstrip(b"\r\n").startswith((b"Event: ", b"Response: ")):
             out.append(Block("", self._end.join(self._follows)))  # the end mark never came
-            self._follows = []
+            self._end_follows()
             self._other(block, out)
             return
         self._follows.append(block)
+        self._follows_size += len(block) + len(self._end)
         if block.rstrip().endswith(b"--END COMMAND--"):
             out.append(Block("", self._end.join(self._follows)))
-            self._follows = []
+            self._end_follows()
+
+    def _end_follows(self) -> None:
+        self._follows.clear()
+        self._follows_size = 0
 
     def _check(self) -> None:
-        size = len(self._buffer)
-        if self._follows:
-            size += sum(map(len, self._follows))
-        if size > self._max:
+        if len(self._buffer) + self._follows_size > self._max:
             raise WireError(f"a message is longer than {self._max} bytes")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import Callable
 from typing import Self
 
@@ -80,9 +81,9 @@ class Peer:
     async def __aexit__(self, *exc: object) -> None:
         await self.vanish()
 
-    async def listen(self) -> None:
+    async def listen(self, tls: ssl.SSLContext | None = None) -> None:
         """Be there, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def vanish(self) -> None:
