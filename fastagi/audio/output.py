@@ -69,7 +69,7 @@ class Output:
             while done < len(view):
                 done += os.pwrite(self._fd, view[done:], self._base + self._at + done)
         except OSError as exc:
-            self.failure = exc
+            self.failure = exc.with_traceback(None)  # a traceback would keep the callers' frames and files alive
             return False
         finally:
             view.release()
@@ -84,7 +84,7 @@ class Output:
         try:
             os.pwrite(self._fd, data, offset)
         except OSError as exc:
-            self.failure = exc
+            self.failure = exc.with_traceback(None)
 
 
 class Counter:

@@ -8,7 +8,8 @@ out, legs mixed or side by side, cut, resampled, encoded, encrypted, synced, ren
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -157,7 +158,7 @@ def _raw_mix(line: Timeline, parts: Spans) -> Iterator[tuple[int, Samples]]:
         yield at, mix(left, right)
 
 
-def _final_mix(plan: RenderPlan, line: Timeline, found: _Findings) -> Iterator[Samples]:
+def _final_mix(plan: RenderPlan, line: Timeline, found: _Findings) -> Generator[Samples, None, None]:
     """What the finished file holds, before resampling."""
     if plan.mode == "mixed" and not found.digits:
         for _, block in _raw_mix(line, found.keep):
@@ -223,10 +224,9 @@ def _encode(
     unheard = -(-cap * line.rate // plan.rate)  # raw frames that the cap lets through
     stream = Resampler(line.rate, plan.rate, plan.channels)
     encoder = Encoder(final.file, plan.file_format, plan.rate, plan.channels)
-    with encoder:
+    with encoder, closing(_final_mix(plan, line, found)) as blocks:
         empty = encoder.bytes_written
         step = _WATCHED_FRAMES if budget else cap or 1
-        blocks = _final_mix(plan, line, found)
         full = cap == 0
         while not full:
             block = next(blocks, None)

@@ -68,6 +68,8 @@ class AesCbcCipher(Cipher):
         end = self.clear_size(path)
         if length is not None:
             end = min(end, start + length)
+        if start >= end:
+            return
         with open_encrypted_file(path) as file:
             at = start // _BLOCK * _BLOCK
             before = self._iv
