@@ -42,7 +42,7 @@ class Pbx:
         return name
 
     async def listed(self, channel: str, row: str) -> bool:
-        """Whether `mixmonitor list` comes to show exactly this row: a file's name is there once its thread opened it."""
+        """Whether `mixmonitor list` comes to show this row: a file's name is there once its thread opened it."""
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             listing = (await self.ami.command(f"mixmonitor list {channel}")).split("\n")
