@@ -52,7 +52,7 @@ class _Queue:
         self.horizon: float | None = 0.0  # the earliest that may be in the ledger and not here; None for nothing
         self.loading: asyncio.Task[None] | None = None
         self.loaded_at = 0.0
-        self.ended: set[str] | None = None  # those that ended while the ledger was being read: it may still show them
+        self.ended: set[str] | None = None  # ended or cancelled while the ledger was being read: it may still show them
         self.timer: asyncio.TimerHandle | None = None
 
     def add(self, id: str, run_at: float) -> None:
@@ -71,6 +71,8 @@ class _Queue:
     def drop(self, id: str) -> None:
         self.waiting.pop(id, None)
         self.again.pop(id, None)
+        if self.ended is not None:
+            self.ended.add(id)
 
     def first(self) -> tuple[float, str] | None:
         """The earliest that waits, without taking it."""

@@ -31,6 +31,7 @@ from pgqueuer.domain.types import QueueEntrypoint
 from pgqueuer.queries import Queries
 
 from fastagi.delivery.dispatch import Handler, Later, Source
+from fastagi.delivery.gate import Gate
 from fastagi.errors import StoreError
 from fastagi.store.postgres import PostgresStore
 
@@ -53,9 +54,6 @@ LATE_SECONDS = 3.0
 LOG_MINUTES = 10
 """PgQueuer logs every job and never forgets; our history is in the ledger."""
 
-HOLD_SECONDS = 5.0
-"""A picked job that may not run yet waits here so long, then goes back: another server may be free."""
-
 RETRY_SECONDS = (0.5, 30.0)
 RECONNECT_SECONDS = (0.5, 10.0)
 INSTALL_LOCK = 0x66617374716D
@@ -64,47 +62,6 @@ INSTALL_LOCK = 0x66617374716D
 def _ahead(limit: int) -> int:
     """Jobs of a queue that may be picked: PgQueuer writes finished ones in batches, so more than run at once."""
     return 2 * limit + 16
-
-
-class _Gate:
-    """Lets `limit` handlers of a queue run at once; the limit can be changed."""
-
-    def __init__(self, limit: int, clock: Callable[[], float]) -> None:
-        self.limit = limit
-        self.throttled: int | None = None
-        self.until = 0.0
-        self.running = 0
-        self.closed = False
-        self._clock = clock
-        self._changed = asyncio.Condition()
-
-    async def enter(self) -> None:
-        """Waits for a place. :raises Later: there was none in time, or the queue is not served now"""
-        deadline = asyncio.get_running_loop().time() + HOLD_SECONDS
-        async with self._changed:
-            while True:
-                pause = self.until - self._clock()
-                if self.closed:
-                    raise Later(0.5)
-                limit = self.limit if self.throttled is None else min(self.limit, self.throttled)
-                if pause <= 0 and self.running < limit:
-                    self.running += 1
-                    return
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    raise Later(HOLD_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, pause) if pause > 0 else left):
-                        await self._changed.wait()
-
-    async def leave(self) -> None:
-        async with self._changed:
-            self.running -= 1
-            self._changed.notify_all()
-
-    async def wake(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
 
 
 class _Queue:
@@ -116,7 +73,7 @@ class _Queue:
         handler: Handler,
         limit: int,
         source: Source,
-        gate: _Gate,
+        gate: Gate,
         requeue: Callable[[str, str, float], Awaitable[None]],
     ) -> None:
         self.name = name
@@ -191,7 +148,7 @@ class PgQueuerDispatcher:
     def register(self, queue: str, handler: Handler, limit: int, source: Source) -> None:
         if queue in self._queues:
             raise ValueError(f"queue {queue!r} is registered")
-        entry = self._queues[queue] = _Queue(queue, handler, limit, source, _Gate(limit, self._clock), self._requeue)
+        entry = self._queues[queue] = _Queue(queue, handler, limit, source, Gate(limit, self._clock), self._requeue)
         if self._manager is not None:
             self._manager.register_executor(queue, entry.executor())
         self._refreshed.set()
