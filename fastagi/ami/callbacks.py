@@ -20,6 +20,7 @@ from fastagi.ami.events import AmiEvent
 from fastagi.ami.filters import expression, matcher
 from fastagi.ami.messages import to_message
 from fastagi.ami.wire import MAX_NAMES, Block
+from fastagi.errors import BadArgument
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,9 @@ class Switchboard:
         self._mailboxes: dict[int, Mailbox] = {}
 
     def subscribe(self, callback: Subscriber, names: tuple[str, ...]) -> Subscription:
-        """:raises BadArgument: a name or pattern no event can have"""
+        """:raises BadArgument: a name or pattern no event can have, or no name at all"""
+        if not (names or self.base):
+            raise BadArgument("subscribe to which events? Name some, or give the Manager `events`")
         for name in names:
             expression(name)
         subscription = Subscription(self, callback, names or self.base)

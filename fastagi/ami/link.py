@@ -12,13 +12,12 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from fastagi.ami.backoff import Backoff
 from fastagi.ami.callbacks import Switchboard
+from fastagi.ami.endpoint import Endpoint, Timing
 from fastagi.ami.events import ChannelRow
 from fastagi.ami.protocol import AmiProtocol, Counts
 from fastagi.ami.session import ALWAYS, Refused, SourceFilters, log_in, take_snapshot
@@ -31,39 +30,6 @@ MAX_HELD = 50_000
 """Events kept while a connection is being brought up: 10 s of the busiest PBX. Beyond it the connection is given up."""
 
 _OURS = frozenset({"FullyBooted", "Shutdown"})
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where an Asterisk is and who we are there.
-
-    :param tls: True verifies the peer against the system's authorities
-    :param mask: `Events` of the login: ``on``, ``off``, or classes
-    """
-
-    host: str
-    port: int
-    username: str
-    secret: str = field(repr=False)
-    tls: bool | ssl.SSLContext = False
-    mask: str = "on"
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """All in seconds; see `Manager` for what each is."""
-
-    action: float = 10.0
-    connect: float = 10.0
-    login: float = 10.0
-    boot: float = 3.0
-    ping_interval: float = 10.0
-    ping: float = 5.0
-    refused: float = 60.0
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Link:

@@ -17,9 +17,10 @@ import structlog
 
 from fastagi.ami.backoff import Backoff
 from fastagi.ami.callbacks import Callback, Subscriber, Subscription, Switchboard
+from fastagi.ami.endpoint import Endpoint, Timing
 from fastagi.ami.events import ChannelRow
 from fastagi.ami.filters import expression
-from fastagi.ami.link import Endpoint, Link, Timing
+from fastagi.ami.link import Link
 from fastagi.ami.protocol import AmiProtocol
 from fastagi.errors import AsteriskDown
 
@@ -228,7 +229,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         """Call `callback(AmiEvent)` for those events (names or patterns; without any, those of `events=`), at once and
         in the order of arrival. It must return fast and not wait; what it raises is logged.
 
-        :raises BadArgument: a name that no event can have
+        :raises BadArgument: a name that no event can have, or no name at all
         """
         subscription = self._board.subscribe(callback, names)
         self._link.wanted_changed()

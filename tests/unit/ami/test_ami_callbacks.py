@@ -53,6 +53,8 @@ def test_a_cancelled_subscription_gets_nothing_more() -> None:
 def test_a_name_no_event_has_is_refused() -> None:
     with pytest.raises(BadArgument):
         board().subscribe(print, ("Han gup",))
+    with pytest.raises(BadArgument, match="which events"):
+        board().subscribe(print, ())
     with pytest.raises(BadArgument):
         board("x|y")
 

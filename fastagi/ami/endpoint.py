@@ -1,0 +1,41 @@
+"""Where an Asterisk is, who we are there, and how long we wait for it. Frozen data."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+
+from fastagi.ami.backoff import Backoff
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an Asterisk is and who we are there.
+
+    :param tls: True verifies the peer against the system's authorities
+    :param mask: `Events` of the login: ``on``, ``off``, or classes
+    """
+
+    host: str
+    port: int
+    username: str
+    secret: str = field(repr=False)
+    tls: bool | ssl.SSLContext = False
+    mask: str = "on"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """All in seconds; see `Manager` for what each is."""
+
+    action: float = 10.0
+    connect: float = 10.0
+    login: float = 10.0
+    boot: float = 3.0
+    ping_interval: float = 10.0
+    ping: float = 5.0
+    refused: float = 60.0
+    backoff: Backoff = field(default_factory=Backoff)
