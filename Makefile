@@ -1,0 +1,82 @@
+# What can be done here. `make` lists it. Nothing is written outside this folder, but for Debian packages (`make system`)
+# and the Asterisks that tests and the demo share ($FASTAGI_CACHE, else ~/.cache/fastagi).
+
+PYTHON ?= python3
+VENV   ?= .venv
+WORKERS ?= 2
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+# What tests, demo and benchmarks run beside Python: program or file to look for = Debian package that has it.
+NEEDS := mmdebstrap=mmdebstrap sipp=sip-tester sox=sox ffmpeg=ffmpeg multimon-ng=multimon-ng openssl=openssl \
+         chromium=chromium tar=tar initdb=postgresql
+APT_INSTALL := apt-get install -y -q --no-install-recommends
+
+.DEFAULT_GOAL := help
+.PHONY: help venv system asterisk demo test check format bench soak clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## a real Asterisk, real calls, recorded and delivered, in a few minutes
+	$(BIN)/fastagi demo
+
+test: system check asterisk ## everything: check, then all tests, with real Asterisks 22 and 16
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+check: $(READY) ## ruff, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## let ruff format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## against the peers, side by side; figures are ratios within one run
+	@for folder in benchmarks/*/; do \
+	    name=$$(basename $$folder); \
+	    if [ -f $$folder/__main__.py ]; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
+	    elif [ -f $$folder/run.py ]; then echo "== $$name"; $(BIN)/python $$folder/run.py || exit 1; fi; \
+	done
+
+soak: $(READY) ## hours of calls with faults in between; nothing may be lost, nothing may grow
+	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)
+
+venv: $(READY) ## the Python environment in .venv
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory .python3-venv
+	@[ -x $(BIN)/python ] || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# Installs what is missing and nothing else; a second run only looks. $(1): the packages.
+define apt
+	@if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+	if [ -n "$$sudo" ] && ! sudo -n true 2>/dev/null; then \
+	    echo "missing, and this user may not install: run  apt-get install $(1)  as root"; exit 1; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$sudo apt-get update -q && $$sudo env DEBIAN_FRONTEND=noninteractive $(APT_INSTALL) $(1)
+endef
+
+MISSING = $(strip $(foreach need,$(NEEDS),$(if $(shell PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)" \
+          command -v $(firstword $(subst =, ,$(need)))),,$(lastword $(subst =, ,$(need))))))
+
+system: ## the Debian packages that tests and benchmarks need (root, or sudo without a password)
+	$(if $(MISSING),$(call apt,$(MISSING)),@:)
+
+.PHONY: .python3-venv
+.python3-venv:
+	$(call apt,python3-venv)
+
+asterisk: $(READY) ## fetch Asterisk 22 and 16 into the cache, without installing them
+	@$(BIN)/python -c 'from fastagi.testing.packages import find_asterisk as f; print(*(f(v).version for v in (22, 16)))'
+
+clean: ## remove what was made here (the cache of Asterisks stays)
+	rm -rf $(VENV) build dist *.egg-info demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
