@@ -311,13 +311,8 @@ class Courier:
 
         def unit(conn: sa.Connection) -> deliveries.Settled | None:
             settled = deliveries.settle(conn, delivery.id, delivery.fence, verdict, outcome, now, seconds)
-            if settled is not None:
-                if settled.delivery.status is DeliveryStatus.WAITING:
-                    due = deliveries.due_entry(conn, delivery.id)
-                    if due is not None:
-                        self._enqueue_due(conn, due)
-                if settled.unblocked is not None:
-                    self._enqueue_due(conn, settled.unblocked)
+            if settled is not None and settled.due is not None:
+                self._enqueue_due(conn, settled.due)
             return settled
 
         pause, longest = SETTLE_SECONDS

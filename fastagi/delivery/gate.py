@@ -48,7 +48,8 @@ class Gate:
 
     async def leave(self) -> None:
         self.running -= 1  # before anything that a cancellation could break off
-        await self.wake()
+        async with self._changed:
+            self._changed.notify()
 
     async def wake(self) -> None:
         async with self._changed:

@@ -231,7 +231,11 @@ class PgQueuerDispatcher:
             max_size=size,
             timeout=10,
             command_timeout=30,
-            server_settings={"application_name": f"fastagi {self._store.node} (dispatch)"},
+            server_settings={
+                "application_name": f"fastagi {self._store.node} (dispatch)",
+                # a pick or a drop that PostgreSQL loses in a crash is an id given twice; the ledger's own are kept
+                "synchronous_commit": "off",
+            },
         )
 
     async def _install(self) -> None:

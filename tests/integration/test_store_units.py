@@ -320,12 +320,12 @@ async def test_recordings_of_one_call_reach_a_sink_in_order(store: Store) -> Non
     taken = await store.run(deliveries.claim, early.id, 3001.0)
     assert await store.run(deliveries.claim, late.id, 3001.0) is None
     retry = Verdict(DeliveryStatus.WAITING, 3010.0)
-    assert (await store.run(deliveries.settle, early.id, taken.fence, retry, BAD, 3002.0)).unblocked is None
+    assert (await store.run(deliveries.settle, early.id, taken.fence, retry, BAD, 3002.0)).due.id == early.id
     assert await store.run(deliveries.claim, late.id, 3005.0) is None, "the first one is still to come"
     taken = await store.run(deliveries.claim, early.id, 3010.0)
     settled = await store.run(deliveries.settle, early.id, taken.fence, DELIVERED, OK, 3011.0)
-    assert settled.unblocked is not None
-    assert settled.unblocked.id == late.id
+    assert settled.due is not None
+    assert settled.due.id == late.id
     assert await store.run(deliveries.claim, late.id, 3011.0) is not None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,20 +36,20 @@ _INSERT = {
 }
 _BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()
+
+_earlier = table.alias("earlier")
+_BLOCKED = sa.exists().where(
+    _earlier.c.sink == table.c.sink,
+    _earlier.c.call_key == table.c.call_key,
+    _earlier.c.id < table.c.id,
+    _earlier.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
+)
+"""An earlier delivery of the same call to the same sink is not done."""
+
 _BY_PAIR = sa.select(table).where(
     table.c.recording_id == sa.bindparam("recording_id"), table.c.sink == sa.bindparam("sink")
 )
 _OF_RECORDING = sa.select(table).where(table.c.recording_id == sa.bindparam("recording_id")).order_by(table.c.id)
-_EARLIER = (
-    sa.select(table.c.id)
-    .where(
-        table.c.sink == sa.bindparam("sink"),
-        table.c.call_key == sa.bindparam("call_key"),
-        table.c.id < sa.bindparam("id"),
-        table.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
-    )
-    .limit(1)
-)
 _LATER = (
     sa.select(table.c.id, table.c.next_at, table.c.sink, table.c.home)
     .where(
@@ -61,24 +61,35 @@ _LATER = (
     .order_by(table.c.id)
     .limit(1)
 )
+# one statement each: on PostgreSQL the round trips are what costs
 _CLAIM = (
     sa.update(table)
-    .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == WAITING)
-    .values(
-        status=RUNNING, fence=sa.bindparam("fence"), held_by=sa.bindparam("held_by"), first_at=sa.bindparam("first_at")
+    .where(
+        table.c.id == sa.bindparam("_id"),
+        table.c.status == WAITING,
+        table.c.next_at <= sa.bindparam("now", type_=sa.Double),
+        ~_BLOCKED,
     )
+    .values(
+        status=RUNNING,
+        fence=table.c.fence + 1,
+        held_by=sa.bindparam("held_by"),
+        first_at=sa.func.coalesce(table.c.first_at, sa.bindparam("now", type_=sa.Double)),
+    )
+    .returning(table)
 )
 _SETTLE = (
     sa.update(table)
     .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == RUNNING)
     .values(
         status=sa.bindparam("status"),
-        attempts=sa.bindparam("attempts"),
-        next_at=sa.bindparam("next_at"),
+        attempts=table.c.attempts + 1,
+        next_at=sa.func.coalesce(sa.bindparam("next_at", type_=sa.Double), table.c.next_at),
         done_at=sa.bindparam("done_at"),
         last_error=sa.bindparam("last_error"),
         held_by="",
     )
+    .returning(table)
 )
 _GIVE_BACK = (
     sa.update(table)
@@ -115,10 +126,13 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What `settle` wrote. `unblocked` is the next delivery of the same call to the same sink, where one waited."""
+    """What `settle` wrote.
+
+    :param due: what is to be queued now: this delivery, when it waits again, or the next one of its call to its sink
+    """
 
     delivery: Delivery
-    unblocked: Due | None = None
+    due: Due | None = None
 
 
 def call_key(recording: Recording) -> str:
@@ -161,26 +175,8 @@ def claim(conn: sa.Connection, delivery_id: str, now: float, held_by: str = "") 
     :param held_by: the node that runs it
     :returns: None when it is not waiting, not due yet, or an earlier one of its call to its sink is not done
     """
-    row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
-    if row is None or row["status"] != WAITING or row["next_at"] > now:
-        return None
-    order = {"sink": row["sink"], "call_key": row["call_key"], "id": delivery_id}
-    if conn.execute(_EARLIER, order).first() is not None:
-        return None
-    delivery = delivery_of(row)
-    first_at = now if delivery.first_at is None else delivery.first_at
-    taken = replace(delivery, status=DeliveryStatus.RUNNING, fence=delivery.fence + 1, first_at=first_at)
-    done = conn.execute(
-        _CLAIM,
-        {
-            "_id": delivery_id,
-            "_fence": delivery.fence,
-            "fence": taken.fence,
-            "held_by": held_by,
-            "first_at": first_at,
-        },
-    ).rowcount
-    return taken if done == 1 else None
+    row = conn.execute(_CLAIM, {"_id": delivery_id, "now": now, "held_by": held_by}).mappings().first()
+    return None if row is None else delivery_of(row)
 
 
 def settle(
@@ -198,32 +194,26 @@ def settle(
     :param now: when it ended, unix seconds; :param seconds: how long it took
     :returns: None when the fence is older than the ledger's: somebody else has it now, and nothing is written
     """
-    row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
-    if row is None or row["fence"] != fence or row["status"] != RUNNING:
-        return None
     final = verdict.status is not DeliveryStatus.WAITING
-    delivery = replace(
-        delivery_of(row),
-        status=verdict.status,
-        attempts=row["attempts"] + 1,
-        next_at=row["next_at"] if final else verdict.next_at,
-        done_at=now if final else None,
-        last_error="" if outcome.ok else _printable(outcome.error),
+    error = "" if outcome.ok else _printable(outcome.error)
+    row = (
+        conn.execute(
+            _SETTLE,
+            {
+                "_id": delivery_id,
+                "_fence": fence,
+                "status": verdict.status.value,
+                "next_at": None if final else verdict.next_at,
+                "done_at": now if final else None,
+                "last_error": error,
+            },
+        )
+        .mappings()
+        .first()
     )
-    done = conn.execute(
-        _SETTLE,
-        {
-            "_id": delivery_id,
-            "_fence": fence,
-            "status": delivery.status.value,
-            "attempts": delivery.attempts,
-            "next_at": delivery.next_at,
-            "done_at": delivery.done_at,
-            "last_error": delivery.last_error,
-        },
-    ).rowcount
-    if done != 1:
+    if row is None:
         return None
+    delivery = delivery_of(row)
     conn.execute(
         _ATTEMPT,
         {
@@ -232,11 +222,11 @@ def settle(
             "at": now - seconds,
             "seconds": seconds,
             "ok": outcome.ok,
-            "error": delivery.last_error,
+            "error": error,
         },
     )
     if not final:
-        return Settled(delivery)
+        return Settled(delivery, Due(delivery.id, delivery.sink, row["home"], delivery.next_at))
     journal.write(
         conn,
         delivery.recording_id,
@@ -268,15 +258,8 @@ def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str |
 
     :param sink: only to that sink; :param home: only those whose file is on that node
     """
-    earlier = table.alias("earlier")
-    blocked = sa.exists().where(
-        earlier.c.sink == table.c.sink,
-        earlier.c.call_key == table.c.call_key,
-        earlier.c.id < table.c.id,
-        earlier.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
-    )
     statement = sa.select(table.c.id, table.c.sink, table.c.home, table.c.next_at).where(
-        table.c.status == sa.literal_column(f"'{WAITING}'"), ~blocked
+        table.c.status == sa.literal_column(f"'{WAITING}'"), ~_BLOCKED
     )
     if sink is not None:
         statement = statement.where(table.c.sink == sink)
