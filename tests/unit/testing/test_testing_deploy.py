@@ -1,0 +1,77 @@
+"""What is in deploy/ fits the program: settings are known, metrics are the ones it has."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from fastagi import settings
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
+METRICS = {
+    "fastagi_recordings_total", "fastagi_recordings_active", "fastagi_recording_start_seconds",
+    "fastagi_finish_seconds", "fastagi_deliveries_total", "fastagi_delivery_seconds", "fastagi_deliveries_waiting",
+    "fastagi_deliveries_oldest_seconds", "fastagi_ami_up", "fastagi_ami_reconnects_total", "fastagi_ami_events_total",
+    "fastagi_agi_sessions", "fastagi_agi_sessions_total", "fastagi_spool_bytes", "fastagi_disk_free_bytes",
+    "fastagi_recordings_stalled", "fastagi_store_up",
+}  # fmt: skip
+
+
+def metrics_in(text: str) -> set[str]:
+    return {name.removesuffix("_bucket") for name in re.findall(r"\bfastagi_\w+", text)}
+
+
+def test_the_example_settings_are_accepted() -> None:
+    loaded = settings.load(DEPLOY / "fastagi.toml", environ={})
+    assert loaded.asterisk[0].name == "pbx1"
+    assert loaded.agi.port == 4573
+
+
+def test_the_compose_files_variables_are_settings() -> None:
+    """Every FASTAGI_ variable of compose.yaml, read as the server reads it."""
+    pairs = re.findall(r"^\s+(FASTAGI_\w+): (.+)$", (DEPLOY / "compose.yaml").read_text(), re.MULTILINE)
+    variables = {key: re.sub(r"\$\{[^}]*\}", "x", value).strip("'\"") for key, value in pairs}
+    loaded = settings.load(None, environ=variables)
+    assert "172.16.0.0/12" in loaded.agi.allow
+    assert loaded.store.url.startswith("postgresql://")
+    assert loaded.asterisk[0].secret_file is not None
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    rules = (DEPLOY / "prometheus-alerts.yaml").read_text()
+    expressions = re.findall(r"expr:(?: >-\n)?(.*?)\n\s+(?:for|labels):", rules, re.DOTALL)
+    assert len(expressions) == rules.count("- alert:")
+    asked = set().union(*map(metrics_in, expressions))
+    assert asked
+    assert asked <= METRICS
+
+
+def test_the_dashboard_is_whole_and_shows_every_metric() -> None:
+    board: dict[str, Any] = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    assert metrics_in(" ".join(expressions)) == METRICS
+    assert all(e.count("(") == e.count(")") and e.count("{") == e.count("}") for e in expressions)
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids))
+    places = [
+        (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"])
+        for panel in board["panels"]
+        for dx in range(panel["gridPos"]["w"])
+    ]
+    assert len(places) == len(set(places)), "two panels overlap"
+
+
+def test_the_unit_is_hardened_and_names_what_the_settings_name() -> None:
+    unit = configparser.RawConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[method-assign,assignment]
+    unit.read(DEPLOY / "fastagi.service")
+    service = unit["Service"]
+    loaded = settings.load(DEPLOY / "fastagi.toml", environ={})
+    assert str(loaded.recordings.directory) in service["ReadWritePaths"]
+    assert str(loaded.asterisk[0].spool) in service["ReadWritePaths"]
+    for key in ("NoNewPrivileges", "ProtectHome", "PrivateDevices", "RestrictNamespaces"):
+        assert service[key] == "yes"
