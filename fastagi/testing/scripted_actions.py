@@ -70,6 +70,26 @@ def _channels(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return [*rows, done], None
 
 
+def _status(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+    if row.get("Channel") and _found(ami, row) is None:
+        return error(_NO_CHANNEL), None
+    shown = [c for c in ami.channels.values() if row.get("Channel") in (None, "", c.name)]
+    rows = [success(EventList="start", Message="Channel status will follow")]
+    for channel in shown:
+        seconds = str(int(time.monotonic() - channel.created))
+        more = {"Type": channel.name.split("/")[0], "Application": channel.application, "Data": "", "BridgeID": ""}
+        rows.append({"Event": "Status", "Privilege": "Call", **channel.headers(), **more, "Seconds": seconds})
+    count = str(len(shown))
+    done = {"Event": "StatusComplete", "EventList": "Complete", "ListItems": count, "Items": count}
+    return [*rows, done], None
+
+
+def _module(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+    name = row.get("Module", "").removesuffix(".so")
+    there = name in ami.modules and not (name == "res_monitor" and ami.major > 20)
+    return success(Version="") if there else error("Module not loaded"), None
+
+
 def _found(ami: ScriptedAmi, row: Row) -> FakeChannel | None:
     return ami.channels.get(row.get("Channel", ""))
 
@@ -258,6 +278,8 @@ _ACTIONS: dict[str, Callable[[ScriptedAmi, Row], tuple[Answer, After]]] = {
     "ping": _ping,
     "coresettings": _settings,
     "coreshowchannels": _channels,
+    "status": _status,
+    "modulecheck": _module,
     "getvar": _getvar,
     "setvar": _setvar,
     "mixmonitor": _mixmonitor,

@@ -85,6 +85,8 @@ class ScriptedAmi:
         self.script: dict[str, Callable[[Row], Answer | Awaitable[Answer]]] = {}
         self.actions: list[Row] = []
         """Every action received, in order, logins included."""
+        self.modules = {"app_mixmonitor", "app_stack", "res_agi", "func_talkdetect", "res_monitor"}
+        """What ModuleCheck finds; `res_monitor` up to 20 only."""
         self.connections = 0
         """How many have been accepted so far."""
         self._ssl = ssl_context
@@ -341,7 +343,7 @@ _NAMES = {
         "Action", "ActionID", "Username", "Secret", "Events", "EventMask", "Filter", "Operation", "Channel", "File",
         "Options", "MixMonitorID", "Direction", "State", "Variable", "Value", "Command", "UserEvent", "Cause", "Async",
         "Application", "Data", "Context", "Exten", "Priority", "ChannelId", "OtherChannelId", "CallerID", "Timeout",
-        "Format", "Mix",
+        "Format", "Mix", "Module",
     )
 }  # fmt: skip
 

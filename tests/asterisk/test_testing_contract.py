@@ -223,7 +223,9 @@ async def test_mute_without_an_id_takes_all_on_22_and_the_first_on_16(pbx: Pbx) 
     assert silent == ([True, True] if pbx.major == 22 else [True, False])
 
 
-@pytest.mark.parametrize("action", ["MixMonitor", "StopMixMonitor", "MixMonitorMute", "Getvar", "Setvar", "Hangup"])
+@pytest.mark.parametrize(
+    "action", ["MixMonitor", "StopMixMonitor", "MixMonitorMute", "Getvar", "Setvar", "Hangup", "Status"]
+)
 async def test_unknown_channel(pbx: Pbx, action: str) -> None:
     more = {"Variable": "x", "Value": "y", "Direction": "both", "State": "1", "File": "x.wav"}
     answer = await pbx.ami.action(action, more, Channel="PJSIP/nobody-1")
@@ -253,6 +255,24 @@ async def test_shape_of_coreshowchannels(pbx: Pbx) -> None:
     assert list(row) == keys
     assert (row["ChannelState"], row["ChannelStateDesc"]) == ("6", "Up")
     assert len(row["Duration"].split(":")) == 3
+
+
+async def test_shape_of_status(pbx: Pbx) -> None:
+    channel = await pbx.call()
+    for asked in ({"Channel": channel}, {}):
+        row = next(r for r in await pbx.ami.listing("Status", asked) if r["Channel"] == channel)
+        assert row["Event"] == "Status"
+        more = ["Type", "Application", "Data", "Seconds", "BridgeID"]
+        assert [k for k in row if k in {*CHANNEL_KEYS, *more}][: len(CHANNEL_KEYS)] == CHANNEL_KEYS
+        assert set(more) < set(row)
+
+
+async def test_modules(pbx: Pbx) -> None:
+    for name in ("app_mixmonitor", "res_agi", "func_talkdetect", "app_stack"):
+        assert (await pbx.ami.action("ModuleCheck", Module=name))["Response"] == "Success"
+    old = await pbx.ami.action("ModuleCheck", Module="res_monitor")
+    assert old["Response"] == ("Error" if pbx.major == 22 else "Success")
+    assert (await pbx.ami.action("ModuleCheck", Module="nosuch"))["Message"] == "Module not loaded"
 
 
 async def test_originate_makes_both_halves(pbx: Pbx) -> None:
