@@ -24,7 +24,7 @@ CHANNEL_KEYS = [
 
 
 class Pbx:
-    """A real or a played Asterisk with one manager connection and calls in which both sides are heard."""
+    """A real or a played Asterisk with one manager connection, and calls in which one side is heard."""
 
     def __init__(self, ami: AmiSession, spool: Path, major: int, real: AsteriskServer | None, fake: ScriptedAmi | None):
         self.ami, self.spool, self.major = ami, spool, major
@@ -32,9 +32,11 @@ class Pbx:
         self._made: list[str] = []
 
     async def call(self) -> str:
-        """The name of an answered channel on which sound flows both ways."""
+        """The name of an answered channel that is spoken on, and to which nothing is sent."""
         if self._fake is not None:
-            name = self._fake.call().name
+            channel = self._fake.call()
+            channel.sent = None
+            name = channel.name
         else:
             assert self._real is not None
             name = (await self._real.originate("Local/prompt@fastagi-testing/n")).channel
