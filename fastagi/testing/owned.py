@@ -13,7 +13,7 @@ from pathlib import Path
 
 _GUARD = """\
 exec 3<&0 0</dev/null
-( read -r word <&3 || { kill -KILL $$; rm -rf "$1" "$2"; } ) &
+( read -r word <&3 || { kill -KILL $$; rm -rf "$1" "$2" || { sleep 1; rm -rf "$1" "$2"; }; } ) 2>/dev/null &
 shift 2
 exec "$@" 3<&-
 """
