@@ -53,12 +53,18 @@ class Encoder:
     :param target: a path (created or emptied), a binary file open for writing, or None to count bytes only
     :param file_format: a name of `fastagi.domain.formats.FORMATS`
     :param rate: Hz; :param channels: 1 or 2
+    :param name: what errors call an open file
     :raises BadArgument: the codec cannot do that
     :raises AudioError: the file cannot be opened; :raises DiskFull: there is no room
     """
 
     def __init__(
-        self, target: str | PathLike[str] | BinaryIO | None, file_format: str, rate: int, channels: int = 1
+        self,
+        target: str | PathLike[str] | BinaryIO | None,
+        file_format: str,
+        rate: int,
+        channels: int = 1,
+        name: str = "the encoded file",
     ) -> None:
         check_format(file_format, rate, "separate" if channels == 2 else "mixed")
         self.file_format = file_format
@@ -67,7 +73,7 @@ class Encoder:
         self.frames = 0
         self._odd: Samples | None = None
         self._own: int | None = None
-        self._name = "the encoded file"
+        self._name = name
         base = _OKI_HEADER if file_format == "oki" else 0
         self._output: Output | Counter
         if target is None:

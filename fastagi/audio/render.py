@@ -121,7 +121,7 @@ def _look(plan: RenderPlan, line: Timeline) -> _Findings:
     levels = (Levels(line.rate, plan.silence_dbfs), Levels(line.rate, plan.silence_dbfs))
     scanners = (DtmfScanner(line.rate), DtmfScanner(line.rate)) if plan.dtmf_elim else None
     for index, role in enumerate(("left", "right")):
-        if not any(role in segment.paths for segment in line.segments):
+        if not line.parts[role]:
             continue
         for _, block in line.blocks(role, [(0, end)]):
             levels[index].feed(block)
@@ -174,9 +174,9 @@ def _as_it_is(plan: RenderPlan, line: Timeline, found: _Findings) -> str:
     """The raw file that already is what was asked for, or an empty string."""
     if plan.file_format != "s16bit" or plan.mode != "mixed" or plan.cipher is not None or found.digits:
         return ""
-    if len(line.segments) != 1 or line.own_mix or found.keep != [(0, line.frames)] or line.rate != plan.rate:
+    if line.pieces != 1 or line.own_mix or found.keep != [(0, line.frames)] or line.rate != plan.rate:
         return ""
-    path = line.segments[0].paths["mixed"]
+    path = line.parts["mixed"][0].path
     try:
         info = wavfile.inspect(path)
     except AudioError:
@@ -223,7 +223,7 @@ def _encode(
     level = Levels(line.rate, plan.silence_dbfs)
     unheard = -(-cap * line.rate // plan.rate)  # raw frames that the cap lets through
     stream = Resampler(line.rate, plan.rate, plan.channels)
-    encoder = Encoder(final.file, plan.file_format, plan.rate, plan.channels)
+    encoder = Encoder(final.file, plan.file_format, plan.rate, plan.channels, plan.target)
     with encoder, closing(_final_mix(plan, line, found)) as blocks:
         empty = encoder.bytes_written
         step = _WATCHED_FRAMES if budget else cap or 1

@@ -1,6 +1,6 @@
 """One recording out of Asterisk's pieces: each role (mixed, left, right) as one stream from start to end.
 
-Decides which file stands for which role when some are missing or broken; never changes a sample.
+Decides which file stands for which role when some are missing, broken or out of step; never changes a sample.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastagi.audio import wavfile
+from fastagi.audio.alignment import Run, align
 from fastagi.audio.plan import RawPiece, RenderPlan
 from fastagi.audio.reader import BLOCK_FRAMES, Reader, open_reader
 from fastagi.errors import AudioError, DiskFull
@@ -22,17 +23,17 @@ LONGEST_GAP_SECONDS = 3600.0
 """Silence put between two pieces at most: a clock that jumped must not fill the disk."""
 
 
-@dataclass(slots=True)
-class Segment:
-    """One piece on the time line. A role without a path is silence.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a role that a file has; where a role has no part it is silent.
 
-    :param start: frame at which it begins; :param frames: its length
-    :param paths: role -> file
+    :param start: frame on the time line; :param frames: length; :param path: the file; :param offset: frame in it
     """
 
     start: int
     frames: int
-    paths: dict[str, str]
+    path: str
+    offset: int = 0
 
 
 @dataclass(slots=True)
@@ -40,23 +41,26 @@ class Timeline:
     """The recording as it was made.
 
     :param rate: Hz of every stream; :param frames: its whole length
-    :param legs: the roles ``left`` and ``right`` are the two legs, at least in one piece
+    :param parts: role (``mixed``, ``left``, ``right``) -> its parts in order
+    :param pieces: how many pieces it has
+    :param legs: ``left`` and ``right`` are the two legs, at least in one piece
     :param own_mix: there is no usable mixed file for some piece: the legs must be mixed here
     :param salvaged: a header had to be mended
     """
 
     rate: int
-    segments: list[Segment] = field(default_factory=list)
     frames: int = 0
+    parts: dict[str, list[Part]] = field(default_factory=lambda: {"mixed": [], "left": [], "right": []})
+    pieces: int = 0
     legs: bool = False
     own_mix: bool = False
     salvaged: bool = False
     warnings: list[str] = field(default_factory=list)
 
-    def blocks(self, role: str, parts: list[tuple[int, int]]) -> Iterator[tuple[int, Samples]]:
+    def blocks(self, role: str, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, Samples]]:
         """The samples of one role in the given frame ranges, as (frame, block), in order."""
-        with _Stream(self, role) as stream:
-            for start, end in parts:
+        with _Stream(self.parts[role], self.rate) as stream:
+            for start, end in ranges:
                 at = start
                 while at < end:
                     count = min(BLOCK_FRAMES, end - at)
@@ -71,55 +75,117 @@ def lay_out(plan: RenderPlan) -> Timeline:
     :raises DiskFull: a header could not be mended
     """
     line = Timeline(plan.raw_rate)
-    wants_legs = plan.mode == "separate" or plan.dtmf_elim
     for number, piece in enumerate(plan.pieces, 1):
         where = f"piece {number}: " if len(plan.pieces) > 1 else ""
         lengths, faults = _measure(line, piece)
         if not lengths:
             raise AudioError(f"nothing to make {plan.target} from: " + ("; ".join(faults) or "no raw file was named"))
-        line.warnings += [f"{where}{fault}" for fault in faults]
-        frames = max(lengths.values())
-        both = "received" in lengths and "sent" in lengths
-        paths: dict[str, str] = {}
-        mixed = piece.mixed if "mixed" in lengths else ""
-        if both:
-            paths["left"], paths["right"] = piece.received, piece.sent
-            line.legs = True
-        elif mixed:
-            if wants_legs:
-                line.warnings.append(f"{where}{_fallback(plan.mode, lengths)}")
-            paths["left"] = mixed
-            if plan.mode == "separate":
-                paths["left"] = piece.received if "received" in lengths else mixed
-                paths["right"] = piece.sent if "sent" in lengths else mixed
-        else:
-            only = "received" if "received" in lengths else "sent"
-            line.warnings.append(f"{where}only the {only} side could be read; the other is silence")
-            paths["left" if only == "received" else "right"] = piece.received or piece.sent
-        if mixed and not (both and lengths["mixed"] < frames):
-            paths["mixed"] = mixed
-        else:
-            line.own_mix = True  # a killed Asterisk flushed more of the legs than of the mix: keep the longest
-        if plan.mode == "mixed" and not both and mixed:
-            frames = lengths["mixed"]
+        line.warnings += [where + fault for fault in faults]
         start = line.frames
         if piece.offset_seconds is not None and number > 1:
             gap = piece.offset_seconds - start / line.rate
             if gap > LONGEST_GAP_SECONDS:
-                line.warnings.append(
-                    f"{where}it began {gap:.0f} s after the piece before; {LONGEST_GAP_SECONDS:.0f} kept"
-                )
+                kept = f"{LONGEST_GAP_SECONDS:.0f} s of silence are kept"
+                line.warnings.append(f"{where}it began {gap:.0f} s after the piece before; {kept}")
             start += max(0, round(min(gap, LONGEST_GAP_SECONDS) * line.rate))
-        line.segments.append(Segment(start, frames, paths))
-        line.frames = start + frames
+        line.frames = start
+        line.pieces += 1
+        if "received" in lengths and "sent" in lengths:
+            _place_legs(plan, line, piece, lengths, where)
+        else:
+            _place_what_there_is(plan, line, piece, lengths, where)
     return line
 
 
-def _fallback(mode: str, lengths: dict[str, int]) -> str:
-    if mode == "mixed":
-        return "the two legs are not there: digits are taken out of the mixed recording"
-    missing = [side for side in ("received", "sent") if side not in lengths]
-    return f"the {' and the '.join(missing)} leg is not there: the mixed recording stands for it"
+def _place_legs(plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str) -> None:
+    """Both legs are there, with or without the mixed file."""
+    start = line.frames
+    longest = max(lengths.values())
+    wants_legs = plan.mode == "separate" or plan.dtmf_elim
+    if "mixed" in lengths and len(set(lengths.values())) > 1:
+        runs = _in_step(line, piece)
+        if runs is not None:
+            line.legs = True
+            for run in runs:
+                _place_run(line, piece, start, run)
+            line.frames = start + (runs[-1].start + runs[-1].frames if runs else 0)
+            line.parts["mixed"].append(Part(start, lengths["mixed"], piece.mixed))
+            line.own_mix = line.own_mix or line.frames > start + lengths["mixed"]
+            return
+        if plan.mode == "mixed":
+            if wants_legs:
+                line.warnings.append(f"{where}the legs are not in step: digits are taken out of the mixed recording")
+            _place(line, ("mixed", "left"), piece.mixed, lengths["mixed"])
+            return
+        line.warnings.append(f"{where}the legs are not in step with each other")
+    line.legs = True
+    _place(line, ("left",), piece.received, lengths["received"], start)
+    _place(line, ("right",), piece.sent, lengths["sent"], start)
+    if "mixed" in lengths:
+        _place(line, ("mixed",), piece.mixed, lengths["mixed"], start)
+    else:
+        line.own_mix = True
+    line.frames = start + longest
+
+
+def _place_run(line: Timeline, piece: RawPiece, start: int, run: Run) -> None:
+    if run.mixed:
+        line.parts["left"].append(Part(start + run.start, run.frames, piece.mixed, run.start))
+    if run.received is not None:
+        line.parts["left"].append(Part(start + run.start, run.frames, piece.received, run.received))
+    if run.sent is not None:
+        line.parts["right"].append(Part(start + run.start, run.frames, piece.sent, run.sent))
+
+
+def _place_what_there_is(
+    plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str
+) -> None:
+    """At least one leg is missing: nothing that was said is lost, even where sides cannot be told apart."""
+    start = line.frames
+    side = "received" if "received" in lengths else "sent"
+    role = "left" if side == "received" else "right"
+    path: str = getattr(piece, side)
+    if "mixed" not in lengths:
+        line.warnings.append(f"{where}only the {side} side could be read; the other is silence")
+        line.own_mix = True
+        _place(line, (role,), path, lengths[side])
+        return
+    if plan.mode == "mixed":
+        if plan.dtmf_elim:
+            line.warnings.append(f"{where}the two legs are not there: digits are taken out of the mixed recording")
+        _place(line, ("mixed", "left"), piece.mixed, lengths["mixed"])
+        return
+    if side in lengths:
+        other, missing = ("right", "sent") if role == "left" else ("left", "received")
+        line.warnings.append(f"{where}the {missing} leg is not there: the mixed recording stands for it")
+        _place(line, (role,), path, lengths[side], start)
+        _place(line, ("mixed", other), piece.mixed, lengths["mixed"], start)
+        line.frames = start + max(lengths.values())
+        return
+    line.warnings.append(f"{where}the two legs are not there: the mixed recording stands for both")
+    _place(line, ("mixed", "left", "right"), piece.mixed, lengths["mixed"])
+
+
+def _place(line: Timeline, roles: tuple[str, ...], path: str, frames: int, start: int | None = None) -> None:
+    """A whole file for these roles; without `start` at the end of the time line, which it makes longer."""
+    at = line.frames if start is None else start
+    for role in roles:
+        line.parts[role].append(Part(at, frames, path))
+    if start is None:
+        line.frames = at + frames
+
+
+def _in_step(line: Timeline, piece: RawPiece) -> list[Run] | None:
+    readers: list[Reader] = []
+    try:
+        for path in (piece.mixed, piece.received, piece.sent):
+            readers.append(open_reader(path))
+            if readers[-1].rate != line.rate:
+                return None  # converted samples are not bit-exact
+        return align(readers[0], readers[1], readers[2])
+    finally:
+        for reader in readers:
+            reader.close()
 
 
 def _measure(line: Timeline, piece: RawPiece) -> tuple[dict[str, int], list[str]]:
@@ -166,12 +232,13 @@ def _mend(line: Timeline, path: str) -> None:
 class _Stream:
     """One role, read forwards."""
 
-    def __init__(self, line: Timeline, role: str) -> None:
-        self._line = line
-        self._role = role
-        self._current: Segment | None = None
+    def __init__(self, parts: list[Part], rate: int) -> None:
+        self._parts = parts
+        self._rate = rate
+        self._next = 0
+        self._path = ""
         self._reader: Reader | None = None
-        self._at = 0  # frame of the next sample of the open reader, on the time line
+        self._at = 0  # frame in the open file
 
     def __enter__(self) -> _Stream:
         return self
@@ -181,21 +248,15 @@ class _Stream:
 
     def read(self, start: int, count: int) -> Samples:
         """`count` samples from frame `start`; silence where there is no file."""
+        while self._next < len(self._parts) and self._parts[self._next].start + self._parts[self._next].frames <= start:
+            self._next += 1
         out: Samples | None = None
-        for segment in self._line.segments:
-            low, high = max(start, segment.start), min(start + count, segment.start + segment.frames)
-            path = segment.paths.get(self._role)
-            if low >= high or not path:
-                continue
-            if self._current is not segment:
-                self._close()
-                self._reader = open_reader(path, self._line.rate)
-                self._current, self._at = segment, segment.start
-            assert self._reader is not None
-            if low > self._at:
-                self._reader.skip(low - self._at)
-            got = self._reader.read(high - low)
-            self._at = low + len(got)
+        for index in range(self._next, len(self._parts)):
+            part = self._parts[index]
+            low, high = max(start, part.start), min(start + count, part.start + part.frames)
+            if low >= start + count:
+                break
+            got = self._fetch(part.path, part.offset + low - part.start, high - low)
             if len(got) == count:
                 return got
             if out is None:
@@ -203,7 +264,18 @@ class _Stream:
             out[low - start : low - start + len(got)] = got
         return np.zeros(count, np.int16) if out is None else out
 
+    def _fetch(self, path: str, position: int, count: int) -> Samples:
+        if self._reader is None or path != self._path or position < self._at:
+            self._close()
+            self._reader = open_reader(path, self._rate)
+            self._path, self._at = path, 0
+        if position > self._at:
+            self._reader.skip(position - self._at)
+        got = self._reader.read(count)
+        self._at = position + len(got)
+        return got
+
     def _close(self) -> None:
         if self._reader is not None:
             self._reader.close()
-        self._reader = self._current = None
+        self._reader = None

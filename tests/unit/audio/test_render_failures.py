@@ -51,6 +51,7 @@ def test_full_disk_keeps_the_raw_file_and_the_reservation_and_nothing_else(
     raw = Path(work.pieces[0].mixed).read_bytes()
     with files_of_at_most(9000), pytest.raises(DiskFull) as caught:
         render(work)
+    assert work.target in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["done.bin", "raw.wav"]
     assert Path(work.target).read_bytes() == b""

@@ -198,7 +198,7 @@ def test_only_a_mixed_file(call: Call) -> None:
     made = call.render(RawPiece(whole.mixed), dtmf_elim=False)
     assert made.warnings == ()  # the legs were not needed
     made = call.render(RawPiece(whole.mixed), mode="separate", file_format="s16bit", dtmf_elim=False)
-    assert any("stands for it" in text for text in made.warnings)
+    assert any("stands for both" in text for text in made.warnings)
     heard = call.heard()
     assert np.array_equal(heard[:, 0], heard[:, 1])
 

@@ -57,6 +57,7 @@ def test_repair_recovers_and_is_idempotent(case: str, tmp_path: Path) -> None:
     assert found.salvaged
     assert found.frames == frames
     assert is_complete(path)
+    assert inspect(path).data_bytes == 2 * frames
     once = path.read_bytes()
     samples, rate = soundfile.read(path, dtype="int16")  # libsndfile believes the header
     assert rate == 8000
@@ -143,6 +144,15 @@ def test_inspect_tells_the_format(tmp_path: Path) -> None:
     info = inspect(write_wav(tmp_path / "raw.wav", SOUND, 16000))
     assert (info.complete, info.rate, info.channels, info.bits, info.frames) == (True, 16000, 1, 16, N)
     assert info.seconds == pytest.approx(N / 16000)
+
+
+def test_file_of_more_than_4_gb_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "raw.wav"
+    path.write_bytes(sizes(WHOLE, 0xFFFFFFFF, 0xFFFFFFFF))
+    os.truncate(path, 0x1_2000_0000)  # no blocks are used: the disk need not have them
+    assert not is_complete(path)
+    assert repair(path).frames == (0x1_2000_0000 - 44) // 2
+    assert repair(path).frames == (0x1_2000_0000 - 44) // 2
 
 
 def test_read_only_file_cannot_be_repaired_and_says_so(tmp_path: Path) -> None:
