@@ -172,7 +172,7 @@ def _with_data(
 
 def _believable(fd: int, name: str, offset: int, length: int, size: int) -> bool:
     """Whether `length` can be the size of the audio: it fits, and what follows is the end of the file or chunks."""
-    if length == _TO_THE_END or length > size - offset:
+    if length > size - offset:
         return False
     at = offset + length + (length & 1)
     for _ in range(MOST_CHUNKS):

@@ -301,6 +301,15 @@ def test_pieces_are_joined_with_their_gap(call: Call) -> None:
     assert call.render(first, early, file_format="s16bit").frames == 24000
 
 
+def test_one_file_twice_is_heard_twice(call: Call) -> None:
+    piece = call.piece(with_digits(RECEIVED, (1.0, "1")))
+    made = call.render(piece, piece, file_format="s16bit")
+    assert made.digits == 2
+    heard = call.heard()
+    assert np.array_equal(heard[:7000], heard[32000:39000])
+    assert np.array_equal(heard[16000:32000], mix(RECEIVED, SENT)[16000:])
+
+
 def test_one_missing_piece_of_two_is_an_error_that_names_it(call: Call) -> None:
     with pytest.raises(AudioError, match=r"gone\.wav: No such file"):
         call.render(call.piece(), RawPiece(str(call.folder / "gone.wav")))

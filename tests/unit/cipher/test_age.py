@@ -113,11 +113,11 @@ def test_the_interpreter_is_not_held_while_it_encrypts(tmp_path: Path) -> None:
     assert worst < 0.25  # in this process it would be about 0.3 s of standstill for this file
 
 
-@pytest.mark.parametrize("count", [1, 3, 20])
-def test_budget_always_holds(count: int, tmp_path: Path) -> None:
-    keys = [str(pyrage.x25519.Identity.generate().to_public()) for _ in range(count)] + [SSH]
-    cipher = AgeCipher(keys)
-    recipients = [pyrage.x25519.Recipient.from_str(k) for k in keys[:-1]] + [pyrage.ssh.Recipient.from_str(SSH)]
+@pytest.mark.parametrize(("count", "ssh"), [(1, 0), (3, 0), (20, 0), (1, 1)])
+def test_budget_always_holds(count: int, ssh: int, tmp_path: Path) -> None:
+    keys = [str(pyrage.x25519.Identity.generate().to_public()) for _ in range(count)]
+    cipher = AgeCipher(keys + [SSH] * ssh)
+    recipients = [pyrage.x25519.Recipient.from_str(k) for k in keys] + [pyrage.ssh.Recipient.from_str(SSH)] * ssh
     for limit in (5000, 70_000, 200_000):
         budget = cipher.plaintext_budget(limit)
         sizes = [len(pyrage.encrypt(bytes(budget), recipients)) for _ in range(60)]
