@@ -37,6 +37,9 @@ SETTLE_SECONDS = (0.2, 10.0)
 
 GIVE_BACK_SECONDS = 5.0
 
+STALE_SECONDS = 2.0
+"""Until a delivery that still runs here is looked at again, where the ledger says that it is due."""
+
 OnAttempt = Callable[[Delivery, Outcome, float], None]
 OnDead = Callable[[Delivery, Recording], None]
 
@@ -78,7 +81,7 @@ class Courier:
         self._breakers: dict[str, Breaker] = {}
         self._queues: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self._running = 0
+        self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upkeep = Upkeep(
             store, registry, clock=clock, enqueue=self._enqueue_due, refresh=self._refresh, version=version
@@ -149,7 +152,7 @@ class Courier:
         names = ("attempts", "failures", "delivered", "dead", "refused_outcomes")
         return {
             **{name: self._counts[name] for name in names},
-            "running": self._running,
+            "running": len(self._under_way),
             "down": sorted(name for name, breaker in self._breakers.items() if breaker.is_open),
         }
 
@@ -194,6 +197,9 @@ class Courier:
             return  # it is in the ledger, for whoever has that sink
         if self._stopping:
             raise Later(0.5)
+        if delivery_id in self._under_way:
+            # another server thought this one dead and made it due; let that one take it, not twice here
+            raise Later(STALE_SECONDS)
         breaker = self._breakers.setdefault(sink, Breaker())
         wait = breaker.admit(self._clock())
         if wait > 0:  # the ledger is not touched: no attempt is burnt, nothing is written
@@ -211,7 +217,7 @@ class Courier:
             return
         delivery, recording = taken
         started = time.monotonic()
-        self._running += 1
+        self._under_way.add(delivery_id)
         try:
             current = CurrentDelivery(delivery.id, delivery.attempts + 1, recording.id)
             outcome = await self._caller.call(entry, recording.metadata(), current)
@@ -221,7 +227,7 @@ class Courier:
             await self._own(self._give_back(delivery))
             raise
         finally:
-            self._running -= 1
+            self._under_way.discard(delivery_id)
         self._judge_sink(entry, breaker, outcome)
         # the sink has been called: that must be written even when this task is cancelled now
         await self._own(self._settle(entry, delivery, recording, outcome, time.monotonic() - started))

@@ -196,8 +196,10 @@ async def test_a_server_that_only_stalled_cannot_overwrite_its_heir(postgres_url
     stalled, first = await open_courier(postgres_url, "stalled", crm=slow)
     [made] = await finish(stalled, first, 1, at=time.time(), node="stalled")
     await until(lambda: slow.running == 1)
-    first._upkeep._beat = 3600.0  # no heartbeat any more: as far as the others can see, its loop is blocked
+    # as far as the others can see, its loop is blocked: no heartbeat, and it takes nothing
+    first._upkeep._beat = 3600.0
     first._upkeep.soon()
+    first._dispatcher.unregister("deliver.crm")
     heir, second = await open_courier(postgres_url, "heir", crm=quick)
     await until(lambda: quick.deliveries == [made.id], 40)
     gate.set()

@@ -14,6 +14,7 @@ from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit,
 
 from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.courier import Courier
+from fastagi.delivery.dispatch import Later
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
@@ -429,6 +430,22 @@ async def test_an_outcome_with_an_old_fence_is_refused(office: Office) -> None:
     await until(lambda: office.courier.stats()["refused_outcomes"] == 1)
     now = await office.get(made)
     assert (now.status, now.fence, now.attempts) == (DeliveryStatus.RUNNING, taken.fence, 0)
+
+
+async def test_what_runs_here_is_not_begun_here_again(office: Office) -> None:
+    gate = asyncio.Event()
+    sink = NotingSink(lambda metadata: gate.wait())
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await until(lambda: sink.running == 1)
+    [due] = await office.store.run(deliveries.release, [], office.clock.now)  # somebody thought us dead
+    with pytest.raises(Later):
+        await office.courier._deliver("crm", due.id)
+    gate.set()
+    await until(lambda: sink.running == 0)
+    assert len(sink.seen) == 1
+    office.dispatcher.refresh("deliver.crm")
+    await office.reaches(made, "delivered")
 
 
 async def test_the_local_file_goes_when_every_sink_has_it(office: Office, tmp_path: Path) -> None:
