@@ -112,7 +112,7 @@ class RecordingSettings(_Section):
     close_seconds: float = Field(10.0, gt=0, le=600, description="time Asterisk has to close it after a hangup")
     finishers: int = Field(0, ge=0, le=64, description="files finished at once; 0 for one less than the cores")
     stalled_seconds: float = Field(10.0, gt=0, le=3600, description="a raw file that does not grow so long is alarmed")
-    key_file: Path | None = Field(None, description="master key that wraps recordings' keys; made beside the store if unset")
+    key_file: Path | None = Field(None, description="wraps the keys of recordings; made beside the store if unset")
 
     @field_validator("directory")
     @classmethod
@@ -307,7 +307,7 @@ def _fault(error: dict[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         known = _known_keys(location[:-1])
-        return f"{key}: there is no such key; allowed are {', '.join(known)}" if known else f"{key}: there is no such key"
+        return f"{key}: there is no such key" + (f"; allowed are {', '.join(known)}" if known else "")
     if error["type"] == "missing":
         return f"{key}: is missing"
     secret = re.search(r"secret|token|password|key$", key.lower()) is not None

@@ -1,6 +1,6 @@
 """From what a caller typed to a path that cannot leave the recordings directory.
 
-A name may come from a dialplan variable, that is from whoever dialled: everything in it is hostile until it passed here.
+A name may come from a dialplan variable, that is from whoever dialled: all in it is hostile until it passed here.
 """
 
 from __future__ import annotations
