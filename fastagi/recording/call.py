@@ -1,0 +1,134 @@
+"""`CallChannel`: what a handler gets. An AGI channel whose call can be recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastagi.agi import Channel
+from fastagi.domain.formats import FORMATS
+from fastagi.errors import BadArgument, Error
+from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
+
+if TYPE_CHECKING:
+    from fastagi.recording.pbx import Pbx
+    from fastagi.recording.recorder import Recorder
+    from fastagi.recording.sinks import SinkNames
+
+MOST_RECORDERS = 16
+"""Recorders one call can have side by side; each is a MixMonitor thread in Asterisk."""
+
+
+class CallChannel(Channel):
+    """One call. Its methods are the AGI commands; `WholeCallRecorder` records it.
+
+    :ivar pbx: the Asterisk it is on
+    """
+
+    pbx: Pbx
+    _recorder: Recorder
+    _sinks: SinkNames
+
+    def bind(self, recorder: Recorder, pbx: Pbx, sinks: SinkNames) -> None:
+        """Give it its recorder. Called by the app before the handler runs."""
+        self._recorder = recorder
+        self.pbx = pbx
+        self._sinks = sinks
+        self._recorders: dict[str, UASWholeCallFileRecorder] = {}
+        self.on_hangup(lambda: recorder.channel_hung_up(pbx.name, self.uniqueid))
+
+    @property
+    def WholeCallRecorder(self) -> UASWholeCallFileRecorder:
+        """The call's recorder (seed)."""
+        return self.recorder("")
+
+    def recorder(self, name: str = "") -> UASWholeCallFileRecorder:
+        """Another recorder of the same call, by name: several recordings can run side by side.
+
+        :raises Error: more than 16 on one call
+        """
+        found = self._recorders.get(name)
+        if found is None:
+            if len(self._recorders) >= MOST_RECORDERS:
+                raise Error(f"a call can have {MOST_RECORDERS} recorders at most")
+            found = self._recorders[name] = UASWholeCallFileRecorder(self._recorder, self, name)
+        return found
+
+    async def record_start(self, name: str = "", fmt: str = "wav", *, sink: Any | None = None, **options: Any) -> str:
+        """Start recording the call (seed: recording-sink).
+
+        :param name: the recording's name and file name; empty for one of our own
+        :param fmt: ``wav`` (the settings' default codec), or any file_format
+        :param sink: who gets this one, instead of the app's sinks
+        :param options: parameters of `WholeCallRecorder.start`
+        :returns: the recording's name
+        :raises Error: one is running already, or Asterisk could not record
+        """
+        options = {**self._recorder.settings.defaults, **options}
+        if fmt != "wav":
+            if fmt not in FORMATS:
+                raise BadArgument(f"fmt={fmt!r} is not known: use wav or one of {', '.join(FORMATS)}")
+            options["file_format"] = fmt
+        recorder = self.WholeCallRecorder
+        cipher = options.pop("cipher", None)
+        mid_call = bool(options.pop("mid_call", False))
+        spec_from(options)
+        job = await recorder._start(name, options, cipher, mid_call, sink)
+        if job.recording.error:
+            raise Error(job.recording.error)
+        return job.recording.name
+
+    async def record_stop(self) -> str | None:
+        """Stop the recording; returns when the file is there and its deliveries are on disk.
+
+        Also after a hangup. Two at once stop it once.
+
+        :returns: the recording's name; None when there was none
+        """
+        key = (self.pbx.name, self.uniqueid, "")
+        job = self._recorder.current(key)
+        if job is None:
+            last = self._recorder.last(key)
+            return last.name if last is not None and self.hung_up else None
+        await self._recorder.stop(job)
+        return job.recording.name
+
+    @property
+    def playing(self) -> bool:
+        """Is a command running that plays to the caller?"""
+        return (self.current_command or "").startswith(PLAYING)
+
+    def name_fields(self) -> dict[str, str]:
+        """Values of `{field}` in a file name."""
+        return {
+            "uniqueid": self.uniqueid,
+            "linkedid": self.linkedid,
+            "caller": self.caller,
+            "caller_name": self.caller_name,
+            "extension": self.extension,
+            "context": self.context,
+            "channel": self.channel,
+            "asterisk": self.pbx.name,
+        }
+
+    def sink_names(self, sink: Any | None) -> tuple[str, ...]:
+        """The names under which deliveries to `sink` are kept; the app's default sinks for None."""
+        return self._sinks.names(sink)
+
+
+PLAYING = (
+    "STREAM FILE",
+    "CONTROL STREAM FILE",
+    "GET DATA",
+    "GET OPTION",
+    "SAY ",
+    "SET MUSIC",
+    "EXEC Playback",
+    "EXEC Background",
+    "EXEC BackGround",
+    "EXEC ControlPlayback",
+    "EXEC MusicOnHold",
+    "EXEC SayDigits",
+    "EXEC SayNumber",
+    "EXEC Milliwatt",
+    "EXEC Playtones",
+)

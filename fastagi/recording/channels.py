@@ -1,0 +1,211 @@
+"""What is known of one Asterisk's live channels: who is up, bridged, on hold, playing. Fed by AMI events, in order.
+
+Pure bookkeeping: no I/O. The recorder asks it for the call-state rules and for who talks to whom; it reports nothing by
+itself. A channel is known by its uniqueid; its name can change under it (masquerade, Rename).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+UP = "6"
+"""ChannelState of an answered channel (Asterisk's AST_STATE_UP)."""
+
+
+@dataclass(slots=True)
+class LiveChannel:
+    """One channel that is up in Asterisk.
+
+    :param since: unix seconds at which we learned of it
+    :param answered_at: unix seconds at which it was seen Up; None before
+    """
+
+    uniqueid: str
+    name: str
+    linkedid: str = ""
+    state: str = "0"
+    caller: str = ""
+    caller_name: str = ""
+    exten: str = ""
+    context: str = ""
+    bridge: str = ""
+    bridge_type: str = ""
+    on_hold_music: bool = False
+    since: float = 0.0
+    answered_at: float | None = None
+    first_context: str = ""
+    marks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def up(self) -> bool:
+        return self.state == UP
+
+    def busy_with(self) -> str:
+        """What the seed forbids a recorder to start in; empty when nothing."""
+        if self.bridge:
+            return (
+                "in a conference"
+                if self.bridge_type in ("base", "holding", "multi")
+                else "connected to another channel"
+            )
+        return "on music on hold" if self.on_hold_music else ""
+
+
+class ChannelBook:
+    """The live channels of one Asterisk, by uniqueid and by name."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, LiveChannel] = {}
+        self._by_name: dict[str, LiveChannel] = {}
+        self._bridges: dict[str, dict[str, LiveChannel]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[LiveChannel]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, uniqueid: str) -> LiveChannel | None:
+        return self._by_id.get(uniqueid)
+
+    def named(self, name: str) -> LiveChannel | None:
+        return self._by_name.get(name)
+
+    def find(self, channel: str) -> LiveChannel | None:
+        """By name or by uniqueid, as people give either."""
+        return self._by_name.get(channel) or self._by_id.get(channel)
+
+    def peers(self, uniqueid: str) -> list[LiveChannel]:
+        """The other channels of its bridge."""
+        here = self._by_id.get(uniqueid)
+        if here is None or not here.bridge:
+            return []
+        return [c for c in self._bridges.get(here.bridge, {}).values() if c.uniqueid != uniqueid]
+
+    def relatives(self, linkedid: str) -> list[LiveChannel]:
+        """Channels of the same call."""
+        return [c for c in self._by_id.values() if c.linkedid == linkedid]
+
+    def replace(self, channels: Iterable[LiveChannel]) -> list[LiveChannel]:
+        """A fresh snapshot takes the place of all; returns those that are gone."""
+        new = {c.uniqueid: c for c in channels}
+        gone = [c for uid, c in self._by_id.items() if uid not in new]
+        for uid, channel in new.items():
+            old = self._by_id.get(uid)
+            if old is not None:
+                channel.since, channel.first_context = old.since, old.first_context
+                channel.answered_at = old.answered_at or channel.answered_at
+                channel.on_hold_music = old.on_hold_music
+        self._by_id = new
+        self._by_name = {c.name: c for c in new.values()}
+        self._bridges = {}
+        for channel in new.values():
+            if channel.bridge:
+                self._bridges.setdefault(channel.bridge, {})[channel.uniqueid] = channel
+        return gone
+
+    def clear(self) -> None:
+        self.replace(())
+
+    def feed(self, name: str, headers: Mapping[str, str], now: float) -> LiveChannel | None:
+        """One event. Returns the channel it was about as it was at that moment (a hung up one too)."""
+        action = _ACTIONS.get(name)
+        uniqueid = headers.get("Uniqueid", "")
+        if action is None or not uniqueid:
+            return None
+        if name == "Hangup":
+            return self._remove(uniqueid)
+        channel = self._by_id.get(uniqueid)
+        if channel is None:
+            channel = LiveChannel(uniqueid, headers.get("Channel", ""), since=now)
+            self._by_id[uniqueid] = channel
+            channel.first_context = headers.get("Context", "")
+        self._common(channel, headers, now)
+        action(self, channel, headers)
+        return channel
+
+    def _common(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
+        name = headers.get("Channel", "")
+        if name and name != channel.name:
+            self._rename(channel, name)
+        elif name and name not in self._by_name:
+            self._by_name[name] = channel
+        state = headers.get("ChannelState", "")
+        if state:
+            channel.state = state
+            if state == UP and channel.answered_at is None:
+                channel.answered_at = now
+        channel.linkedid = headers.get("Linkedid", "") or channel.linkedid
+        number = headers.get("CallerIDNum", "")
+        if number and number != "<unknown>":
+            channel.caller = number
+        caller_name = headers.get("CallerIDName", "")
+        if caller_name and caller_name != "<unknown>":
+            channel.caller_name = caller_name
+        channel.exten = headers.get("Exten", "") or channel.exten
+        channel.context = headers.get("Context", "") or channel.context
+
+    def _rename(self, channel: LiveChannel, name: str) -> None:
+        if self._by_name.get(channel.name) is channel:
+            del self._by_name[channel.name]
+        channel.name = name
+        self._by_name[name] = channel
+
+    def _remove(self, uniqueid: str) -> LiveChannel | None:
+        channel = self._by_id.pop(uniqueid, None)
+        if channel is None:
+            return None
+        if self._by_name.get(channel.name) is channel:
+            del self._by_name[channel.name]
+        self._leave(channel)
+        return channel
+
+    def _leave(self, channel: LiveChannel) -> None:
+        members = self._bridges.get(channel.bridge)
+        if members is not None:
+            members.pop(channel.uniqueid, None)
+            if not members:
+                del self._bridges[channel.bridge]
+
+    def _on_bridge_enter(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
+        self._leave(channel)
+        channel.bridge = headers.get("BridgeUniqueid", "")
+        channel.bridge_type = headers.get("BridgeType", "")
+        if channel.bridge:
+            self._bridges.setdefault(channel.bridge, {})[channel.uniqueid] = channel
+
+    def _on_bridge_leave(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
+        if channel.bridge == headers.get("BridgeUniqueid", channel.bridge):
+            self._leave(channel)
+            channel.bridge = channel.bridge_type = ""
+
+    def _on_moh_start(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+        channel.on_hold_music = True
+
+    def _on_moh_stop(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+        channel.on_hold_music = False
+
+    def _on_rename(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
+        new = headers.get("Newname", "")
+        if new:
+            self._rename(channel, new)
+
+    def _on_any(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+        return None
+
+
+_ACTIONS: dict[str, Callable[[ChannelBook, LiveChannel, Mapping[str, str]], None]] = {
+    "Newchannel": ChannelBook._on_any,
+    "Newstate": ChannelBook._on_any,
+    "NewCallerid": ChannelBook._on_any,
+    "Hangup": ChannelBook._on_any,
+    "Rename": ChannelBook._on_rename,
+    "BridgeEnter": ChannelBook._on_bridge_enter,
+    "BridgeLeave": ChannelBook._on_bridge_leave,
+    "MusicOnHoldStart": ChannelBook._on_moh_start,
+    "MusicOnHoldStop": ChannelBook._on_moh_stop,
+}
+
+EVENTS = tuple(_ACTIONS)
+"""AMI events the book wants."""

@@ -1,0 +1,137 @@
+"""How MixMonitor (or Monitor) on one channel is commanded: through AMI, or through the channel's own AGI session.
+
+AMI is the first way: it reaches every channel at any time. The AGI session serves while AMI is down. Option strings are
+built here and nowhere else; no part of them comes from a caller.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from fastagi.ami import actions
+from fastagi.ami.manager import Manager
+from fastagi.domain.recording import Piece
+from fastagi.domain.spec import RecordingSpec
+from fastagi.errors import ActionRefused, Error, Hangup
+
+
+def id_variable(piece: Piece) -> str:
+    """The channel variable that Asterisk fills with this MixMonitor's id: one each, so that a restart can ask for it.
+
+    AMI returns the id only when a variable is named.
+    """
+    stem = piece.mixed.rpartition("/")[2].rpartition(".")[0]
+    return "FASTAGI_" + "".join(c if c.isalnum() else "_" for c in stem).upper()
+
+
+class AgiPath(Protocol):
+    """What the recorder needs of an AGI session."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    async def exec(self, application: str, *args: Any) -> Any: ...
+
+    async def get_variable(self, name: str) -> str | None: ...
+
+
+class Control(Protocol):
+    """Commands about one channel. All raise AsteriskError, or Hangup where the channel is gone."""
+
+    async def start(self, piece: Piece, spec: RecordingSpec) -> str: ...
+
+    async def stop(self, piece: Piece, spec: RecordingSpec) -> None: ...
+
+    async def find_id(self, piece: Piece) -> str: ...
+
+    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None: ...
+
+
+def mixmonitor_options(piece: Piece, spec: RecordingSpec) -> str:
+    """The option string of MixMonitor (Asterisk application MixMonitor, versions 16 to 22).
+
+    ``S`` keeps the legs in step where one is silent (needed up to 21, 22 takes it silently); ``r``/``t`` record one
+    direction each; ``B`` beeps every so many seconds; ``p``/``P`` beep at start and stop.
+    """
+    options = f"i({id_variable(piece)})"
+    if piece.received and piece.sent:
+        options += f"r({piece.received})t({piece.sent})S"
+    if spec.beep_seconds:
+        options += f"B({spec.beep_seconds})"
+    if spec.beep_start:
+        options += "p"
+    if spec.beep_stop:
+        options += "P"
+    return options
+
+
+def gone(exc: Exception) -> bool:
+    """Does this refusal mean that the channel, or the recording on it, is no more?"""
+    if isinstance(exc, Hangup):
+        return True
+    text = str(exc).lower()
+    return isinstance(exc, ActionRefused) and ("no such channel" in text or "could not stop" in text)
+
+
+class AmiControl:
+    """MixMonitor through the manager interface (actions MixMonitor, StopMixMonitor, MixMonitorMute)."""
+
+    def __init__(self, manager: Manager, channel: str) -> None:
+        self._manager = manager
+        self._channel = channel
+
+    async def start(self, piece: Piece, spec: RecordingSpec) -> str:
+        if spec.engine == "monitor":
+            await actions.monitor(self._manager, self._channel, monitor_stem(piece), mix=False)
+            return ""
+        return await actions.mixmonitor(self._manager, self._channel, piece.mixed, mixmonitor_options(piece, spec))
+
+    async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
+        if spec.engine == "monitor":
+            await actions.stop_monitor(self._manager, self._channel)
+        else:
+            await actions.stop_mixmonitor(self._manager, self._channel, piece.monitor_id)
+
+    async def find_id(self, piece: Piece) -> str:
+        """The MixMonitor's id, asked for again after a restart; empty where there is none."""
+        return await actions.getvar(self._manager, id_variable(piece), self._channel)
+
+    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None:
+        if spec.engine == "monitor":
+            await (actions.pause_monitor if on else actions.unpause_monitor)(self._manager, self._channel)
+        else:
+            await actions.mixmonitor_mute(self._manager, self._channel, direction, on, piece.monitor_id)
+
+
+class AgiControl:
+    """MixMonitor through EXEC on the channel's own AGI session, while it lasts."""
+
+    def __init__(self, agi: AgiPath) -> None:
+        self._agi = agi
+
+    async def start(self, piece: Piece, spec: RecordingSpec) -> str:
+        if spec.engine == "monitor":
+            await self._agi.exec("Monitor", "wav", monitor_stem(piece))
+            return ""
+        await self._agi.exec("MixMonitor", piece.mixed, mixmonitor_options(piece, spec))
+        return await self._agi.get_variable(id_variable(piece)) or ""
+
+    async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
+        if spec.engine == "monitor":
+            await self._agi.exec("StopMonitor")
+        else:
+            await self._agi.exec("StopMixMonitor", piece.monitor_id)
+
+    async def find_id(self, piece: Piece) -> str:
+        return await self._agi.get_variable(id_variable(piece)) or ""
+
+    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None:
+        if spec.engine == "monitor":
+            await self._agi.exec("PauseMonitor" if on else "UnpauseMonitor")
+            return
+        raise Error("pausing needs the manager interface, and it is not connected")
+
+
+def monitor_stem(piece: Piece) -> str:
+    """Monitor adds ``-in.wav`` and ``-out.wav`` to a stem of its own."""
+    return piece.received.removesuffix("-in.wav")

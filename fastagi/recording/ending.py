@@ -1,0 +1,270 @@
+"""From the moment a recording is to end, for whatever cause, to its finished file and its deliveries.
+
+One road for all causes: the cause is journalled, Asterisk is told where it must be, its file is closed, the finished
+file
+is made, synced and journalled with its deliveries, and only then are Asterisk's own files removed. A restart enters
+this
+road at the phase the ledger says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fastagi.audio import Rendered, is_complete, render
+from fastagi.domain.recording import Recording, Span
+from fastagi.domain.states import TABLE, Cause, Event, Phase
+from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup
+from fastagi.recording import files
+from fastagi.recording.control import gone
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.journal import Journal
+from fastagi.recording.keys import KeyStore
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.plan import facts, limit_cause, render_plan
+from fastagi.recording.threads import FileThreads
+
+log = structlog.get_logger(__name__)
+
+CLOSE_POLL_SECONDS = 0.01
+"""Asterisk closes the file some 5 ms after the Hangup event."""
+
+
+class Ender:
+    """Ends recordings.
+
+    :param spawn: starts a task that the app owns: an ending goes on when whoever asked for it is cancelled
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        threads: FileThreads,
+        keys: KeyStore,
+        pbxs: Mapping[str, Pbx],
+        spawn: Callable[[Coroutine[Any, Any, None], str], object],
+        *,
+        directory: Path,
+        close_seconds: float,
+        silence_dbfs: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._threads = threads
+        self._keys = keys
+        self._pbxs = pbxs
+        self._spawn = spawn
+        self._directory = directory
+        self._close_seconds = close_seconds
+        self._silence_dbfs = silence_dbfs
+        self._clock = clock
+
+    async def stop(self, job: Job, cause: Cause) -> bool:
+        """Stop it for that cause; the first cause wins. Returns at once after the decision is on disk.
+
+        :returns: False when it was ending already
+        """
+        async with job.lock:
+            if Event.STOP not in TABLE[job.phase]:
+                return False
+            await self._journal.move(
+                job, Event.STOP, cause=cause, ended_at=self._clock(), pauses=self._closed_pauses(job)
+            )
+        self._spawn(self._halt(job), f"stop {job.id}")
+        return True
+
+    async def hung_up(self, job: Job, *, still_there: bool = False) -> bool:
+        """Its channel is gone. Idempotent.
+
+        :param still_there: the call is over but the channel waits (an AGI session on it lasts): tell Asterisk to
+            stop, which
+            is the exact end
+        """
+        async with job.lock:
+            if Event.HUNG_UP not in TABLE[job.phase]:
+                return False
+            cause = job.recording.cause if job.phase is Phase.STOPPING else Cause.HANGUP
+            ended = job.recording.ended_at or self._clock()
+            before = job.phase
+            if still_there and before is not Phase.STOPPING:
+                await self._journal.move(job, Event.STOP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job))
+            else:
+                await self._journal.move(
+                    job, Event.HUNG_UP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job)
+                )
+        if still_there and before is not Phase.STOPPING:
+            self._spawn(self._halt(job), f"stop {job.id}")
+        else:
+            self._spawn(self._close(job), f"close {job.id}")
+        return True
+
+    async def stopped_elsewhere(self, job: Job, cause: Cause = Cause.ABORTED) -> bool:
+        """Somebody else stopped it (dialplan, another AMI client) and its file is closed."""
+        async with job.lock:
+            if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
+                return False
+            await self._journal.move(
+                job, Event.STOPPED, cause=cause, ended_at=self._clock(), pauses=self._closed_pauses(job)
+            )
+        self._spawn(self._close(job), f"close {job.id}")
+        return True
+
+    def resume(self, job: Job) -> None:
+        """Take an ending up where the last process left it. For phases from STOPPING on."""
+        road = {Phase.STOPPING: self._halt, Phase.CLOSING: self._close, Phase.FINISHING: self._finish}
+        self._spawn(road[job.phase](job), f"resume {job.id}")
+
+    def _closed_pauses(self, job: Job) -> tuple[Span, ...]:
+        pauses = job.recording.pauses
+        if not pauses or pauses[-1].end is not None:
+            return pauses
+        start = job.recording.started_at or self._clock()
+        return (*pauses[:-1], Span(pauses[-1].start, round(max(0.0, self._clock() - start), 3)))
+
+    async def _halt(self, job: Job) -> None:
+        """STOPPING: tell Asterisk, until it has stopped or the channel is gone."""
+        pause = 0.2
+        while job.phase is Phase.STOPPING:
+            if await self._closed(job):
+                break
+            try:
+                await self._tell_stop(job)
+                break
+            except (AsteriskError, Error, Hangup) as exc:
+                if gone(exc):
+                    break
+                log.warning("stop_not_taken", recording_id=job.id, error=str(exc))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+        async with job.lock:
+            if job.phase is Phase.STOPPING:
+                await self._journal.move(job, Event.STOPPED)
+            elif job.phase is not Phase.CLOSING:
+                return
+        await self._close(job)
+
+    async def _tell_stop(self, job: Job) -> None:
+        piece = job.recording.pieces[-1]
+        pbx = self._pbxs.get(job.recording.asterisk)
+        if pbx is None:
+            return
+        live = pbx.book.get(piece.uniqueid)
+        control = pbx.control(live.name if live is not None else piece.channel, job.agi)
+        await control.stop(piece, job.recording.spec)
+
+    async def _closed(self, job: Job) -> bool:
+        """Does the header of every file say that Asterisk has closed it?"""
+        paths = job.recording.pieces[-1].paths
+        return await self._threads.run(lambda: all(is_complete(p) for p in paths))
+
+    async def _close(self, job: Job) -> None:
+        """CLOSING: until Asterisk has closed the raw files, or nobody will any more."""
+        deadline = time.monotonic() + self._close_seconds
+        pause = CLOSE_POLL_SECONDS
+        sizes: tuple[int, ...] = ()
+        while not await self._closed(job):
+            now = tuple([await self._threads.run(files.size, p) for p in job.recording.pieces[-1].paths])
+            if now != sizes:
+                sizes = now  # still being written: it is not over
+                deadline = max(deadline, time.monotonic() + self._close_seconds / 2)
+            if time.monotonic() >= deadline or all(size < 0 for size in now):
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+        async with job.lock:
+            if job.phase is not Phase.CLOSING:
+                return
+            await self._journal.move(job, Event.CLOSED)
+        await self._finish(job)
+
+    async def _finish(self, job: Job) -> None:
+        """FINISHING: make the file, sync it, journal it with its deliveries, remove Asterisk's."""
+        recording = job.recording
+        try:
+            if job.cipher is None and recording.spec.encryption:
+                job.cipher = await self._keys.load(recording.id)
+                if job.cipher is None:
+                    raise CipherError("the recording's key is not in the ledger: the clear file is not made without it")
+            plan = render_plan(recording, job.cipher, self._silence_dbfs)
+            rendered = await self._threads.finish(render, plan)
+        except (FastAGIError, OSError) as exc:
+            await self._failed(job, exc)
+            return
+        except Exception as exc:
+            log.exception("finishing_broke", recording_id=job.id)
+            await self._failed(job, exc)
+            return
+        async with job.lock:
+            if job.phase is not Phase.FINISHING:
+                return
+            await self._finished(job, rendered)
+
+    async def _finished(self, job: Job, rendered: Rendered) -> None:
+        recording = job.recording
+        after = await self._journal.finish(
+            job,
+            cause=limit_cause(recording, rendered),
+            finished_at=self._clock(),
+            audio_seconds=round(rendered.audio_seconds, 3),
+            bytes=rendered.bytes,
+            sha256=rendered.sha256,
+            error="",
+            facts={**recording.facts, **facts(rendered)},
+        )
+        if self._journal.behind == 0:
+            await self._threads.run(files.remove, tuple(p for piece in after.pieces for p in piece.paths))
+        log.info(
+            "recording_finished",
+            recording_id=job.id,
+            channel=after.channel,
+            cause=after.cause.value,
+            file=after.file_path,
+            audio_seconds=after.audio_seconds,
+        )
+        self._jobs.close(job)
+        job.set_ended()
+
+    async def _failed(self, job: Job, exc: Exception) -> None:
+        """The finished file could not be made: the raw files stay, the operator is told."""
+        kept = ", ".join(job.recording.pieces[-1].paths[:1])
+        what = str(exc) or type(exc).__name__
+        async with job.lock:
+            if job.phase is not Phase.FINISHING:
+                return
+            extra = {
+                **job.recording.facts,
+                "ended_by": job.recording.cause.value,
+                "disk_full": isinstance(exc, DiskFull),
+            }
+            error = f"the finished file could not be made: {what}"
+            if not isinstance(exc, AudioError) or isinstance(exc, DiskFull):
+                error += f" (Asterisk's file is kept: {kept})"
+            await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, facts=extra)
+        log.error("recording_failed", recording_id=job.id, channel=job.recording.channel, error=error)
+        await self._threads.run(files.release, job.recording.file_path)
+        self._jobs.close(job)
+        job.set_ended()
+
+    async def refinish(self, recording: Recording) -> Job:
+        """Try once more to finish a FAILED recording whose raw files are kept.
+
+        :raises IllegalTransition: it is not FAILED
+        """
+        job = Job(recording)
+        relative = files.relative_to(recording.file_path, self._directory)
+        path, _ = await self._threads.run(files.reserve, self._directory, relative, recording.id)
+        async with job.lock:
+            cause = Cause(recording.facts.get("ended_by", Cause.HANGUP.value))
+            rest = {k: v for k, v in recording.facts.items() if k not in ("ended_by", "disk_full")}
+            await self._journal.move(job, Event.REFINISH, cause=cause, error="", facts=rest, file_path=path)
+        self._jobs.add(job)
+        self._spawn(self._finish(job), f"refinish {job.id}")
+        return job

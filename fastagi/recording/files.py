@@ -1,0 +1,105 @@
+"""The recorder's files: where Asterisk writes, how a finished file's name is taken, what is removed when.
+
+Blocking functions; the recorder runs them in its file threads. Nothing here knows a state.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fastagi.domain import naming
+from fastagi.domain.recording import Piece
+from fastagi.domain.spec import RecordingSpec
+
+
+def raw_piece(spool: Path, recording_id: str, number: int, spec: RecordingSpec, channel: str, uniqueid: str) -> Piece:
+    """The names Asterisk is told to write to. Only the id is in them: nothing that a caller said.
+
+    :param number: 0 for the first stretch, 1 for the next one after the call moved
+    """
+    suffix = ".wav16" if spec.wideband else ".wav"
+    stem = str(spool / (recording_id if number == 0 else f"{recording_id}-{number}"))
+    if spec.engine == "monitor":  # res_monitor's own naming; it never mixes by itself
+        return Piece("", f"{stem}-in.wav", f"{stem}-out.wav", channel, uniqueid)
+    legs = (f"{stem}-rx{suffix}", f"{stem}-tx{suffix}") if spec.needs_legs else ("", "")
+    return Piece(f"{stem}{suffix}", legs[0], legs[1], channel, uniqueid)
+
+
+def recording_id_of(path: Path) -> str | None:
+    """The recording id in a raw file's name; None when it is not one of ours."""
+    name = path.name
+    if not name.startswith("rec-") or path.suffix not in (".wav", ".wav16"):
+        return None
+    return name[:30] if len(name) >= 30 else None
+
+
+def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, bool]:
+    """Take a finished file's name by creating it empty, so that no other can have it.
+
+    :param relative: checked by `naming.relative_path`
+    :returns: the absolute path, and whether the name had to be changed because it existed
+    :raises OSError: the directory cannot be made or written
+    """
+    root = directory.resolve()
+    wanted = root / relative
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    if not wanted.parent.resolve().is_relative_to(root):
+        raise PermissionError(13, "a link leads out of the recordings directory", str(wanted.parent))
+    for path, renamed in ((wanted, False), (Path(naming.distinct(str(wanted), recording_id)), True)):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
+        except FileExistsError:
+            continue
+        return str(path), renamed
+    raise FileExistsError(17, "that name is taken twice", str(wanted))
+
+
+def release(path: str) -> None:
+    """Give a reserved name back: remove it only while it is still the empty file that reserved it."""
+    try:
+        if os.stat(path).st_size == 0:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def remove(paths: tuple[str, ...]) -> None:
+    """Remove Asterisk's own files; what is already gone is gone."""
+    for path in paths:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+
+
+def size(path: str) -> int:
+    """Bytes, or -1 when it is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def spool_fault(spool: Path) -> str:
+    """What is wrong with the folder Asterisk should write to, as this server sees it; empty when nothing is."""
+    if not spool.exists():
+        return f"the spool directory {spool} does not exist: create it, writable for Asterisk"
+    if not spool.is_dir():
+        return f"the spool {spool} is no directory"
+    if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
+        return f"this server may not read and write the spool directory {spool}: put its user in Asterisk's group"
+    return ""
+
+
+def free_bytes(path: Path) -> int:
+    """Free disk where `path` is (or its nearest parent that exists)."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def relative_to(path: str, directory: Path) -> str:
+    """A finished file's path as it was reserved below the recordings directory."""
+    return os.path.relpath(path, directory.resolve())

@@ -1,0 +1,154 @@
+"""A recording that is being worked on, in this process: the ledger's row, its lock, its waiters. And the list of them.
+
+A job lives from the request until the finished file is there (or it failed); the ledger remembers for ever. The last
+recording of each call is kept a while longer, so that `state()` and `cause()` answer without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fastagi.domain.recording import Recording
+from fastagi.domain.states import OPEN, Phase
+
+if TYPE_CHECKING:
+    from fastagi.cipher import Cipher
+    from fastagi.recording.control import AgiPath
+    from fastagi.recording.limits import LimitWatch
+
+REMEMBERED = 10_000
+"""Ended recordings kept in memory for `state()`: a call asks within seconds, and 10,000 rows are some 20 MB."""
+
+Key = tuple[str, str, str]
+"""(asterisk name, uniqueid, recorder name): one runs at a time."""
+
+
+class Job:
+    """One open recording.
+
+    :ivar recording: its latest row; replaced, never changed
+    :ivar lock: held from reading the phase to having journalled the next one
+    :ivar started: monotonic seconds when Asterisk was seen to record; None before
+    :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
+    """
+
+    def __init__(self, recording: Recording, cipher: Cipher | None = None, agi: AgiPath | None = None) -> None:
+        self.recording = recording
+        self.cipher = cipher
+        self.agi = agi
+        self.lock = asyncio.Lock()
+        self.started: float | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.resume_timer: asyncio.TimerHandle | None = None
+        self.limits: LimitWatch | None = None
+        self.size = 0
+        self.grew_at: float | None = None
+        self.alarms: set[str] = set()
+        self._ended = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        return self.recording.id
+
+    @property
+    def phase(self) -> Phase:
+        return self.recording.phase
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.recording)
+
+    @property
+    def open(self) -> bool:
+        return self.recording.phase in OPEN
+
+    def set_ended(self) -> None:
+        """The finished file is there, or it failed: wake who waits, stop the clocks."""
+        for timer in (self.timer, self.resume_timer):
+            if timer is not None:
+                timer.cancel()
+        self.timer = self.resume_timer = None
+        self.limits = None
+        self._ended.set()
+
+    async def wait(self, seconds: float | None) -> bool:
+        """True once it has ended; False when `seconds` ran out first. Cancelling the wait changes nothing."""
+        if self._ended.is_set():
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def key_of(recording: Recording) -> Key:
+    return (recording.asterisk, recording.uniqueid, recording.recorder)
+
+
+class Jobs:
+    """All open jobs, and the last recording of each call and recorder."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Job] = {}
+        self._by_key: dict[Key, Job] = {}
+        self._by_channel: dict[tuple[str, str], dict[str, Job]] = {}
+        self._ended: OrderedDict[Key, Recording] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(list(self._by_id.values()))
+
+    def add(self, job: Job) -> None:
+        self._by_id[job.id] = job
+        self._by_key[job.key] = job
+        rec = job.recording
+        self._by_channel.setdefault((rec.asterisk, rec.uniqueid), {})[job.id] = job
+
+    def move(self, job: Job, before: Recording) -> None:
+        """The job's channel became another one (a masquerade): file it under the new uniqueid."""
+        self._unfile(job, before)
+        self.add(job)
+
+    def close(self, job: Job) -> None:
+        """It ended: no longer open, remembered as its call's last."""
+        self._by_id.pop(job.id, None)
+        self._unfile(job, job.recording)
+        self._ended[job.key] = job.recording
+        self._ended.move_to_end(job.key)
+        while len(self._ended) > REMEMBERED:
+            self._ended.popitem(last=False)
+
+    def _unfile(self, job: Job, recording: Recording) -> None:
+        key = key_of(recording)
+        if self._by_key.get(key) is job:
+            del self._by_key[key]
+        place = (recording.asterisk, recording.uniqueid)
+        here = self._by_channel.get(place)
+        if here is not None:
+            here.pop(job.id, None)
+            if not here:
+                del self._by_channel[place]
+
+    def get(self, recording_id: str) -> Job | None:
+        return self._by_id.get(recording_id)
+
+    def current(self, key: Key) -> Job | None:
+        return self._by_key.get(key)
+
+    def last(self, key: Key) -> Recording | None:
+        """The open recording of that call and recorder, else its last one."""
+        job = self._by_key.get(key)
+        return job.recording if job is not None else self._ended.get(key)
+
+    def on_channel(self, asterisk: str, uniqueid: str) -> list[Job]:
+        return list(self._by_channel.get((asterisk, uniqueid), {}).values())
+
+    def on_asterisk(self, asterisk: str) -> list[Job]:
+        return [j for j in self._by_id.values() if j.recording.asterisk == asterisk]

@@ -1,0 +1,133 @@
+"""One Asterisk as the recorder sees it: its manager connection, its live channels, its spool.
+
+Feeds AMI events to the channel book in the order they came and then to whoever listens here. Holds no recording.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import structlog
+
+from fastagi.ami.events import AmiEvent, ChannelRow
+from fastagi.ami.manager import Manager
+from fastagi.errors import AsteriskDown
+from fastagi.recording.channels import EVENTS as BOOK_EVENTS
+from fastagi.recording.channels import ChannelBook, LiveChannel
+from fastagi.recording.control import AgiControl, AgiPath, AmiControl, Control
+from fastagi.settings import AsteriskSettings
+
+log = structlog.get_logger(__name__)
+
+RECORDING_EVENTS = (
+    "MixMonitorStart",
+    "MixMonitorStop",
+    "MixMonitorMute",
+    "MonitorStart",
+    "MonitorStop",
+    "UserEvent",
+    "ChannelTalkingStart",
+    "ChannelTalkingStop",
+)
+
+Listener = Callable[["Pbx", str, Mapping[str, str], LiveChannel | None], None]
+
+
+class Pbx:
+    """An Asterisk.
+
+    :param manager: its AMI connection; None where only AGI is used
+    :param clock: unix seconds
+    """
+
+    def __init__(
+        self, settings: AsteriskSettings, manager: Manager | None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.spool: Path = settings.spool
+        self.manager = manager
+        self.book = ChannelBook()
+        self.synced = False
+        self._clock = clock
+        self._listeners: list[Listener] = []
+        self._on_synced: list[Callable[[Pbx, list[LiveChannel]], None]] = []
+        if manager is not None:
+            manager.subscribe(self._event, *BOOK_EVENTS, *RECORDING_EVENTS)
+            manager.on_up(self._up)
+            manager.on_down(self._down)
+
+    @property
+    def up(self) -> bool:
+        """AMI is logged in and the book is in step."""
+        return self.synced and self.manager is not None and self.manager.connected
+
+    @property
+    def system(self) -> str:
+        """Asterisk's systemname, empty where it has none."""
+        return self.manager.system_name if self.manager is not None else ""
+
+    @property
+    def major(self) -> int:
+        """Asterisk's major version; 0 when not known yet."""
+        digits = (self.manager.version if self.manager is not None else "").removeprefix("Asterisk ").split(".")[0]
+        return int(digits) if digits.isdigit() else 0
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener(pbx, event name, headers, channel)` for every event, after the book has it. Must not block."""
+        self._listeners.append(listener)
+
+    def on_synced(self, callback: Callable[[Pbx, list[LiveChannel]], None]) -> None:
+        """Call `callback(pbx, channels that went while we were away)` after each (re)connect."""
+        self._on_synced.append(callback)
+
+    def control(self, channel: str, agi: AgiPath | None = None) -> Control:
+        """A way to command that channel now: AMI, else its AGI session.
+
+        :raises AsteriskDown: neither is there
+        """
+        if self.manager is not None and self.manager.connected:
+            return AmiControl(self.manager, channel)
+        if agi is not None and not agi.closed:
+            return AgiControl(agi)
+        raise AsteriskDown(f"no manager connection to {self.name} now")
+
+    def _event(self, event: AmiEvent) -> None:
+        headers = event.headers
+        channel = self.book.feed(event.name, headers, self._clock())
+        if channel is None:
+            channel = self.book.get(headers.get("Uniqueid", "")) or self.book.named(headers.get("Channel", ""))
+        for listener in self._listeners:
+            try:
+                listener(self, event.name, headers, channel)
+            except Exception:
+                log.exception("ami_event_failed", asterisk=self.name, ami_event=event.name)
+
+    def _up(self, rows: Iterable[ChannelRow]) -> None:
+        now = self._clock()
+        gone = self.book.replace(_live(row, now) for row in rows)
+        self.synced = True
+        log.info("asterisk_in_step", asterisk=self.name, channels=len(self.book), gone=len(gone))
+        for callback in self._on_synced:
+            callback(self, gone)
+
+    def _down(self) -> None:
+        self.synced = False
+
+
+def _live(row: ChannelRow, now: float) -> LiveChannel:
+    return LiveChannel(
+        uniqueid=row.uniqueid,
+        name=row.channel,
+        linkedid=row.linkedid,
+        state=str(row.state_num),
+        caller=row.caller,
+        exten=row.exten,
+        context=row.context,
+        bridge=row.bridge_id,
+        since=now - row.duration,
+        answered_at=now - row.duration if row.state_num == 6 else None,
+        first_context=row.context,
+    )

@@ -1,0 +1,201 @@
+"""The recorder: every recording of every call, on every Asterisk. One per app; outlives each AGI session.
+
+Composes starting, ending, pausing, watching and recovery, and routes Asterisk's events to them. Who calls it: the
+calls'
+`WholeCallRecorder`s, the AGI routes, UserEvent commands, the HTTP API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fastagi.audio import is_complete
+from fastagi.cipher import MasterKey
+from fastagi.delivery import Courier
+from fastagi.domain.recording import Recording
+from fastagi.domain.states import Cause, Phase
+from fastagi.recording.channels import LiveChannel
+from fastagi.recording.ending import Ender
+from fastagi.recording.job import Job, Jobs, Key
+from fastagi.recording.journal import Journal
+from fastagi.recording.keys import KeyStore
+from fastagi.recording.pausing import Pauser
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recovery import Recovery
+from fastagi.recording.starting import Request, Starter
+from fastagi.recording.tasks import Tasks
+from fastagi.recording.threads import FileThreads
+from fastagi.recording.watch import Watch
+from fastagi.settings import RecordingSettings
+from fastagi.store import Store
+from fastagi.store.units import recordings as units
+
+log = structlog.get_logger(__name__)
+
+
+class Recorder:
+    """All recordings.
+
+    :param pbxs: by name; their events are followed from `open` on
+    :param node: this server's name in the ledger
+    """
+
+    def __init__(
+        self,
+        settings: RecordingSettings,
+        store: Store,
+        courier: Courier,
+        pbxs: Mapping[str, Pbx],
+        master: MasterKey,
+        *,
+        node: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.pbxs = pbxs
+        self.node = node
+        self.jobs = Jobs()
+        self.tasks = Tasks()
+        self.threads = FileThreads(settings.finishers)
+        self.keys = KeyStore(store, master)
+        self._store = store
+        self._clock = clock
+        self.journal = Journal(store, courier, self._spool, clock)
+        self.starter = Starter(
+            self.journal,
+            self.jobs,
+            self.threads,
+            self.keys,
+            node=node,
+            directory=settings.directory,
+            start_seconds=settings.start_seconds,
+            clock=clock,
+        )
+        self.ender = Ender(
+            self.journal,
+            self.jobs,
+            self.threads,
+            self.keys,
+            pbxs,
+            self.tasks.spawn,
+            directory=settings.directory,
+            close_seconds=settings.close_seconds,
+            silence_dbfs=settings.silence_dbfs,
+            clock=clock,
+        )
+        self.pauser = Pauser(self.journal, pbxs, self.tasks.spawn, clock)
+        self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, clock)
+        self.recovery = Recovery(
+            self.journal, self.jobs, self.starter, self.ender, self.threads, pbxs, clock, self.track
+        )
+
+    def _spool(self, asterisk: str) -> Path:
+        return self.pbxs[asterisk].spool
+
+    async def open(self) -> None:
+        """Pick up what the last process left, then follow every Asterisk."""
+        recordings: list[Recording] = await self._store.read(units.open_recordings, self.node)
+        self.recovery.load([r for r in recordings if r.asterisk in self.pbxs])
+        for stray in {r.asterisk for r in recordings} - set(self.pbxs):
+            log.error("asterisk_not_configured", asterisk=stray, hint="open recordings of it wait until it is")
+        for pbx in self.pbxs.values():
+            pbx.listen(self._event)
+            pbx.on_synced(self._synced)
+        self.tasks.keep(self.journal.catch_up(), "journal catch-up")
+        self.tasks.keep(self.watch.run(), "watch")
+
+    async def close(self, seconds: float) -> None:
+        """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
+        if not await self.tasks.drain(seconds):
+            log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
+        await self.journal.flush()
+        await self.tasks.stop()
+        self.threads.close()
+
+    async def start(self, request: Request) -> Job:
+        """Start a recording; see `Starter.start`. Its limits are watched from here on.
+
+        Cancelling the caller does not stop a start that has begun.
+        """
+        return await asyncio.shield(self.tasks.spawn(self._start(request), "start"))
+
+    async def _start(self, request: Request) -> Job:
+        job = await self.starter.start(request)
+        if job.phase is Phase.ACTIVE:
+            self.track(job)
+        return job
+
+    def track(self, job: Job) -> None:
+        """Arm the time limit and the watch of a recording that runs. Idempotent."""
+        timeout = job.recording.spec.seconds_timeout
+        if timeout is not None and job.timer is None:
+            elapsed = self._clock() - (job.recording.started_at or self._clock())
+            job.timer = asyncio.get_running_loop().call_later(
+                max(0.0, timeout - max(0.0, elapsed)),
+                lambda: self.tasks.spawn(self.ender.stop(job, Cause.TIMEOUT), f"time-out {job.id}"),
+            )
+        self.watch.follow(job)
+
+    async def stop(self, job: Job, cause: Cause = Cause.ABORTED) -> None:
+        """Stop it and wait until the finished file is there, or it failed. Two stops at once are one."""
+        await asyncio.shield(self.tasks.spawn(self.ender.stop(job, cause), f"stop {job.id}"))
+        await job.wait(None)
+
+    def current(self, key: Key) -> Job | None:
+        return self.jobs.current(key)
+
+    def last(self, key: Key) -> Recording | None:
+        return self.jobs.last(key)
+
+    async def remembered(self, key: Key) -> Recording | None:
+        """The open recording of that call and recorder, else its last one, from memory or the ledger."""
+        found = self.jobs.last(key)
+        if found is None:
+            asterisk, uniqueid, name = key
+            rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
+            found = rows[0] if rows else None
+        return found
+
+    def channel_hung_up(self, asterisk: str, uniqueid: str) -> None:
+        """The AGI session on that channel was told HANGUP; the channel itself waits for the session."""
+        for job in self.jobs.on_channel(asterisk, uniqueid):
+            self.tasks.spawn(self.ender.hung_up(job, still_there=True), f"hangup {job.id}")
+
+    def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
+        self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
+
+    def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        if name == "Hangup":
+            for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
+                self.tasks.spawn(self.ender.hung_up(job), f"hangup {job.id}")
+        elif name in ("MixMonitorStop", "MonitorStop"):
+            for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
+                if job.phase in (Phase.ACTIVE, Phase.PAUSED):
+                    self.tasks.spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
+
+    async def _perhaps_stopped(self, job: Job) -> None:
+        """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""
+        for _ in range(STOP_LOOKS):
+            paths = job.recording.pieces[-1].paths
+            if await self.threads.run(lambda p=paths: all(is_complete(x) for x in p)):  # type: ignore[misc]
+                await self.ender.stopped_elsewhere(job)
+                return
+            await asyncio.sleep(0.1)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """A task that the recorder owns and drains."""
+        self.tasks.spawn(work, name)
+
+
+def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Recording]:
+    return units.find(conn, uniqueid, recorder, asterisk=asterisk)
+
+
+STOP_LOOKS = 10
+"""A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

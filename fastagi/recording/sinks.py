@@ -1,0 +1,26 @@
+"""Which sinks a recording goes to, as names: the app's defaults, or those that the call brought."""
+
+from __future__ import annotations
+
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sink import AnySink
+
+
+class SinkNames:
+    """Names of sinks for new recordings.
+
+    :param defaults: names of the sinks that get every recording that says nothing else
+    """
+
+    def __init__(self, registry: SinkRegistry, defaults: tuple[str, ...] = ()) -> None:
+        self._registry = registry
+        self._defaults = defaults
+
+    def names(self, sink: AnySink | str | None) -> tuple[str, ...]:
+        """The names that deliveries to `sink` are kept under. Call it once per recording.
+
+        :raises BadArgument: it is no sink, or a name that is not registered
+        """
+        if sink is None:
+            return self._defaults
+        return self._registry.names(sink)

@@ -1,0 +1,228 @@
+"""From a request to a recording that Asterisk is seen to make.
+
+The order is the promise: arguments are checked, the name is taken, the intent is on disk, the command goes out, the raw
+file is seen, the start is on disk. Whatever fails leaves a row that says why, and no half-taken name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import structlog
+
+from fastagi.cipher import Cipher
+from fastagi.domain import naming
+from fastagi.domain.ids import new_id
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Cause, Event
+from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording import files
+from fastagi.recording.control import AgiPath, Control, gone
+from fastagi.recording.job import Job, Jobs, Key
+from fastagi.recording.journal import Journal
+from fastagi.recording.keys import KeyStore
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.threads import FileThreads
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to record and how.
+
+    :param filename: as asked for, fields not filled in; empty for one of our own making
+    :param fields: values for `{field}`s in it
+    :param sinks: names of the sinks that are to get it
+    :param agi: the session that asks, if one does
+    """
+
+    pbx: Pbx
+    channel: str
+    uniqueid: str
+    filename: str
+    spec: RecordingSpec
+    linkedid: str = ""
+    recorder: str = ""
+    caller: str = ""
+    called: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    cipher: Cipher | None = None
+    sinks: tuple[str, ...] = ()
+    agi: AgiPath | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.pbx.name, self.uniqueid, self.recorder)
+
+
+class Starter:
+    """Starts recordings."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        threads: FileThreads,
+        keys: KeyStore,
+        *,
+        node: str,
+        directory: Path,
+        start_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._threads = threads
+        self._keys = keys
+        self._node = node
+        self._directory = directory
+        self._start_seconds = start_seconds
+        self._clock = clock
+        self._starting: set[Key] = set()
+
+    async def start(self, request: Request) -> Job:
+        """Start it. The job returned is ACTIVE, or FAILED with the reason in its `error`.
+
+        :raises Error: this recorder of this call records already, or an argument is wrong; nothing was sent
+        :raises Hangup: the channel was gone when the command came
+        """
+        key = request.key
+        if key in self._starting or self._jobs.current(key) is not None:
+            raise Error(f"channel {request.channel} is being recorded already: stop that recording first")
+        if request.spec.engine == "monitor" and request.pbx.major > 20:
+            raise Error(
+                f"engine='monitor': Asterisk {request.pbx.major} has no Monitor any more (20 was the last): "
+                "use engine='mixmonitor'"
+            )
+        recording = self._intended(request)
+        self._starting.add(key)
+        try:
+            return await self._start(request, recording)
+        finally:
+            self._starting.discard(key)
+
+    def _intended(self, request: Request) -> Recording:
+        now = self._clock()
+        recording_id = new_id("rec", now, os.urandom(10))
+        name = request.filename or recording_id
+        relative = naming.relative_path(naming.expand(name, request.fields, now), request.spec.form)
+        return Recording(
+            id=recording_id,
+            node=self._node,
+            asterisk=request.pbx.name,
+            system=request.pbx.system,
+            channel=request.channel,
+            uniqueid=request.uniqueid,
+            linkedid=request.linkedid,
+            recorder=request.recorder,
+            name=name,
+            file_path=relative,
+            spec=request.spec,
+            caller=request.caller,
+            called=request.called,
+            pieces=(
+                files.raw_piece(request.pbx.spool, recording_id, 0, request.spec, request.channel, request.uniqueid),
+            ),
+            sinks=request.sinks,
+            requested_at=now,
+        )
+
+    async def _start(self, request: Request, recording: Recording) -> Job:
+        fault = ""
+        try:
+            path, renamed = await self._threads.run(files.reserve, self._directory, recording.file_path, recording.id)
+            recording = replace(recording, file_path=path)
+            if renamed:
+                recording = replace(recording, facts={"renamed": True})
+        except OSError as exc:
+            where = exc.filename or self._directory
+            fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"
+            recording = replace(recording, file_path=str(self._directory / recording.file_path))
+        job = Job(recording, request.cipher, request.agi)
+        await self._journal.enter(recording)
+        self._jobs.add(job)
+        async with job.lock:
+            if request.cipher is not None:
+                await self._keys.keep(recording.id, request.cipher)
+            if not fault:
+                fault = await self._threads.run(files.spool_fault, request.pbx.spool)
+            if fault:
+                await self.fail(job, fault)
+                return job
+            await self.command(job, request.pbx)
+        return job
+
+    async def command(self, job: Job, pbx: Pbx) -> None:
+        """Tell Asterisk to record the job's last piece and see that it does. The job's lock must be held.
+
+        :raises Hangup: the channel is gone (the job is FAILED)
+        """
+        recording = job.recording
+        piece = recording.pieces[-1]
+        try:
+            control = pbx.control(piece.channel, job.agi)
+            monitor_id = await control.start(piece, recording.spec)
+        except (AsteriskError, Error, Hangup) as exc:
+            if gone(exc):
+                await self.fail(job, f"the channel {piece.channel} was gone when the recording should start")
+                raise Hangup(f"the channel {piece.channel} has hung up") from exc
+            await self.fail(job, f"Asterisk did not start the recording: {exc}")
+            return
+        piece = replace(piece, monitor_id=monitor_id, started_at=self._clock())
+        if not await self._seen(piece):
+            await self._undo(control, piece, recording.spec)
+            where = Path(piece.paths[0])
+            fault = await self._threads.run(files.spool_fault, where.parent)
+            await self.fail(
+                job,
+                fault
+                or f"Asterisk could not open {where}: make {where.parent} writable for Asterisk's user, "
+                "and the same directory on both sides",
+            )
+            return
+        job.started = time.monotonic()
+        await self._journal.move(
+            job, Event.STARTED, started_at=piece.started_at, pieces=(*recording.pieces[:-1], piece), error=""
+        )
+        log.info(
+            "recording_started",
+            recording_id=job.id,
+            channel=recording.channel,
+            asterisk=recording.asterisk,
+            file=piece.paths[0],
+        )
+
+    async def _seen(self, piece: Piece) -> bool:
+        """Asterisk answers success before it opened the file: only the file proves it. Bounded by `start_seconds`."""
+        first = piece.paths[0]
+        deadline = time.monotonic() + self._start_seconds
+        pause = 0.002
+        while True:
+            if await self._threads.run(files.size, first) >= 0:
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.05)
+
+    async def _undo(self, control: Control, piece: Piece, spec: RecordingSpec) -> None:
+        """A recording that never opened its file may still sit on the channel: take it off."""
+        try:
+            await control.stop(piece, spec)
+        except FastAGIError:
+            log.debug("nothing_to_undo", file=piece.paths[0])
+
+    async def fail(self, job: Job, error: str) -> None:
+        """It could not start: say so in the ledger, give the name back. The job's lock must be held."""
+        await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
+        log.error("recording_failed", recording_id=job.id, channel=job.recording.channel, error=error)
+        await self._threads.run(files.release, job.recording.file_path)
+        self._jobs.close(job)
+        job.set_ended()

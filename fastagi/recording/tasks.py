@@ -1,0 +1,78 @@
+"""Background tasks with an owner: each is known by name, its death is logged and counted, and stopping waits
+for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Tasks:
+    """Short tasks (`spawn`) that a drain waits for, and lasting ones (`keep`) that it cancels.
+
+    :ivar died: how many ended by an error that nobody expected; a metric
+    """
+
+    def __init__(self) -> None:
+        self._short: set[asyncio.Task[None]] = set()
+        self._lasting: set[asyncio.Task[None]] = set()
+        self.died = 0
+        self.fatal: asyncio.Future[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self._short)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Work that ends by itself and must not be lost on shutdown."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._short.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def keep(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Work that goes on until the end. If it dies by itself, `fatal` is set: the app must not go on half alive."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._lasting.add(task)
+        task.add_done_callback(self._lasting_ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._short.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.died += 1
+            log.error("task_died", task=task.get_name(), exc_info=task.exception())
+
+    def _lasting_ended(self, task: asyncio.Task[None]) -> None:
+        self._lasting.discard(task)
+        if task.cancelled():
+            return
+        self.died += 1
+        exc = task.exception()
+        log.critical("background_task_died", task=task.get_name(), exc_info=exc)
+        if self.fatal is not None and not self.fatal.done():
+            self.fatal.set_result(f"{task.get_name()}: {exc or 'ended'}")
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait for the short tasks (and those they spawn) at most so long. True when none is left."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._short:
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            await asyncio.wait(set(self._short), timeout=left)
+        return True
+
+    async def stop(self) -> None:
+        """Cancel what is left and wait until it is gone."""
+        for task in (*self._lasting, *self._short):
+            task.cancel()
+        left = (*self._lasting, *self._short)
+        if left:
+            await asyncio.wait(left, timeout=5.0)

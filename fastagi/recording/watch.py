@@ -1,0 +1,102 @@
+"""One look a half second at every raw file that grows: limits, and files that stopped growing or were closed
+unasked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
+
+from fastagi.audio import is_complete
+from fastagi.domain.states import Cause, Phase
+from fastagi.errors import AudioError
+from fastagi.recording import files
+from fastagi.recording.ending import Ender
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.limits import LimitWatch
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.threads import FileThreads
+from fastagi.settings import RecordingSettings
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 0.5
+"""Asterisk writes every two seconds; four looks in between keep a stop within 3 s of its limit."""
+
+
+class Watch:
+    """Watches the recordings that run."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        ender: Ender,
+        threads: FileThreads,
+        pbxs: Mapping[str, Pbx],
+        settings: RecordingSettings,
+        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._jobs = jobs
+        self._ender = ender
+        self._threads = threads
+        self._pbxs = pbxs
+        self._settings = settings
+        self._spawn = spawn
+        self._clock = clock
+        self.stalled = 0
+
+    def follow(self, job: Job) -> None:
+        """Watch this one too. Idempotent."""
+        if job.limits is None and LimitWatch.wanted(job.recording):
+            job.limits = LimitWatch(job.recording, job.cipher, self._settings.silence_dbfs)
+        job.grew_at = time.monotonic()
+
+    async def run(self) -> None:
+        """For ever. Owned by the recorder."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            running = [j for j in self._jobs if j.phase in (Phase.ACTIVE, Phase.PAUSED)]
+            if not running:
+                self.stalled = 0
+                continue
+            for job, cause, closed in await self._threads.run(self._look, running):
+                if cause is not Cause.NONE:
+                    self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
+                elif closed:
+                    pbx = self._pbxs[job.recording.asterisk]
+                    up = pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
+                    ended = Cause.ABORTED if up else Cause.HANGUP
+                    self._spawn(self._ender.stopped_elsewhere(job, ended), f"closed {job.id}")
+            self.stalled = sum("stalled" in j.alarms for j in running)
+
+    def _look(self, running: list[Job]) -> list[tuple[Job, Cause, bool]]:
+        found = []
+        for job in running:
+            limits, cause, closed = job.limits, Cause.NONE, False
+            first = job.recording.pieces[-1].paths[0]
+            size = files.size(first)
+            if size != job.size:
+                job.size, job.grew_at = size, time.monotonic()
+                job.alarms.discard("stalled")
+            elif size > 0:
+                closed = is_complete(first)
+            self._alarm(job)
+            if limits is not None:
+                try:
+                    cause = limits.look(self._clock(), job.phase is Phase.PAUSED)
+                except (OSError, AudioError) as exc:
+                    log.warning("raw_file_unreadable", recording_id=job.id, error=str(exc))
+            if cause is not Cause.NONE or closed:
+                found.append((job, cause, closed))
+        return found
+
+    def _alarm(self, job: Job) -> None:
+        still = time.monotonic() - (job.grew_at or time.monotonic())
+        if still >= self._settings.stalled_seconds and "stalled" not in job.alarms:
+            job.alarms.add("stalled")
+            log.error("recording_stalled", recording_id=job.id, channel=job.recording.channel, seconds=round(still, 1))

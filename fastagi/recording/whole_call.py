@@ -1,0 +1,333 @@
+"""`WholeCallRecorder`: the seed's recorder of one call, on top of the app's `Recorder`.
+
+Source: the seed (class UASWholeCallFileRecorder): names, parameters, defaults, return values and exceptions are its.
+In a
+blocking handler the same methods block (`fastagi.agi.blocking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+from fastagi.cipher import Cipher
+from fastagi.domain import states
+from fastagi.domain.recording import Recording
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Cause, State
+from fastagi.errors import BadArgument, Error, Hangup
+from fastagi.recording.control import AgiPath
+from fastagi.recording.job import Job, Key
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recorder import Recorder
+from fastagi.recording.starting import Request
+
+UP = 6
+"""CHANNEL STATUS of an answered channel."""
+
+
+class RecordedCall(AgiPath, Protocol):
+    """What the recorder needs of a call: its AGI session and who it is."""
+
+    @property
+    def uniqueid(self) -> str: ...
+    @property
+    def linkedid(self) -> str: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def caller(self) -> str: ...
+    @property
+    def extension(self) -> str: ...
+    @property
+    def hung_up(self) -> bool: ...
+    @property
+    def playing(self) -> bool: ...
+    @property
+    def pbx(self) -> Pbx: ...
+
+    def name_fields(self) -> Mapping[str, str]: ...
+
+    def sink_names(self, sink: Any | None) -> tuple[str, ...]: ...
+
+    async def channel_status(self, channel: str = "") -> int: ...
+
+
+class UASWholeCallFileRecorder:
+    """Records a whole call to a file (seed).
+
+    :ivar State: the seed's states; :ivar Cause: the seed's causes
+    """
+
+    State: ClassVar[type[states.State]] = states.State
+    Cause: ClassVar[type[states.Cause]] = states.Cause
+
+    def __init__(self, recorder: Recorder, call: RecordedCall, name: str = "") -> None:
+        self._recorder = recorder
+        self._call = call
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._call.channel} {self._name or 'default'}: {self.state()}>"
+
+    @property
+    def _key(self) -> Key:
+        return (self._call.pbx.name, self._call.uniqueid, self._name)
+
+    @property
+    def recording(self) -> Recording | None:
+        """The running recording, else the last one; None when there was none."""
+        return self._recorder.last(self._key)
+
+    @property
+    def error(self) -> str:
+        """What went wrong with the last recording and what to do; empty when nothing did."""
+        recording = self.recording
+        return recording.error if recording is not None else ""
+
+    def state(self) -> states.State:
+        """The current state. Never raises, never waits."""
+        recording = self.recording
+        return recording.state if recording is not None else State.IDLE
+
+    def cause(self) -> states.Cause:
+        """Why the last recording ended; NONE while one runs or when there was none. Never raises, never waits."""
+        recording = self.recording
+        if recording is None or recording.state is State.RECORDING:
+            return Cause.NONE
+        return recording.cause
+
+    async def record(
+        self,
+        filename: str,
+        file_format: str = "alaw",
+        rate: int = 8000,
+        seconds_timeout: float | None = None,
+        max_bytes: int = 0,
+        milliseconds_max_silence: int = 0,
+        milliseconds_initial_silence: int = 0,
+        dtmf_elim: bool = True,
+        recording_mode: str = "mixed",
+        cipher: Cipher | None = None,
+        *,
+        mid_call: bool = False,
+        sink: Any | None = None,
+        **beyond: Any,
+    ) -> states.Cause:
+        """Record until a limit, a hangup, a stop or `seconds_timeout`; gives the cause once the file is there.
+
+        :param seconds_timeout: stop after so many seconds, cause TIMEOUT; None for no timeout
+        :param beyond: engine, pause_mode, beep_seconds, beep_start, beep_stop (`fastagi.domain.spec.RecordingSpec`)
+        :raises Hangup: the call is over; :raises Error: it is not answered, is recorded already, or an argument is
+            wrong.
+            The other parameters are those of `start`. Cancelling the wait does not stop the recording.
+        """
+        job = await self._start(
+            filename,
+            dict(
+                file_format=file_format,
+                rate=rate,
+                seconds_timeout=seconds_timeout,
+                max_bytes=max_bytes,
+                milliseconds_max_silence=milliseconds_max_silence,
+                milliseconds_initial_silence=milliseconds_initial_silence,
+                dtmf_elim=dtmf_elim,
+                recording_mode=recording_mode,
+                **beyond,
+            ),
+            cipher,
+            mid_call,
+            sink,
+        )
+        await job.wait(None)
+        return job.recording.cause
+
+    async def start(
+        self,
+        filename: str,
+        file_format: str = "alaw",
+        rate: int = 8000,
+        max_bytes: int = 0,
+        milliseconds_max_silence: int = 0,
+        milliseconds_initial_silence: int = 0,
+        dtmf_elim: bool = True,
+        recording_mode: str = "mixed",
+        cipher: Cipher | None = None,
+        *,
+        mid_call: bool = False,
+        sink: Any | None = None,
+        **beyond: Any,
+    ) -> bool:
+        """Start recording; it goes on after this AGI session.
+
+        :param filename: relative to the recordings directory; folders and ``{date:%Y/%m/%d}``, ``{uniqueid}``,
+            ``{caller}``,
+            ``{extension}`` are filled in; no suffix means ``.wav``. A name that exists is kept: the new file gets
+            ``-<id>``
+        :param file_format: alaw, ulaw, oki, ima, s16bit, u8bit (WAV), flac, opus, mp3
+        :param rate: Hz: 6000, 8000, 11000, 11025, or 16000 for wideband calls
+        :param max_bytes: of the finished file, header and encryption included; 0 for no limit
+        :param milliseconds_max_silence: stop after so much silence; 0 for no limit
+        :param milliseconds_initial_silence: give up when no sound came within it; 0 for no limit
+        :param dtmf_elim: take in-band digits out
+        :param recording_mode: ``mixed`` (one channel) or ``separate`` (left received, right sent; limits are ignored)
+        :param cipher: encrypts the finished file
+        :param mid_call: allow it while the channel is bridged, in a conference, on hold music or playing
+        :param sink: who gets this one instead of the app's sinks
+        :returns: True once Asterisk is seen to record; False (state ERROR, `error` says why) when it could not
+        :raises Hangup: the call is over
+        :raises Error: it is not answered, is busy (see `mid_call`), is recorded already, or an argument is wrong
+        """
+        job = await self._start(
+            filename,
+            dict(
+                file_format=file_format,
+                rate=rate,
+                max_bytes=max_bytes,
+                milliseconds_max_silence=milliseconds_max_silence,
+                milliseconds_initial_silence=milliseconds_initial_silence,
+                dtmf_elim=dtmf_elim,
+                recording_mode=recording_mode,
+                **beyond,
+            ),
+            cipher,
+            mid_call,
+            sink,
+        )
+        return job.recording.state is not State.ERROR
+
+    async def stop(self) -> bool:
+        """Stop; returns when the finished file is there. True also when nothing was recording.
+
+        :returns: False when the file could not be finished (state ERROR)
+        :raises Hangup: the call is over; :raises Error: it is not answered
+        """
+        await self._answered()
+        job = self._recorder.current(self._key)
+        if job is None:
+            return True
+        await self._recorder.stop(job)
+        return job.recording.state is State.IDLE
+
+    async def wait_until_finished(self, seconds_timeout: float | None = 120) -> states.Cause:
+        """Wait until the recording has ended and its file is there.
+
+        :param seconds_timeout: longest wait in seconds; None waits for ever
+        :returns: the cause; TIMEOUT when the wait ran out, which leaves the recording running
+        :raises Hangup: the call is over; :raises Error: it is not answered
+        """
+        if seconds_timeout is not None and (
+            isinstance(seconds_timeout, bool) or not isinstance(seconds_timeout, (int, float)) or seconds_timeout < 0
+        ):
+            raise BadArgument(
+                f"seconds_timeout={seconds_timeout!r} must be 0 seconds or more, or None to wait for ever"
+            )
+        await self._answered()
+        job = self._recorder.current(self._key)
+        if job is None:
+            return self.cause()
+        return job.recording.cause if await job.wait(seconds_timeout) else Cause.TIMEOUT
+
+    async def pause(self, seconds: float | None = None) -> bool:
+        """Silence from now on (cut out with ``pause_mode="cut"``); True also when it was paused.
+
+        :param seconds: resume by itself after so many
+        :raises Error: nothing is recording
+        """
+        return await self._recorder.pauser.pause(self._running(), seconds)
+
+    async def resume(self) -> bool:
+        """Record again; True also when it was not paused.
+
+        :raises Error: nothing is recording
+        """
+        return await self._recorder.pauser.resume(self._running())
+
+    async def mute(self, direction: str = "received") -> bool:
+        """Silence one side: ``received`` (from the channel), ``sent`` (to it), or ``both``.
+
+        :raises Error: nothing is recording, or the engine is monitor
+        """
+        return await self._recorder.pauser.mute(self._running(), direction, True)
+
+    async def unmute(self, direction: str = "received") -> bool:
+        """Undo `mute`."""
+        return await self._recorder.pauser.mute(self._running(), direction, False)
+
+    def _running(self) -> Job:
+        job = self._recorder.current(self._key)
+        if job is None:
+            raise Error("there is no recording on this call")
+        return job
+
+    async def _start(
+        self, filename: str, options: dict[str, Any], cipher: Cipher | None, mid_call: bool, sink: Any | None
+    ) -> Job:
+        spec = spec_from(options, cipher)
+        await self._answered()
+        call = self._call
+        live = call.pbx.book.get(call.uniqueid)
+        if self._recorder.current(self._key) is not None:
+            raise Error(
+                "this call is being recorded already: stop that recording, or use call.recorder(name) for another"
+            )
+        if not mid_call:
+            busy = live.busy_with() if live is not None else ""
+            if not busy and call.playing:
+                busy = "playing"
+            if busy:
+                raise Error(f"the channel is {busy}: start the recorder before that, or pass mid_call=True")
+        return await self._recorder.start(
+            Request(
+                pbx=call.pbx,
+                channel=call.channel,
+                uniqueid=call.uniqueid,
+                linkedid=(live.linkedid if live is not None else "") or call.linkedid,
+                recorder=self._name,
+                filename=filename,
+                spec=spec,
+                caller=call.caller,
+                called=call.extension,
+                fields=call.name_fields(),
+                cipher=cipher,
+                sinks=call.sink_names(sink),
+                agi=call,
+            )
+        )
+
+    async def _answered(self) -> None:
+        """The seed's first rule: IDLE raises Hangup, anything but answered raises Error."""
+        call = self._call
+        if call.hung_up:
+            raise Hangup("the call has hung up")
+        live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
+        if live is not None and live.up:
+            return
+        if call.closed:
+            if live is None and call.pbx.up:
+                raise Hangup("the call has hung up")
+            raise Error("the AGI session of this call is over, and its state cannot be asked")
+        status = await call.channel_status()
+        if status != UP:
+            raise Error(f"the call is not answered (channel state {status}): answer it before recording")
+
+
+WholeCallRecorder = UASWholeCallFileRecorder
+
+
+def spec_from(options: Mapping[str, Any], cipher: Cipher | None = None) -> RecordingSpec:
+    """The checked spec of these parameters.
+
+    :raises BadArgument: an unknown name or a wrong value
+    """
+    known = RecordingSpec.__dataclass_fields__
+    for name in options:
+        if name not in known or name == "encryption":
+            allowed = ", ".join(n for n in known if n != "encryption")
+            raise BadArgument(f"{name} is no parameter of a recording: there are {allowed}")
+    if cipher is not None and not (hasattr(cipher, "scheme") and hasattr(cipher, "encrypt_file")):
+        raise BadArgument(f"cipher={type(cipher).__name__} is no cipher: use AesCbcCipher, AesGcmCipher or AgeCipher")
+    return RecordingSpec(**options, encryption=cipher.scheme if cipher is not None else "")
+
+
+__all__ = ["UASWholeCallFileRecorder", "WholeCallRecorder", "spec_from"]
