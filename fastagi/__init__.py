@@ -1,1 +1,48 @@
-"""fastagi: the call recorder for Asterisk."""
+"""fastagi: the call recorder for Asterisk. The names here are the public ones."""
+
+from __future__ import annotations
+
+import os
+
+# Before anybody imports numpy: its BLAS would start a spinning thread per core beside the event loop.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from fastagi.app import App
+from fastagi.cipher import AesCbcCipher, AesGcmCipher, AgeCipher
+from fastagi.domain.states import Cause, State
+from fastagi.errors import Error, FastAGIError, Hangup, SinkError
+from fastagi.recording import (
+    CommandSink,
+    CompositeSink,
+    LocalFileSink,
+    ObjectStoreSink,
+    RecordingMetadata,
+    RecordingSink,
+    VconSink,
+    WebhookSink,
+)
+from fastagi.recording.call import CallChannel
+from fastagi.recording.whole_call import UASWholeCallFileRecorder
+
+__all__ = [
+    "AesCbcCipher",
+    "AesGcmCipher",
+    "AgeCipher",
+    "App",
+    "CallChannel",
+    "Cause",
+    "CommandSink",
+    "CompositeSink",
+    "Error",
+    "FastAGIError",
+    "Hangup",
+    "LocalFileSink",
+    "ObjectStoreSink",
+    "RecordingMetadata",
+    "RecordingSink",
+    "SinkError",
+    "State",
+    "UASWholeCallFileRecorder",
+    "VconSink",
+    "WebhookSink",
+]

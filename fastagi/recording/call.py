@@ -10,6 +10,7 @@ from fastagi.errors import BadArgument, Error
 from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
 
 if TYPE_CHECKING:
+    from fastagi.domain.recording import Recording
     from fastagi.recording.pbx import Pbx
     from fastagi.recording.recorder import Recorder
     from fastagi.recording.sinks import SinkNames
@@ -91,6 +92,15 @@ class CallChannel(Channel):
             return last.name if last is not None and self.hung_up else None
         await self._recorder.stop(job)
         return job.recording.name
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """`[recordings.defaults]` of the settings."""
+        return dict(self._recorder.settings.defaults)
+
+    async def remembered(self, name: str = "") -> Recording | None:
+        """The call's open recording, else its last one, asked of the ledger if need be."""
+        return await self._recorder.remembered((self.pbx.name, self.uniqueid, name))
 
     @property
     def playing(self) -> bool:

@@ -147,6 +147,13 @@ class Recorder:
         await asyncio.shield(self.tasks.spawn(self.ender.stop(job, cause), f"stop {job.id}"))
         await job.wait(None)
 
+    async def hung_up(self, job: Job) -> None:
+        """Its call is over though the channel still waits (a hangup handler): end it with HANGUP and wait for
+        the file.
+        """
+        await asyncio.shield(self.tasks.spawn(self.ender.hung_up(job, still_there=True), f"hangup {job.id}"))
+        await job.wait(None)
+
     def current(self, key: Key) -> Job | None:
         return self.jobs.current(key)
 

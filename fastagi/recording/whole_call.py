@@ -254,6 +254,24 @@ class UASWholeCallFileRecorder:
         """Undo `mute`."""
         return await self._recorder.pauser.mute(self._running(), direction, False)
 
+    async def begin(self, filename: str, arguments: Mapping[str, Any]) -> Job:
+        """`start` for routes: parameters by name, an empty filename for one of our own making."""
+        options = dict(arguments)
+        cipher, sink = options.pop("cipher", None), options.pop("sink", None)
+        mid_call = bool(options.pop("mid_call", False))
+        return await self._start(filename, options, cipher, mid_call, sink)
+
+    async def end(self, *, hung_up: bool) -> bool:
+        """`stop` that may come from a channel which has hung up: then the cause is HANGUP."""
+        job = self._recorder.current(self._key)
+        if job is None:
+            return True
+        if hung_up:
+            await self._recorder.hung_up(job)
+        else:
+            await self._recorder.stop(job)
+        return job.recording.state is State.IDLE
+
     def _running(self) -> Job:
         job = self._recorder.current(self._key)
         if job is None:

@@ -1,0 +1,311 @@
+"""`App`: a recorder with its routes, its Asterisks and its sinks.
+
+    app = App()
+
+    @app.route("survey")                  # AGI(agi://host/survey)
+    async def survey(call): ...
+
+The order of starting is the order of need: ledger, sinks, recovery, Asterisks, and the dialplan last; stopping is the
+reverse, and waits for endings that have begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from fastagi.agi import AgiServer, HandlerThreads, run_blocking
+from fastagi.ami import Manager
+from fastagi.app.routes import Handler, Routes, blocking
+from fastagi.cipher import MasterKey
+from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
+from fastagi.delivery.registry import registry_of
+from fastagi.delivery.sink import AnySink
+from fastagi.errors import ConfigError, Error
+from fastagi.handlers.record import ROUTES
+from fastagi.recording.call import CallChannel
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recorder import Recorder
+from fastagi.recording.sinks import SinkNames
+from fastagi.settings import AsteriskSettings, Settings, load
+from fastagi.store import Store, open_store
+
+log = structlog.get_logger(__name__)
+
+F = TypeVar("F", bound=Handler)
+
+DRAIN_SECONDS = 20.0
+"""SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
+
+
+class App:
+    """The application.
+
+    :param settings: where everything is; the environment alone (`FASTAGI_...`) when None
+    :param recording_sink: gets every recording that names no other sink
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        recording_sink: AnySink | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._recording_sink = recording_sink
+        self._named_sinks: dict[str, AnySink] = {}
+        self._routes = Routes(ROUTES)
+        self._managers: dict[str, Manager] = {}
+        self._parts: Parts | None = None
+
+    # -- what users call before it starts
+
+    def route(self, path: str) -> Callable[[F], F]:
+        """The handler of ``AGI(agi://host/path)``: async, or a plain def that runs in a worker thread.
+
+        :raises ConfigError: that route has one already
+        """
+
+        def keep(handler: F) -> F:
+            self._routes.add(path, handler)
+            return handler
+
+        return keep
+
+    def default(self) -> Callable[[F], F]:
+        """The handler of calls that no route matches."""
+
+        def keep(handler: F) -> F:
+            self._routes.set_default(handler)
+            return handler
+
+        return keep
+
+    def sink(self, name: str, sink: AnySink) -> AnySink:
+        """Register a sink under a name that survives a restart.
+
+        :raises ConfigError: the name is taken
+        """
+        if name in self._named_sinks:
+            raise ConfigError(f"there is a sink {name!r} already")
+        self._named_sinks[name] = sink
+        if self._parts is not None:
+            self._parts.registry.register(name, sink)
+        return sink
+
+    def configure(self, settings: Settings) -> None:
+        """Use these settings; before `start`, and before `ami`."""
+        self._settings = settings
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings; read from the environment the first time, when none were given."""
+        if self._settings is None:
+            self._settings = load()
+        return self._settings
+
+    def ami(self, name: str = "") -> Manager:
+        """The AMI connection to that Asterisk, for callbacks and actions of your own. It connects when the app starts.
+
+        :param name: `[[asterisk]] name`; may be left out where there is one
+        :raises ConfigError: there is none of that name
+        """
+        known = [a.name for a in self.settings.asterisk]
+        if not name and len(known) == 1:
+            name = known[0]
+        for section in self.settings.asterisk:
+            if section.name == name:
+                if name not in self._managers:
+                    self._managers[name] = Manager(
+                        name=name,
+                        host=section.host,
+                        port=section.port,
+                        username=section.username,
+                        secret=section.password(),
+                        tls=section.tls,
+                    )
+                return self._managers[name]
+        raise ConfigError(f"there is no [[asterisk]] named {name!r}; there are {', '.join(known) or 'none'}")
+
+    # -- life
+
+    @property
+    def parts(self) -> Parts:
+        """What it is made of, once started.
+
+        :raises Error: it is not started
+        """
+        if self._parts is None:
+            raise Error("the app is not started")
+        return self._parts
+
+    async def start(self) -> None:
+        """Start everything; returns when dialplans can call.
+
+        :raises ConfigError: a port is taken, a secret cannot be read, ...
+        :raises StoreError: the ledger cannot be opened
+        """
+        parts = Parts(self)
+        await parts.start()
+        self._parts = parts
+
+    async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
+        """Stop taking calls, finish what has begun, close. Recordings of calls that are up go on in Asterisk."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop(drain_seconds)
+
+    async def serve(self) -> None:
+        """Run until SIGTERM or SIGINT, then drain.
+
+        :raises Error: a background task died; the service must not go on half alive
+        """
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[str] = loop.create_future()
+        await self.start()
+        self.parts.recorder.tasks.fatal = ended
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _end, ended)
+        gc.freeze()
+        try:
+            fault = await ended
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            log.info("stopping")
+            await self.stop()
+        if fault:
+            raise Error(f"stopped because a background task died: {fault}")
+
+    def run(self) -> None:
+        """`serve` on an event loop of its own (uvloop)."""
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self.serve())
+
+    async def handle(self, call: CallChannel) -> None:
+        """One call: give it its recorder, find its handler, run it."""
+        parts = self.parts
+        call.bind(parts.recorder, parts.pbx_of(call), parts.sink_names)
+        handler = self._routes.find(call.route)
+        if handler is None:
+            known = ", ".join(self._routes)
+            log.warning("route_unknown", route=call.route, channel=call.channel, uniqueid=call.uniqueid, known=known)
+            await call.fail(f"fastagi has no route {call.route!r}")
+            return
+        if blocking(handler):
+            await run_blocking(handler, call, parts.threads)
+        else:
+            await handler(call)
+
+
+def _end(ended: asyncio.Future[str]) -> None:
+    if not ended.done():
+        ended.set_result("")
+
+
+class Parts:
+    """Everything a started app owns, in the order in which it starts."""
+
+    def __init__(self, app: App) -> None:
+        settings = app.settings
+        self.app = app
+        self.settings = settings
+        self.registry: SinkRegistry = registry_of(settings.sinks)
+        self.sink_names = SinkNames(self.registry, self._default_sinks())
+        self.store: Store = open_store(settings.store.url, node=settings.store.node)
+        self.dispatcher: Dispatcher = open_dispatcher(self.store, clock=app._clock)
+        self.courier = Courier(self.store, self.dispatcher, self.registry, clock=app._clock)
+        sections = settings.asterisk or [AsteriskSettings()]
+        self.pbxs: dict[str, Pbx] = {
+            s.name: Pbx(s, app.ami(s.name) if settings.asterisk else None, app._clock) for s in sections
+        }
+        self.recorder = Recorder(
+            settings.recordings,
+            self.store,
+            self.courier,
+            self.pbxs,
+            MasterKey.load_or_create(self._key_file()),
+            node=settings.store.node,
+            clock=app._clock,
+        )
+        self.threads = HandlerThreads(settings.agi.threads)
+        agi = settings.agi
+        self.agi: AgiServer[CallChannel] = AgiServer(
+            app.handle,
+            host=agi.host,
+            port=agi.port,
+            allow=agi.allow,
+            max_sessions=agi.max_sessions,
+            header_seconds=agi.header_seconds,
+            idle_seconds=agi.idle_seconds,
+            channel_factory=CallChannel,
+        )
+
+    def _default_sinks(self) -> tuple[str, ...]:
+        names = [s.name for s in self.settings.sinks if s.default]
+        for name, sink in self.app._named_sinks.items():
+            self.registry.register(name, sink)
+        if self.app._recording_sink is not None:
+            names += self.registry.register("recording_sink", self.app._recording_sink)
+        return tuple(names)
+
+    def _key_file(self) -> Path:
+        configured = self.settings.recordings.key_file
+        if configured is not None:
+            return configured
+        url = self.settings.store.url
+        folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite") else Path("/var/lib/fastagi")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / "master.key"
+
+    def pbx_of(self, call: CallChannel) -> Pbx:
+        """Which Asterisk a call is on: by name, by its channel, by its address, else the only one."""
+        named = self.pbxs.get(call.params.get("asterisk", ""))
+        if named is not None:
+            return named
+        if len(self.pbxs) == 1:
+            return next(iter(self.pbxs.values()))
+        for pbx in self.pbxs.values():
+            live = pbx.book.get(call.uniqueid)
+            if live is not None and live.name == call.channel:
+                return pbx
+        for pbx in self.pbxs.values():
+            if call.peer in (*pbx.settings.agi_hosts, pbx.settings.host):
+                return pbx
+        return next(iter(self.pbxs.values()))
+
+    async def start(self) -> None:
+        try:
+            await self.store.start()
+            await self.recorder.open()
+            await self.courier.start()
+            for manager in self.app._managers.values():
+                await manager.start()
+            await self.agi.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+        log.info("serving", agi_port=self.agi.port, asterisks=list(self.pbxs), store=self.store.shown)
+
+    async def stop(self, drain_seconds: float) -> None:
+        deadline = time.monotonic() + drain_seconds
+        await self.agi.stop(drain_seconds / 2)
+        await self.recorder.close(max(1.0, deadline - time.monotonic()))
+        for manager in self.app._managers.values():
+            await manager.stop()
+        await self.courier.stop(max(1.0, deadline - time.monotonic()))
+        await self.registry.aclose()
+        await self.threads.stop(5.0)
+        await self.store.stop()
+        log.info("stopped")

@@ -1,0 +1,57 @@
+"""Which handler a call goes to, by the path of its AGI request."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from fastagi.errors import ConfigError
+
+Handler = Callable[..., Any]
+
+
+class Routes:
+    """Handlers by route; built-in ones can be replaced, others not twice."""
+
+    def __init__(self, builtin: dict[str, Handler]) -> None:
+        self._builtin = dict(builtin)
+        self._own: dict[str, Handler] = {}
+        self._default: Handler | None = None
+
+    def add(self, route: str, handler: Handler) -> None:
+        """:raises ConfigError: that route has a handler already, or the handler takes no call"""
+        path = route.strip("/")
+        if path in self._own:
+            raise ConfigError(f"route {path!r} has a handler already: {_name(self._own[path])}")
+        _check(path, handler)
+        self._own[path] = handler
+
+    def set_default(self, handler: Handler) -> None:
+        """:raises ConfigError: there is a default already"""
+        if self._default is not None:
+            raise ConfigError(f"there is a default handler already: {_name(self._default)}")
+        _check("default", handler)
+        self._default = handler
+
+    def find(self, route: str) -> Handler | None:
+        """The handler of a route, else the default, else None."""
+        path = route.strip("/")
+        return self._own.get(path) or self._builtin.get(path) or self._default
+
+    def __iter__(self) -> Any:
+        return iter(sorted({*self._own, *self._builtin}))
+
+
+def blocking(handler: Handler) -> bool:
+    """Is it a plain function, to run in a thread?"""
+    return not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__))
+
+
+def _name(handler: Handler) -> str:
+    return getattr(handler, "__qualname__", repr(handler))
+
+
+def _check(route: str, handler: Handler) -> None:
+    if not callable(handler):
+        raise ConfigError(f"route {route!r}: {handler!r} is no function")

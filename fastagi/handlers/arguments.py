@@ -1,0 +1,72 @@
+"""Parameters of a recording as text (AGI arguments, a query string, UserEvent headers) into what `record()` takes.
+
+Everything here may come from a caller: an unknown name or a wrong value is one line, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastagi.domain.spec import RecordingSpec
+from fastagi.errors import BadArgument
+
+_YES = {"yes": True, "true": True, "1": True, "on": True, "no": False, "false": False, "0": False, "off": False}
+
+CALL_KEYS = ("filename", "mid_call", "sink", "recorder")
+"""Arguments that say something of the call or the file, beside those of `RecordingSpec`."""
+
+
+def flag(name: str, text: str) -> bool:
+    """yes/no, true/false, on/off, 1/0.
+
+    :raises BadArgument: anything else
+    """
+    try:
+        return _YES[text.strip().lower()]
+    except KeyError:
+        raise BadArgument(f"{name}={text!r} must be yes or no") from None
+
+
+def number(name: str, text: str) -> float:
+    """A decimal number; a whole one comes as an int.
+
+    :raises BadArgument: it is none
+    """
+    try:
+        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+    except ValueError:
+        raise BadArgument(f"{name}={text!r} must be a number") from None
+
+
+def seconds(name: str, text: str | None) -> float | None:
+    """Seconds, or None for nothing and for ``none``."""
+    if text is None or text.strip().lower() in ("", "none"):
+        return None
+    return number(name, text)
+
+
+def options(params: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The parameters of `RecordingSpec` among `params`, typed.
+
+    :param also: further names that are allowed here and left alone
+    :raises BadArgument: a name that there is not, or a value that is not of its type
+    """
+    found: dict[str, Any] = {}
+    fields = RecordingSpec.__dataclass_fields__
+    for name, text in params.items():
+        if name in CALL_KEYS or name in also:
+            continue
+        if name not in fields or name == "encryption":
+            allowed = ", ".join([*CALL_KEYS, *also, *(n for n in fields if n != "encryption")])
+            raise BadArgument(f"{name} is no argument here: there are {allowed}")
+        default = fields[name].default
+        if name == "seconds_timeout":
+            found[name] = seconds(name, text)
+        elif isinstance(default, bool):
+            found[name] = flag(name, text)
+        elif isinstance(default, int):
+            found[name] = number(name, text)
+        else:
+            found[name] = text
+    return found
