@@ -123,8 +123,8 @@ async def test_mixmonitor_from_start_to_stop(
     assert first != second
     for _ in range(100):
         shown = {row.id: row for row in await actions.mixmonitor_list(ami, call.channel)}
-        if set(shown) == {first, second} and file.exists():
-            break
+        if set(shown) == {first, second} and file.exists() and shown[first].received:
+            break  # the row comes first, its columns once the files are open
         await asyncio.sleep(0.02)
     assert shown[first].file == str(file.with_suffix(""))
     assert shown[first].received == str(received.with_suffix(""))
