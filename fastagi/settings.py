@@ -21,6 +21,12 @@ from fastagi.errors import BadArgument, ConfigError
 
 ENV_PREFIX = "FASTAGI_"
 
+CONFIG_VARIABLE = "FASTAGI_CONFIG"
+"""Names the settings file, where no `--config` does."""
+
+CONFIG_FILE = Path("/etc/fastagi/fastagi.toml")
+"""Where a packaged server has its settings."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=False)
@@ -239,6 +245,17 @@ def read_secret(path: Path, key: str) -> str:
     return text.splitlines()[0].strip()
 
 
+def discover(environ: dict[str, str] | None = None, default: Path = CONFIG_FILE) -> Path | None:
+    """The settings file that applies when nobody names one: $FASTAGI_CONFIG, else `default` where it is, else None.
+
+    :param environ: variables; the process's own when None
+    """
+    named = (os.environ if environ is None else environ).get(CONFIG_VARIABLE, "")
+    if named:
+        return Path(named)
+    return default if default.is_file() else None
+
+
 def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
     """Settings from a TOML file (or defaults alone) with the environment on top.
 
@@ -310,6 +327,8 @@ def _fault(error: dict[str, Any]) -> str:
         return f"{key}: there is no such key" + (f"; allowed are {', '.join(known)}" if known else "")
     if error["type"] == "missing":
         return f"{key}: is missing"
+    if error["type"] == "string_pattern_mismatch":  # only names have a pattern
+        message = "must be letters, digits, dots, underscores and hyphens, a letter or digit first, at most 64"
     secret = re.search(r"secret|token|password|key$", key.lower()) is not None
     shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
     allowed = _description(location)

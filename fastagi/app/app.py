@@ -12,10 +12,12 @@ reverse, and waits for endings that have begun.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +36,7 @@ from fastagi.recording.call import CallChannel
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
-from fastagi.settings import AsteriskSettings, Settings, load
+from fastagi.settings import AsteriskSettings, Settings, discover, load
 from fastagi.store import Store, open_store
 
 log = structlog.get_logger(__name__)
@@ -48,7 +50,8 @@ DRAIN_SECONDS = 20.0
 class App:
     """The application.
 
-    :param settings: where everything is; the environment alone (`FASTAGI_...`) when None
+    :param settings: where everything is; None for the settings file that `fastagi.settings.discover` finds, and the
+        environment (`FASTAGI_...`)
     :param recording_sink: gets every recording that names no other sink
     """
 
@@ -107,10 +110,18 @@ class App:
         self._settings = settings
 
     @property
+    def configured(self) -> bool:
+        """Was it given settings, or has it read them already?"""
+        return self._settings is not None
+
+    @property
     def settings(self) -> Settings:
-        """Its settings; read from the environment the first time, when none were given."""
+        """Its settings; the first time they are read, when none were given.
+
+        :raises ConfigError: every fault of the file and the environment, one per line
+        """
         if self._settings is None:
-            self._settings = load()
+            self._settings = load(discover())
         return self._settings
 
     def ami(self, name: str = "") -> Manager:
@@ -171,18 +182,19 @@ class App:
         """
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[str] = loop.create_future()
-        await self.start()
-        self.parts.recorder.tasks.fatal = ended
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _end, ended)
-        gc.freeze()
         try:
+            await self.start()
+            self.parts.recorder.tasks.fatal = ended
+            gc.freeze()
             fault = await ended
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-            log.info("stopping")
-            await self.stop()
+            if self._parts is not None:
+                log.info("stopping")
+                await self.stop()
         if fault:
             raise Error(f"stopped because a background task died: {fault}")
 
@@ -196,7 +208,10 @@ class App:
     async def handle(self, call: CallChannel) -> None:
         """One call: give it its recorder, find its handler, run it."""
         parts = self.parts
-        call.bind(parts.recorder, parts.pbx_of(call), parts.sink_names)
+        pbx = parts.pbx_of(call)
+        call.bind(parts.recorder, pbx, parts.sink_names)
+        # this session's task has a context of its own: whatever is logged on its behalf says which call it is
+        structlog.contextvars.bind_contextvars(channel=call.channel, uniqueid=call.uniqueid, asterisk=pbx.name)
         handler = self._routes.find(call.route)
         if handler is None:
             known = ", ".join(self._routes)
@@ -204,7 +219,8 @@ class App:
             await call.fail(f"fastagi has no route {call.route!r}")
             return
         if blocking(handler):
-            await run_blocking(handler, call, parts.threads)
+            context = contextvars.copy_context()
+            await run_blocking(partial(context.run, handler), call, parts.threads)
         else:
             await handler(call)
 

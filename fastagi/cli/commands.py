@@ -1,0 +1,42 @@
+"""All commands in one place."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from fastagi.cli.exits import Commands
+from fastagi.cli.serve import serve
+
+cli = typer.Typer(
+    name="fastagi",
+    cls=Commands,
+    help="The call recorder for Asterisk.",
+    epilog="Exit codes: 0 done, 1 failed, 2 misused.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+cli.command()(serve)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"fastagi {version('fastagi-recorder')}")
+        except PackageNotFoundError:
+            typer.echo("fastagi (not installed)")
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    shown: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,48 @@
+"""How a command ends: every error of ours is a line and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from fastagi.errors import BadArgument, ConfigError, FastAGIError
+
+FAILED = 1
+MISUSED = 2
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def complain(text: str) -> None:
+    """One line on standard error for each line of `text`."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in text.splitlines() or [""]:
+        console.print(Text.assemble(("fastagi: ", "bold red"), "".join(c if c.isprintable() else " " for c in line)))
+
+
+class Commands(TyperGroup):
+    """The root of all commands: turns errors into exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:  # click's Context: typer brings a click of its own, or uses the one there is
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, BadArgument) as exc:
+            complain(str(exc))
+            raise typer.Exit(MISUSED) from None
+        except FastAGIError as exc:
+            complain(str(exc) or type(exc).__name__)
+            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:  # `fastagi recordings list | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(FAILED) from None
+        except OSError as exc:
+            complain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
