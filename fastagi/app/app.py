@@ -33,6 +33,7 @@ from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError, Error
 from fastagi.handlers.record import ROUTES
 from fastagi.recording.call import CallChannel
+from fastagi.recording.commands import Commands
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
@@ -255,6 +256,7 @@ class Parts:
             node=settings.store.node,
             clock=app._clock,
         )
+        self.commands = Commands(self.recorder, self.sink_names)
         self.threads = HandlerThreads(settings.agi.threads)
         agi = settings.agi
         self.agi: AgiServer[CallChannel] = AgiServer(
