@@ -34,12 +34,14 @@ class RawPiece:
 
     :param mixed: both sides; :param received: from the channel; :param sent: to it; empty where not recorded
     :param offset_seconds: when it began, since the recording's start; None joins it to the piece before
+    :param gap_seconds: silence before it when it has no offset: a pause, which no silence limit judges
     """
 
     mixed: str = ""
     received: str = ""
     sent: str = ""
     offset_seconds: float | None = None
+    gap_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def _look(plan: RenderPlan, line: Timeline) -> _Findings:
     found = _Findings(without(0, end, holes))
     initial_ms, max_ms = plan.silence_limits
     if initial_ms or max_ms:
-        unjudged = ranges((*plan.cuts, *plan.pauses), line.rate, end)
+        gaps = ((start / line.rate, stop / line.rate) for start, stop in line.gaps)
+        unjudged = ranges((*plan.cuts, *plan.pauses, *gaps), line.rate, end)
         watch = SilenceWatch(line.rate, plan.silence_dbfs, initial_ms, max_ms)
         _judge(watch, line, end, unjudged)
         begin = 0

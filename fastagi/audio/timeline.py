@@ -46,6 +46,7 @@ class Timeline:
     :param legs: ``left`` and ``right`` are the two legs, at least in one piece
     :param own_mix: there is no usable mixed file for some piece: the legs must be mixed here
     :param salvaged: a header had to be mended
+    :param gaps: where nothing was recorded between two pieces, as (start, end) in frames
     """
 
     rate: int
@@ -55,6 +56,7 @@ class Timeline:
     legs: bool = False
     own_mix: bool = False
     salvaged: bool = False
+    gaps: list[tuple[int, int]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def blocks(self, role: str, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, Samples]]:
@@ -81,20 +83,27 @@ def lay_out(plan: RenderPlan) -> Timeline:
         if not lengths:
             raise AudioError(f"nothing to make {plan.target} from: " + ("; ".join(faults) or "no raw file was named"))
         line.warnings += [where + fault for fault in faults]
-        start = line.frames
-        if piece.offset_seconds is not None and number > 1:
-            gap = piece.offset_seconds - start / line.rate
-            if gap > LONGEST_GAP_SECONDS:
-                kept = f"{LONGEST_GAP_SECONDS:.0f} s of silence are kept"
-                line.warnings.append(f"{where}it began {gap:.0f} s after the piece before; {kept}")
-            start += max(0, round(min(gap, LONGEST_GAP_SECONDS) * line.rate))
-        line.frames = start
+        if number > 1:
+            _leave_a_gap(line, piece, where)
         line.pieces += 1
         if "received" in lengths and "sent" in lengths:
             _place_legs(plan, line, piece, lengths, where)
         else:
             _place_what_there_is(plan, line, piece, lengths, where)
     return line
+
+
+def _leave_a_gap(line: Timeline, piece: RawPiece, where: str) -> None:
+    gap = piece.gap_seconds
+    if piece.offset_seconds is not None:
+        gap = piece.offset_seconds - line.frames / line.rate
+    if gap > LONGEST_GAP_SECONDS:
+        kept = f"{LONGEST_GAP_SECONDS:.0f} s of silence are kept"
+        line.warnings.append(f"{where}it began {gap:.0f} s after the piece before; {kept}")
+    frames = max(0, round(min(gap, LONGEST_GAP_SECONDS) * line.rate))
+    if frames:
+        line.gaps.append((line.frames, line.frames + frames))
+        line.frames += frames
 
 
 def _place_legs(plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str) -> None:

@@ -18,8 +18,13 @@ class Piece:
     :param mixed: both sides, mono; :param received: audio from the channel; :param sent: audio to it (absolute paths,
         empty where not recorded)
     :param channel: on which channel
-    :param started_at: unix seconds
+    :param started_at: unix seconds; 0 until Asterisk is seen to record it
     :param monitor_id: Asterisk's MixMonitorID, empty when unknown
+    :param ended_at: unix seconds at which it was ended though the recording went on (a pause, a call that moved); 0
+        for one that ends with the recording
+    :param after: why it is not the first: ``pause``, ``move`` or ``loss`` (its forerunner's files vanished)
+    :param turned: it was made on the other leg of the call: received and sent change places
+    :param lost: its files vanished while it was made
     """
 
     mixed: str
@@ -29,6 +34,15 @@ class Piece:
     uniqueid: str = ""
     started_at: float = 0.0
     monitor_id: str = ""
+    ended_at: float = 0.0
+    after: str = ""
+    turned: bool = False
+    lost: bool = False
+
+    @property
+    def void(self) -> bool:
+        """It only says where the recording goes on after a pause: no file was ever made."""
+        return bool(self.ended_at) and self.ended_at == self.started_at
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -129,7 +143,7 @@ class Recording:
             "mode": self.spec.recording_mode,
             "encryption": self.spec.encryption or None,
             "paused": [[s.start, s.end] for s in self.pauses],
-            "segments": [[p.channel, p.started_at] for p in self.pieces],
+            "segments": [[p.channel, p.started_at] for p in self.pieces if not p.void],
         }
         if self.recorder:
             extra["recorder"] = self.recorder

@@ -34,6 +34,7 @@ class RecordingSpec:
     :param beep_seconds: a beep to the caller so often; 0 for none
     :param beep_start: a beep when it starts
     :param beep_stop: a beep when it stops
+    :param follow: when the recorded leg leaves a call that goes on (a transfer), record the leg that stays
     """
 
     file_format: str = "alaw"
@@ -51,6 +52,7 @@ class RecordingSpec:
     beep_seconds: int = 0
     beep_start: bool = False
     beep_stop: bool = False
+    follow: bool = True
 
     def __post_init__(self) -> None:
         check_format(self.file_format, self.rate, self.recording_mode)
@@ -66,7 +68,7 @@ class RecordingSpec:
             isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf")
         ):
             raise BadArgument(f"seconds_timeout={timeout!r} must be more than 0 seconds, or None for no timeout")
-        for name in ("dtmf_elim", "beep_start", "beep_stop"):
+        for name in ("dtmf_elim", "beep_start", "beep_stop", "follow"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise BadArgument(f"{name}={value!r} must be True or False")
