@@ -13,17 +13,27 @@ from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
 
 
-def raw_piece(spool: Path, recording_id: str, number: int, spec: RecordingSpec, channel: str, uniqueid: str) -> Piece:
+def raw_piece(
+    spool: Path,
+    recording_id: str,
+    number: int,
+    spec: RecordingSpec,
+    channel: str,
+    uniqueid: str,
+    *,
+    after: str = "",
+    turned: bool = False,
+) -> Piece:
     """The names Asterisk is told to write to. Only the id is in them: nothing that a caller said.
 
-    :param number: 0 for the first stretch, 1 for the next one after the call moved
+    :param number: 0 for the first stretch, 1 for the next one after a pause or a move
     """
     suffix = ".wav16" if spec.wideband else ".wav"
     stem = str(spool / (recording_id if number == 0 else f"{recording_id}-{number}"))
     if spec.engine == "monitor":  # res_monitor's own naming; it never mixes by itself
-        return Piece("", f"{stem}-in.wav", f"{stem}-out.wav", channel, uniqueid)
+        return Piece("", f"{stem}-in.wav", f"{stem}-out.wav", channel, uniqueid, after=after, turned=turned)
     legs = (f"{stem}-rx{suffix}", f"{stem}-tx{suffix}") if spec.needs_legs else ("", "")
-    return Piece(f"{stem}{suffix}", legs[0], legs[1], channel, uniqueid)
+    return Piece(f"{stem}{suffix}", legs[0], legs[1], channel, uniqueid, after=after, turned=turned)
 
 
 def recording_id_of(path: Path) -> str | None:
@@ -90,6 +100,53 @@ def spool_fault(spool: Path) -> str:
     if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
         return f"this server may not read and write the spool directory {spool}: put its user in Asterisk's group"
     return ""
+
+
+def last_write(paths: tuple[str, ...]) -> float:
+    """When the last of them was written to, unix seconds by the file system's clock; 0 when there is none."""
+    latest = 0.0
+    for path in paths:
+        try:
+            latest = max(latest, os.stat(path).st_mtime)
+        except OSError:
+            continue
+    return latest
+
+
+def sync(folder: Path) -> None:
+    """Make names in that folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+SET_ASIDE = "set-aside"
+"""Folder in the spool for what cannot be saved: an operator looks, nothing removes it."""
+
+
+def set_aside(paths: tuple[str, ...], reason: str) -> list[Path]:
+    """Move files into `set-aside` beside them, each with a `.reason`; none is ever overwritten or deleted.
+
+    :returns: where they are now; of those that are gone, nothing
+    """
+    moved: list[Path] = []
+    for path in map(Path, paths):
+        folder = path.parent / SET_ASIDE
+        folder.mkdir(mode=0o750, exist_ok=True)
+        target = folder / path.name
+        number = 0
+        while target.exists():
+            number += 1
+            target = folder / f"{path.stem}.{number}{path.suffix}"
+        try:
+            os.rename(path, target)
+        except FileNotFoundError:
+            continue
+        target.with_name(target.name + ".reason").write_text(reason.strip() + "\n")
+        moved.append(target)
+    return moved
 
 
 def free_bytes(path: Path) -> int:

@@ -150,7 +150,7 @@ class Starter:
         self._jobs.add(job)
         async with job.lock:
             if request.cipher is not None:
-                await self._keys.keep(recording.id, request.cipher)
+                await self._journal.keep_key(recording, *self._keys.wrap(recording.id, request.cipher))
             if not fault:
                 fault = await self._threads.run(files.spool_fault, request.pbx.spool)
             if fault:
@@ -165,27 +165,13 @@ class Starter:
         :raises Hangup: the channel is gone (the job is FAILED)
         """
         recording = job.recording
-        piece = recording.pieces[-1]
         try:
-            control = pbx.control(piece.channel, job.agi)
-            monitor_id = await control.start(piece, recording.spec)
-        except (AsteriskError, Error, Hangup) as exc:
-            if gone(exc):
-                await self.fail(job, f"the channel {piece.channel} was gone when the recording should start")
-                raise Hangup(f"the channel {piece.channel} has hung up") from exc
-            await self.fail(job, f"Asterisk did not start the recording: {exc}")
-            return
-        piece = replace(piece, monitor_id=monitor_id, started_at=self._clock())
-        if not await self._seen(piece):
-            await self._undo(control, piece, recording.spec)
-            where = Path(piece.paths[0])
-            fault = await self._threads.run(files.spool_fault, where.parent)
-            await self.fail(
-                job,
-                fault
-                or f"Asterisk could not open {where}: make {where.parent} writable for Asterisk's user, "
-                "and the same directory on both sides",
-            )
+            piece = await self.begin(recording.pieces[-1], recording.spec, pbx, job.agi)
+        except Hangup:
+            await self.fail(job, f"the channel {recording.pieces[-1].channel} was gone when the recording should start")
+            raise
+        except (AsteriskError, Error) as exc:
+            await self.fail(job, str(exc))
             return
         job.started = time.monotonic()
         await self._journal.move(
@@ -197,6 +183,31 @@ class Starter:
             channel=recording.channel,
             asterisk=recording.asterisk,
             file=piece.paths[0],
+        )
+
+    async def begin(self, piece: Piece, spec: RecordingSpec, pbx: Pbx, agi: AgiPath | None) -> Piece:
+        """Tell Asterisk to record this piece and see that it does.
+
+        :returns: the piece with its id and the time it began
+        :raises Hangup: the channel is gone; :raises AsteriskError: it could not (the text says why and what to do)
+        """
+        live = pbx.book.get(piece.uniqueid)
+        try:
+            control = pbx.control(live.name if live is not None else piece.channel, agi)
+            monitor_id = await control.start(piece, spec)
+        except (AsteriskError, Error, Hangup) as exc:
+            if gone(exc):
+                raise Hangup(f"the channel {piece.channel} has hung up") from exc
+            raise AsteriskError(f"Asterisk did not start the recording: {exc}") from exc
+        piece = replace(piece, monitor_id=monitor_id, started_at=self._clock())
+        if await self._seen(piece):
+            return piece
+        await self._undo(control, piece, spec)
+        where = Path(piece.paths[0])
+        raise AsteriskError(
+            await self._threads.run(files.spool_fault, where.parent)
+            or f"Asterisk could not open {where}: make {where.parent} writable for Asterisk's user, "
+            "and the same directory on both sides"
         )
 
     async def _seen(self, piece: Piece) -> bool:
