@@ -15,7 +15,8 @@
     │   └── DiskFull           no room left where the finished file should go; the raw file is kept
     ├── CipherError            a key, IV or recipient is wrong, or a file cannot be decrypted
     ├── StoreError             the ledger's database is locked, gone or older than this program
-    │   └── StoreDown          not reachable now; try again
+    │   ├── StoreDown          not reachable now; try again
+    │   └── TakenOver          another server has that recording now
     ├── IllegalTransition      a bug: an event came in a phase that does not know it
     └── SinkError              a sink could not take a recording (`retry`, `retry_after` in seconds)
 
@@ -99,6 +100,10 @@ class StoreError(FastAGIError):
 
 class StoreDown(StoreError):
     """The ledger's database is not reachable now; trying again may help."""
+
+
+class TakenOver(StoreError):
+    """Another server took the recording over while this one was silent: it is no longer this one's to change."""
 
 
 class IllegalTransition(FastAGIError):

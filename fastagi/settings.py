@@ -118,6 +118,14 @@ class RecordingSettings(_Section):
     close_seconds: float = Field(10.0, gt=0, le=600, description="time Asterisk has to close it after a hangup")
     finishers: int = Field(0, ge=0, le=64, description="files finished at once; 0 for one less than the cores")
     stalled_seconds: float = Field(10.0, gt=0, le=3600, description="a raw file that does not grow so long is alarmed")
+    dead_seconds: float = Field(
+        120.0,
+        gt=0,
+        le=86_400,
+        description="an Asterisk out of reach so long, whose raw file does not grow so long, is taken for dead",
+    )
+    sweep_seconds: float = Field(300.0, gt=0, le=86_400, description="the spool is held against the ledger so often")
+    shared: bool = Field(False, description="all servers on this ledger see the same spool and directory")
     key_file: Path | None = Field(None, description="wraps the keys of recordings; made beside the store if unset")
 
     @field_validator("directory")

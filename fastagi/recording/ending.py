@@ -1,10 +1,8 @@
 """From the moment a recording is to end, for whatever cause, to its finished file and its deliveries.
 
 One road for all causes: the cause is journalled, Asterisk is told where it must be, its file is closed, the finished
-file
-is made, synced and journalled with its deliveries, and only then are Asterisk's own files removed. A restart enters
-this
-road at the phase the ledger says.
+file is made, synced and journalled with its deliveries, and only then are Asterisk's own files removed. A restart
+enters this road at the phase the ledger says.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ from typing import Any
 
 import structlog
 
-from fastagi.audio import Rendered, is_complete, render
+from fastagi.audio import Rendered, render
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
-from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup
+from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
 from fastagi.recording import files
 from fastagi.recording.control import gone
 from fastagi.recording.job import Job, Jobs
@@ -34,6 +32,9 @@ log = structlog.get_logger(__name__)
 
 CLOSE_POLL_SECONDS = 0.01
 """Asterisk closes the file some 5 ms after the Hangup event."""
+
+UNREACHED = "asterisk_unreached"
+"""Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
 
 
 class Ender:
@@ -81,24 +82,37 @@ class Ender:
         self._spawn(self._halt(job), f"stop {job.id}")
         return True
 
-    async def hung_up(self, job: Job, *, still_there: bool = False) -> bool:
+    async def hung_up(
+        self,
+        job: Job,
+        *,
+        still_there: bool = False,
+        cause: Cause = Cause.HANGUP,
+        ended_at: float | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Its channel is gone. Idempotent.
 
         :param still_there: the call is over but the channel waits (an AGI session on it lasts): tell Asterisk to
-            stop, which
-            is the exact end
+            stop, which is the exact end
+        :param cause: what ended it, where nothing had before; :param ended_at: when, unix seconds; now when None
+        :param facts: what else is known, for the row
         """
         async with job.lock:
             if Event.HUNG_UP not in TABLE[job.phase]:
                 return False
-            cause = job.recording.cause if job.phase is Phase.STOPPING else Cause.HANGUP
-            ended = job.recording.ended_at or self._clock()
+            if job.phase is Phase.STOPPING:
+                cause = job.recording.cause
+            ended = job.recording.ended_at or ended_at or self._clock()
             before = job.phase
             if still_there and before is not Phase.STOPPING:
                 await self._journal.move(job, Event.STOP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job))
             else:
+                more: dict[str, Any] = {"facts": {**job.recording.facts, **facts}} if facts else {}
+                if job.recording.started_at is None:  # it was never seen to start, and there is a file all the same
+                    more["started_at"] = job.recording.requested_at
                 await self._journal.move(
-                    job, Event.HUNG_UP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job)
+                    job, Event.HUNG_UP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job, ended), **more
                 )
         if still_there and before is not Phase.STOPPING:
             self._spawn(self._halt(job), f"stop {job.id}")
@@ -117,17 +131,31 @@ class Ender:
         self._spawn(self._close(job), f"close {job.id}")
         return True
 
+    async def ended_unseen(self, job: Job, facts: Mapping[str, Any] | None = None) -> bool:
+        """Its call ended while nobody looked, some time ago: when and why is told by its files and its limits."""
+        recording = job.recording
+        last_write = await self._threads.run(files.last_write, recording.pieces[-1].paths)
+        now = self._clock()
+        started, timeout = recording.started_at, recording.spec.seconds_timeout
+        begun = recording.requested_at if started is None else started
+        ended = last_write if begun <= last_write <= now else now  # Asterisk closed the file then
+        if started is not None and timeout is not None and ended >= started + timeout:
+            # nobody was there to stop it: it ends where it should have, and that is why
+            return await self.hung_up(job, cause=Cause.TIMEOUT, ended_at=started + timeout, facts=facts)
+        return await self.hung_up(job, ended_at=ended, facts=facts)
+
     def resume(self, job: Job) -> None:
         """Take an ending up where the last process left it. For phases from STOPPING on."""
         road = {Phase.STOPPING: self._halt, Phase.CLOSING: self._close, Phase.FINISHING: self._finish}
         self._spawn(road[job.phase](job), f"resume {job.id}")
 
-    def _closed_pauses(self, job: Job) -> tuple[Span, ...]:
+    def _closed_pauses(self, job: Job, ended: float | None = None) -> tuple[Span, ...]:
         pauses = job.recording.pauses
         if not pauses or pauses[-1].end is not None:
             return pauses
-        start = job.recording.started_at or self._clock()
-        return (*pauses[:-1], Span(pauses[-1].start, round(max(0.0, self._clock() - start), 3)))
+        end = self._clock() if ended is None else ended
+        start = job.recording.started_at or end
+        return (*pauses[:-1], Span(pauses[-1].start, round(max(pauses[-1].start, end - start), 3)))
 
     async def _halt(self, job: Job) -> None:
         """STOPPING: tell Asterisk, until it has stopped or the channel is gone."""
@@ -161,9 +189,8 @@ class Ender:
         await control.stop(piece, job.recording.spec)
 
     async def _closed(self, job: Job) -> bool:
-        """Does the header of every file say that Asterisk has closed it?"""
-        paths = job.recording.pieces[-1].paths
-        return await self._threads.run(lambda: all(is_complete(p) for p in paths))
+        """Has Asterisk closed every file, as far as they tell?"""
+        return await self._threads.run(files.closed, job.recording.pieces[-1].paths)
 
     async def _close(self, job: Job) -> None:
         """CLOSING: until Asterisk has closed the raw files, or nobody will any more."""
@@ -189,10 +216,7 @@ class Ender:
         """FINISHING: make the file, sync it, journal it with its deliveries, remove Asterisk's."""
         recording = job.recording
         try:
-            if job.cipher is None and recording.spec.encryption:
-                job.cipher = await self._keys.load(recording.id)
-                if job.cipher is None:
-                    raise CipherError("the recording's key is not in the ledger: the clear file is not made without it")
+            await self._unlock(job)
             plan = render_plan(recording, job.cipher, self._silence_dbfs)
             rendered = await self._threads.finish(render, plan)
         except (FastAGIError, OSError) as exc:
@@ -207,6 +231,22 @@ class Ender:
                 return
             await self._finished(job, rendered)
 
+    async def _unlock(self, job: Job) -> None:
+        """Fetch the key of an encrypted recording, however long the ledger is away: without it nothing is made.
+
+        :raises CipherError: there is no such key, or it is wrapped by another master key
+        """
+        pause = 0.2
+        while job.cipher is None and job.recording.spec.encryption:
+            try:
+                job.cipher = await self._keys.load(job.id)
+                if job.cipher is None:
+                    raise CipherError("the recording's key is not in the ledger: the clear file is not made without it")
+            except StoreDown as exc:
+                log.warning("key_out_of_reach", recording_id=job.id, error=str(exc))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+
     async def _finished(self, job: Job, rendered: Rendered) -> None:
         recording = job.recording
         after = await self._journal.finish(
@@ -219,7 +259,7 @@ class Ender:
             error="",
             facts={**recording.facts, **facts(rendered)},
         )
-        if self._journal.behind == 0:
+        if self._journal.behind == 0 and UNREACHED not in after.facts:  # else the sweep removes them, once it is sure
             await self._threads.run(files.remove, tuple(p for piece in after.pieces for p in piece.paths))
         log.info(
             "recording_finished",

@@ -6,8 +6,10 @@ Blocking functions; the recorder runs them in its file threads. Nothing here kno
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+from fastagi.audio import is_complete
 from fastagi.domain import naming
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
@@ -100,6 +102,26 @@ def spool_fault(spool: Path) -> str:
     if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
         return f"this server may not read and write the spool directory {spool}: put its user in Asterisk's group"
     return ""
+
+
+HEADER_BYTES = 44
+EMPTY_LEG_SECONDS = 0.2
+"""Asterisk closes a recording's files one after the other within microseconds."""
+
+
+def closed(paths: tuple[str, ...]) -> bool:
+    """Has Asterisk closed all files of a piece?
+
+    A closed file has its sizes in its header. A leg on which nothing was ever heard keeps zeros there for ever: it is
+    believed closed once another file of the piece has been for a moment.
+    """
+    whole = [path for path in paths if is_complete(path)]
+    rest = [path for path in paths if path not in whole]
+    if not rest:
+        return bool(paths)
+    if not whole or any(size(path) > HEADER_BYTES for path in rest):
+        return False
+    return time.time() - last_write(tuple(whole)) >= EMPTY_LEG_SECONDS
 
 
 def last_write(paths: tuple[str, ...]) -> float:

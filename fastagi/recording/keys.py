@@ -21,10 +21,9 @@ class KeyStore:
         self._store = store
         self._master = master
 
-    async def keep(self, recording_id: str, cipher: Cipher) -> None:
-        """Keep a recording's cipher. Idempotent."""
-        wrapped = self._master.wrap(cipher.to_secret(), recording_id.encode())
-        await self._store.run(units.put, recording_id, cipher.scheme, wrapped)
+    def wrap(self, recording_id: str, cipher: Cipher) -> tuple[str, bytes]:
+        """(scheme, wrapped key): what may be written down; `Journal.keep_key` does."""
+        return cipher.scheme, self._master.wrap(cipher.to_secret(), recording_id.encode())
 
     async def load(self, recording_id: str) -> Cipher | None:
         """The cipher of a recording; None when there is none, or it was deleted.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastagi.audio import is_complete
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import Cause, Phase
+from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.ending import Ender
 from fastagi.recording.job import Job, Jobs, Key
@@ -92,23 +92,43 @@ class Recorder:
         self.pauser = Pauser(self.journal, pbxs, self.tasks.spawn, clock)
         self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, clock)
         self.recovery = Recovery(
-            self.journal, self.jobs, self.starter, self.ender, self.threads, pbxs, clock, self.track
+            self.journal,
+            self.jobs,
+            self.starter,
+            self.ender,
+            self.threads,
+            pbxs,
+            clock,
+            self.track,
+            dead_seconds=settings.dead_seconds,
         )
+        self.journal.on_lost = self._lost
 
     def _spool(self, asterisk: str) -> Path:
-        return self.pbxs[asterisk].spool
+        pbx = self.pbxs.get(asterisk)
+        return pbx.spool if pbx is not None else self.settings.directory
+
+    def _lost(self, job: Job) -> None:
+        """Another server has taken it over: not this one's any more, whoever waits for it here is let go."""
+        self.jobs.close(job)
+        job.set_ended()
 
     async def open(self) -> None:
         """Pick up what the last process left, then follow every Asterisk."""
+        folders = [*(pbx.spool for pbx in self.pbxs.values()), self.settings.directory]
+        await self.journal.read_side_files(folders, lambda node: node == self.node)
         recordings: list[Recording] = await self._store.read(units.open_recordings, self.node)
-        self.recovery.load([r for r in recordings if r.asterisk in self.pbxs])
+        self.recovery.load(recordings)
         for stray in {r.asterisk for r in recordings} - set(self.pbxs):
-            log.error("asterisk_not_configured", asterisk=stray, hint="open recordings of it wait until it is")
+            log.error(
+                "asterisk_not_configured", asterisk=stray, hint="its open recordings are finished from their files"
+            )
         for pbx in self.pbxs.values():
             pbx.listen(self._event)
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
+        self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
 
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
@@ -169,10 +189,23 @@ class Recorder:
             found = rows[0] if rows else None
         return found
 
-    def channel_hung_up(self, asterisk: str, uniqueid: str) -> None:
-        """The AGI session on that channel was told HANGUP; the channel itself waits for the session."""
-        for job in self.jobs.on_channel(asterisk, uniqueid):
-            self.tasks.spawn(self.ender.hung_up(job, still_there=True), f"hangup {job.id}")
+    def perhaps_over(self, asterisk: str, uniqueid: str, ask: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """Something says that a call with recordings is over while its channel may wait on, for an AGI session or a
+        hangup handler: its recordings are ended now if it is so. Mostly the Hangup event follows at once and ends them.
+
+        :param ask: is the call over? None where that is known
+        """
+        if self.jobs.on_channel(asterisk, uniqueid):
+            self.tasks.spawn(self._perhaps_over(asterisk, uniqueid, self._clock(), ask), f"over? {uniqueid}")
+
+    async def _perhaps_over(
+        self, asterisk: str, uniqueid: str, at: float, ask: Callable[[], Awaitable[bool]] | None
+    ) -> None:
+        await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
+        jobs = [job for job in self.jobs.on_channel(asterisk, uniqueid) if job.phase in LIVE - {Phase.STOPPING}]
+        if jobs and (ask is None or await ask()):
+            for job in jobs:
+                await self.ender.hung_up(job, still_there=True, ended_at=at)
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
@@ -181,6 +214,9 @@ class Recorder:
         if name == "Hangup":
             for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
                 self.tasks.spawn(self.ender.hung_up(job), f"hangup {job.id}")
+        elif name in ("HangupRequest", "SoftHangupRequest"):
+            if channel is not None and channel.leaving:
+                self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
                 if job.phase in (Phase.ACTIVE, Phase.PAUSED):
@@ -203,6 +239,10 @@ class Recorder:
 def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Recording]:
     return units.find(conn, uniqueid, recorder, asterisk=asterisk)
 
+
+HANGUP_FOLLOWS_SECONDS = 0.25
+"""The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler keeps
+the channel. Nobody hears anything any more: a quarter of a second costs no audio, and spares most calls a command."""
 
 STOP_LOOKS = 10
 """A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

@@ -1,12 +1,13 @@
 """After a restart of this server, or of the connection to Asterisk: what is open in the ledger, against what is up.
 
 Nothing is assumed: a call that is up goes on being recorded, tracked and limited; one that is gone has ended, however
-long
-ago; an intent whose command never went out is carried out if the call is still there.
+long ago; an intent whose command never went out is carried out if the call is still there. An Asterisk that stays away
+is taken for dead after a while, so that its recordings end. What another server left is `takeover`'s.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,11 +15,11 @@ from dataclasses import replace
 import structlog
 
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import Event, Phase
-from fastagi.errors import AsteriskError, Hangup
+from fastagi.domain.states import LIVE, Event, Phase
+from fastagi.errors import AsteriskError, FastAGIError, Hangup
 from fastagi.recording import files
 from fastagi.recording.channels import LiveChannel
-from fastagi.recording.ending import Ender
+from fastagi.recording.ending import UNREACHED, Ender
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.journal import Journal
 from fastagi.recording.pbx import Pbx
@@ -27,9 +28,21 @@ from fastagi.recording.threads import FileThreads
 
 log = structlog.get_logger(__name__)
 
+CLOCK_SLACK_SECONDS = 3.0
+"""CoreShowChannels gives whole seconds of duration, and the two clocks are one machine's or NTP's."""
+
+AT_ONCE = 32
+"""Recordings compared at once: their journal lines share a commit."""
+
+LOOK_SECONDS = 1.0
+
 
 class Recovery:
-    """Brings open recordings back to life."""
+    """Brings open recordings back to life.
+
+    :param dead_seconds: an Asterisk that is out of reach so long, and whose raw file does not grow so long, is dead
+    :ivar unreached: recordings that were ended because their Asterisk seemed dead, since the start; a metric
+    """
 
     def __init__(
         self,
@@ -41,6 +54,8 @@ class Recovery:
         pbxs: Mapping[str, Pbx],
         clock: Callable[[], float] = time.time,
         track: Callable[[Job], None] = lambda job: None,
+        *,
+        dead_seconds: float = 120.0,
     ) -> None:
         self._journal = journal
         self._jobs = jobs
@@ -50,10 +65,14 @@ class Recovery:
         self._pbxs = pbxs
         self._clock = clock
         self._track = track
+        self._dead_seconds = dead_seconds
+        self._away: dict[str, float] = {}
+        self._still: dict[str, tuple[tuple[int, ...], float]] = {}
+        self.unreached = 0
 
     def load(self, recordings: list[Recording]) -> None:
-        """At start: open rows become jobs. Those that Asterisk has no more part in are finished right away; the others
-        wait for `compare`, which the (re)connect of their Asterisk calls."""
+        """Open rows become jobs. Those that Asterisk has no more part in are finished right away; the others wait for
+        `compare`, which the (re)connect of their Asterisk calls, or for `watch_dead`."""
         for recording in recordings:
             job = Job(recording)
             self._jobs.add(job)
@@ -64,18 +83,32 @@ class Recovery:
 
     async def compare(self, pbx: Pbx) -> None:
         """Asterisk's channel list has come: hold every live recording on it against it. Idempotent."""
-        for job in self._jobs.on_asterisk(pbx.name):
-            if job.phase not in (Phase.REQUESTED, Phase.ACTIVE, Phase.PAUSED, Phase.STOPPING) or job.lock.locked():
-                continue
-            channel = self._channel_of(pbx, job)
-            if channel is None:
-                await self._gone(job)
-            elif job.phase is Phase.STOPPING:
-                self._ender.resume(job)
-            elif job.phase is Phase.REQUESTED:
-                await self._carry_out(job, pbx)
-            else:
-                await self._still_there(job, channel)
+        lanes = asyncio.Semaphore(AT_ONCE)
+
+        async def one(job: Job) -> None:
+            async with lanes:
+                try:
+                    await self._compare(job, pbx)
+                except FastAGIError as exc:
+                    log.error("recording_not_compared", recording_id=job.id, error=str(exc))
+
+        async with asyncio.TaskGroup() as group:
+            for job in self._jobs.on_asterisk(pbx.name):
+                if job.phase in LIVE:
+                    group.create_task(one(job))
+
+    async def _compare(self, job: Job, pbx: Pbx) -> None:
+        if job.phase is Phase.REQUESTED and job.lock.locked():
+            return  # it is being started just now, and sees for itself what becomes of that
+        channel = self._channel_of(pbx, job)
+        if channel is None:
+            await self._gone(job)
+        elif job.phase is Phase.STOPPING:
+            self._ender.resume(job)
+        elif job.phase is Phase.REQUESTED:
+            await self._carry_out(job, pbx)
+        else:
+            await self._still_there(job, channel, pbx)
 
     def _channel_of(self, pbx: Pbx, job: Job) -> LiveChannel | None:
         """The recording's channel, if it is the same one: a restarted Asterisk uses uniqueids again."""
@@ -87,15 +120,21 @@ class Recovery:
             return None
         return channel
 
-    async def _gone(self, job: Job) -> None:
-        if job.phase is Phase.REQUESTED:
-            size = await self._threads.run(files.size, job.recording.pieces[-1].paths[0])
-            if size < 0:
-                async with job.lock:
-                    if job.phase is Phase.REQUESTED:
-                        await self._starter.fail(job, "the call ended before Asterisk was told to record it")
-                return
-        await self._ender.hung_up(job)
+    # -- its call is over
+
+    async def _gone(self, job: Job, **facts: object) -> None:
+        first = job.recording.pieces[-1].paths[0]
+        if job.phase is Phase.REQUESTED and await self._threads.run(files.size, first) < 0:
+            await self._never_began(job, "the call ended before Asterisk was told to record it")
+            return
+        await self._ender.ended_unseen(job, facts)
+
+    async def _never_began(self, job: Job, why: str) -> None:
+        async with job.lock:
+            if job.phase is Phase.REQUESTED:
+                await self._starter.fail(job, why)
+
+    # -- its call is up
 
     async def _carry_out(self, job: Job, pbx: Pbx) -> None:
         """The intent was journalled, the server died; the call is still up."""
@@ -103,11 +142,12 @@ class Recovery:
             if job.phase is not Phase.REQUESTED:
                 return
             piece = job.recording.pieces[-1]
+            monitor_id = ""
+            try:
+                monitor_id = await pbx.control(piece.channel).find_id(piece)
+            except AsteriskError as exc:
+                log.debug("monitor_id_not_found", recording_id=job.id, error=str(exc))
             if await self._threads.run(files.size, piece.paths[0]) >= 0:
-                try:
-                    monitor_id = await pbx.control(piece.channel).find_id(piece)
-                except AsteriskError:
-                    monitor_id = ""
                 at = job.recording.requested_at
                 found = replace(piece, started_at=at, monitor_id=monitor_id)
                 await self._journal.move(job, Event.STARTED, started_at=at, pieces=(*job.recording.pieces[:-1], found))
@@ -117,15 +157,77 @@ class Recovery:
                     await self._starter.command(job, pbx)
                 except Hangup:
                     return
-        if job.recording.phase in (Phase.ACTIVE,):
+        if job.open:
             self._track(job)
 
-    async def _still_there(self, job: Job, channel: LiveChannel) -> None:
-        if channel.name != job.recording.channel:
-            async with job.lock:
+    async def _still_there(self, job: Job, channel: LiveChannel, pbx: Pbx) -> None:
+        async with job.lock:
+            if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
+                return
+            if channel.name != job.recording.channel:
                 await self._journal.note(job, "renamed", channel=channel.name)
+            if job.phase is Phase.PAUSED:
+                # the pause was journalled before the command: whether that went out, nobody knows; twice is harmless
+                piece = job.recording.pieces[-1]
+                try:
+                    await pbx.control(channel.name).mute(piece, job.recording.spec, "both", True)
+                except FastAGIError as exc:
+                    log.error("pause_not_repeated", recording_id=job.id, error=str(exc))
         self._track(job)
 
+    # -- its Asterisk is away
 
-CLOCK_SLACK_SECONDS = 3.0
-"""CoreShowChannels gives whole seconds of duration, and the two clocks are one machine's or NTP's."""
+    async def watch_dead(self) -> None:
+        """For ever: end the recordings of an Asterisk that stays away. Owned by the recorder."""
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, self._dead_seconds / 4))
+            await self.look_for_dead()
+
+    async def look_for_dead(self) -> None:
+        """One look: recordings whose files are closed have ended, those whose files stand still are given up."""
+        now = time.monotonic()
+        for name in {job.recording.asterisk for job in self._jobs} | set(self._pbxs):
+            pbx = self._pbxs.get(name)
+            if pbx is not None and pbx.up:
+                self._away.pop(name, None)
+            else:
+                self._away.setdefault(name, now)
+        waiting = [j for j in self._jobs if j.phase in LIVE and j.recording.asterisk in self._away]
+        if not waiting:
+            self._still.clear()
+            return
+        looks = await self._threads.run(_look, [(j.id, j.recording.pieces[-1].paths) for j in waiting])
+        self._still = {key: still for key, still in self._still.items() if key in looks}
+        for job in waiting:
+            sizes, closed = looks[job.id]
+            before = self._still.get(job.id)
+            if before is None or before[0] != sizes:
+                self._still[job.id] = (sizes, now)
+            if job.lock.locked() or (job.agi is not None and not job.agi.closed):
+                continue  # being started or told just now; or its AGI session says that the call is up
+            if closed:
+                if job.phase is not Phase.STOPPING:  # `Ender` looks for that itself
+                    await self._safely(job)
+            elif (
+                now - self._away[job.recording.asterisk] >= self._dead_seconds
+                and now - self._still[job.id][1] >= self._dead_seconds
+            ):
+                self.unreached += 1
+                log.error(
+                    "asterisk_given_up",
+                    asterisk=job.recording.asterisk,
+                    recording_id=job.id,
+                    seconds=self._dead_seconds,
+                )
+                await self._safely(job, **{UNREACHED: True})
+
+    async def _safely(self, job: Job, **facts: object) -> None:
+        try:
+            await self._gone(job, **facts)
+        except FastAGIError as exc:
+            log.error("recording_not_ended", recording_id=job.id, error=str(exc))
+
+
+def _look(wanted: list[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[tuple[int, ...], bool]]:
+    """(sizes, all closed) of each recording's files."""
+    return {key: (tuple(files.size(path) for path in paths), files.closed(paths)) for key, paths in wanted}

@@ -10,6 +10,8 @@ from typing import Any
 
 import structlog
 
+from fastagi.errors import TakenOver
+
 log = structlog.get_logger(__name__)
 
 
@@ -17,12 +19,14 @@ class Tasks:
     """Short tasks (`spawn`) that a drain waits for, and lasting ones (`keep`) that it cancels.
 
     :ivar died: how many ended by an error that nobody expected; a metric
+    :ivar dead: lasting ones that are no more, each with its reason; /healthz
     """
 
     def __init__(self) -> None:
         self._short: set[asyncio.Task[None]] = set()
         self._lasting: set[asyncio.Task[None]] = set()
         self.died = 0
+        self.dead: list[str] = []
         self.fatal: asyncio.Future[str] | None = None
 
     def __len__(self) -> int:
@@ -44,7 +48,9 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._short.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and isinstance(task.exception(), TakenOver):
+            log.warning("recording_taken_over", task=task.get_name(), error=str(task.exception()))
+        elif not task.cancelled() and task.exception() is not None:
             self.died += 1
             log.error("task_died", task=task.get_name(), exc_info=task.exception())
 
@@ -55,8 +61,10 @@ class Tasks:
         self.died += 1
         exc = task.exception()
         log.critical("background_task_died", task=task.get_name(), exc_info=exc)
+        reason = f"{task.get_name()}: {exc or 'ended'}"
+        self.dead.append(reason)
         if self.fatal is not None and not self.fatal.done():
-            self.fatal.set_result(f"{task.get_name()}: {exc or 'ended'}")
+            self.fatal.set_result(reason)
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the short tasks (and those they spawn) at most so long. True when none is left."""

@@ -68,10 +68,10 @@ class Watch:
                 if cause is not Cause.NONE:
                     self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
                 elif closed:
-                    pbx = self._pbxs[job.recording.asterisk]
-                    up = pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
-                    ended = Cause.ABORTED if up else Cause.HANGUP
-                    self._spawn(self._ender.stopped_elsewhere(job, ended), f"closed {job.id}")
+                    pbx = self._pbxs.get(job.recording.asterisk)
+                    up = pbx is not None and pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
+                    ending = self._ender.stopped_elsewhere(job) if up else self._ender.ended_unseen(job)
+                    self._spawn(ending, f"closed {job.id}")
             self.stalled = sum("stalled" in j.alarms for j in running)
 
     def _look(self, running: list[Job]) -> list[tuple[Job, Cause, bool]]:

@@ -17,8 +17,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from fastagi.domain import states
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import OPEN, Event
-from fastagi.errors import StoreError
+from fastagi.domain.states import OPEN, Event, Phase
+from fastagi.errors import StoreError, TakenOver
 from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.schema import recording as table
 from fastagi.store.units import deliveries, journal
@@ -39,6 +39,16 @@ _OPEN_ON_NODE = (
         table.c.phase.in_(sa.literal_column(f"'{p.value}'") for p in states.Phase if p in OPEN),
     )
     .order_by(table.c.id)
+)
+
+_OPEN_ELSEWHERE = (
+    sa.select(table)
+    .where(
+        table.c.node != sa.bindparam("node"),
+        table.c.phase.in_(sa.literal_column(f"'{p.value}'") for p in states.Phase if p in OPEN),
+    )
+    .order_by(table.c.id)
+    .limit(sa.bindparam("limit"))
 )
 
 to_row = recording_columns
@@ -89,10 +99,12 @@ def get(conn: sa.Connection, recording_id: str) -> Recording | None:
     return None if row is None else recording_of(row)
 
 
-def _load(conn: sa.Connection, recording_id: str) -> Recording:
+def _load(conn: sa.Connection, recording_id: str, holder: str = "") -> Recording:
     row = conn.execute(_BY_ID_LOCKED, {"id": recording_id}).mappings().first()
     if row is None:
         raise StoreError(f"there is no recording {recording_id}")
+    if holder and row["node"] != holder:
+        raise TakenOver(f"recording {recording_id} was taken over by {row['node']}")
     return recording_of(row)
 
 
@@ -103,17 +115,21 @@ def advance(
     at: float,
     changes: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
+    *,
+    holder: str = "",
 ) -> Recording:
     """Moves a recording along the state table and journals it, in one transaction.
 
     :param at: when it happened, unix seconds
     :param changes: other fields of `Recording` that change with it
     :param detail: for the journal; JSON values
+    :param holder: the node that writes; empty for whoever
     :returns: the recording as it is now
     :raises IllegalTransition: its phase does not know the event; nothing is written
+    :raises TakenOver: it is another node's than `holder`'s
     :raises StoreError: there is no such recording
     """
-    before = _load(conn, recording_id)
+    before = _load(conn, recording_id, holder)
     changes = dict(changes or {})
     _check_names(changes)
     phase = states.advance(before.phase, event)
@@ -143,6 +159,8 @@ def change(
     at: float | None = None,
     event: str = "",
     changes: Mapping[str, Any] | None = None,
+    *,
+    holder: str = "",
     **more: Any,
 ) -> Recording:
     """Writes facts that are no transition: file_path, pieces, pauses, legal_hold, deleted_at, ...
@@ -150,11 +168,13 @@ def change(
     :param at: when, unix seconds; None leaves `updated_at` as it is
     :param event: the name under which it is journalled; empty for not at all (then the call is idempotent)
     :param changes: fields of `Recording`; `more` is the same by keyword
+    :param holder: the node that writes; empty for whoever
+    :raises TakenOver: it is another node's than `holder`'s
     :raises StoreError: there is no such recording, or no such field
     """
     wanted = {**(changes or {}), **more}
     _check_names(wanted)
-    before = _load(conn, recording_id)
+    before = _load(conn, recording_id, holder)
     after = replace(before, **wanted)
     columns = recording_columns(after, tuple(wanted))
     if at is not None:
@@ -181,6 +201,7 @@ def finish(
     *,
     event: Event = Event.FINISHED,
     detail: Mapping[str, Any] | None = None,
+    holder: str = "",
 ) -> tuple[Recording, list[Delivery]]:
     """The end of a recording: its last transition and one delivery per sink, together or not at all.
 
@@ -196,8 +217,83 @@ def finish(
     changes.setdefault("sinks", names)
     if event is Event.FINISHED:
         changes.setdefault("finished_at", at)
-    recording = advance(conn, recording_id, event, at, changes, detail)
+    recording = advance(conn, recording_id, event, at, changes, detail, holder=holder)
     return recording, [deliveries.insert(conn, recording, sink, now=at) for sink in names]
+
+
+_ORDER = (Phase.REQUESTED, Phase.ACTIVE, Phase.PAUSED, Phase.STOPPING, Phase.CLOSING, Phase.FINISHING)
+
+
+def _later(copy: Recording, at: float, there: Recording, there_at: float) -> bool:
+    """Is a copy written outside of the ledger newer than the ledger's row? Clocks may have jumped, phases do not."""
+    if there.phase is Phase.FINISHED:
+        return False
+    if there.phase is Phase.FAILED or copy.phase is there.phase:
+        return at > there_at
+    if copy.phase not in _ORDER:  # it ended, and the ledger does not know
+        return True
+    # a pause and its end go to and fro; all else goes forwards
+    if {copy.phase, there.phase} == {Phase.ACTIVE, Phase.PAUSED}:
+        return at > there_at
+    return _ORDER.index(copy.phase) > _ORDER.index(there.phase)
+
+
+def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording, list[Delivery]]:
+    """Brings the ledger up to a copy of a recording that was written while the ledger could not be. Idempotent.
+
+    A row that is as new as the copy, or newer, stays as it is. A copy that is FINISHED brings its deliveries along.
+
+    :param at: when the copy was written, unix seconds
+    :returns: the recording as the ledger has it now, and its deliveries where it is FINISHED
+    :raises StoreError: that id belongs to another recording
+    """
+    row = conn.execute(_BY_ID_LOCKED, {"id": copy.id}).mappings().first()
+    there = None if row is None else recording_of(row)
+    columns = {**recording_columns(copy), "updated_at": at}
+    if there is None:
+        conn.execute(_INSERT[conn.dialect.name], columns)
+    else:
+        assert row is not None
+        if (there.asterisk, there.uniqueid) != (copy.asterisk, copy.uniqueid):
+            raise StoreError(f"recording {copy.id} is there already and is another one")
+        if not _later(copy, at, there, row["updated_at"]):
+            copy = there
+    if copy is not there:
+        if there is not None:
+            columns["node"] = there.node  # who has it now is the ledger's to say
+            copy = replace(copy, node=there.node)
+            del columns["id"]
+            conn.execute(_update(tuple(columns), False), {**columns, "_id": copy.id})
+        journal.write(
+            conn,
+            copy.id,
+            at=at,
+            event="restored",
+            from_phase=there.phase.value if there is not None else "",
+            to_phase=copy.phase.value,
+        )
+    if copy.phase is not Phase.FINISHED:
+        return copy, []
+    return copy, [deliveries.insert(conn, copy, sink, now=at) for sink in copy.sinks]
+
+
+def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at: float) -> Recording | None:
+    """Makes a dead server's open recording this one's; what the dead one writes later is refused.
+
+    :param before: the dead node
+    :returns: the recording; None when somebody else was quicker, or it has ended
+    """
+    there = _load(conn, recording_id)
+    if there.node != before or there.phase not in OPEN:
+        return None
+    conn.execute(_update(("node", "updated_at"), False), {"node": node, "updated_at": at, "_id": recording_id})
+    journal.write(conn, recording_id, at=at, event="taken_over", detail={"from": before, "by": node})
+    return replace(there, node=node)
+
+
+def open_elsewhere(conn: sa.Connection, node: str, limit: int = 1000) -> list[Recording]:
+    """Open recordings of other nodes, oldest first."""
+    return [recording_of(row) for row in conn.execute(_OPEN_ELSEWHERE, {"node": node, "limit": limit}).mappings()]
 
 
 def open_recordings(conn: sa.Connection, node: str) -> list[Recording]:
