@@ -20,8 +20,14 @@ APT_INSTALL := apt-get install -y -q --no-install-recommends
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## a real Asterisk, real calls, recorded and delivered, in a few minutes
-	$(BIN)/fastagi demo
+demo: $(READY) .demo-needs ## a real Asterisk, a real call, recorded and delivered, in under three minutes
+	@$(BIN)/fastagi demo $(DEMO_ARGS)
+
+# Only what fetches an Asterisk, and only where there is none: neither installed nor fetched before.
+.PHONY: .demo-needs
+.demo-needs:
+	$(if $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v asterisk mmdebstrap || \
+	    ls -d "$${FASTAGI_CACHE:-$$HOME/.cache/fastagi}"/asterisk-22 2>/dev/null),@:,$(call apt,mmdebstrap))
 
 test: system check asterisk ## everything: check, then all tests, with real Asterisks 22 and 16
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)

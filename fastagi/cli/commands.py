@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastagi.cli.demo import demo
 from fastagi.cli.exits import Commands
 from fastagi.cli.serve import serve
 
@@ -22,6 +23,7 @@ cli = typer.Typer(
 )
 
 cli.command()(serve)
+cli.command()(demo)
 
 
 def _show_version(wanted: bool) -> None:

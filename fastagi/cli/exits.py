@@ -45,4 +45,5 @@ class Commands(TyperGroup):
             complain(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
             raise typer.Exit(FAILED) from None
         except KeyboardInterrupt:
+            complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None

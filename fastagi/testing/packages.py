@@ -81,8 +81,20 @@ def find_asterisk(major: int) -> Installation:
     return _unpacked(tree)
 
 
+def own_major() -> int | None:
+    """The major version of the machine's own Asterisk; None where there is none that could be started."""
+    program = _program()
+    version = _version((program,)) if program is not None else None
+    major = int(version.split(".")[0]) if version is not None else 0
+    return major if major and _on_path(major) is not None else None
+
+
+def _program() -> str | None:
+    return shutil.which("asterisk") or shutil.which("asterisk", path=SYSTEM_PATH)
+
+
 def _on_path(major: int) -> Installation | None:
-    program = shutil.which("asterisk") or shutil.which("asterisk", path=SYSTEM_PATH)
+    program = _program()
     if program is None:
         return None
     version = _version((program,))

@@ -1,0 +1,123 @@
+"""How data is printed: JSON on standard output for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output.")]
+"""The option `--json` of every command that prints data."""
+
+STYLES = {
+    "ok": "green", "IDLE": "green", "delivered": "green", "recorded": "green",
+    "RECORDING": "cyan", "waiting": "cyan", "running": "cyan",
+    "warn": "yellow", "parked": "yellow", "deleted": "yellow", "encrypted": "yellow",
+    "fail": "bold red", "ERROR": "bold red", "dead": "bold red", "missing": "bold red", "changed": "bold red",
+}  # fmt: skip
+"""Words that have a colour wherever they stand in a column of their own."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error; paths and ids are never broken over two lines."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Indented for people who look, plain for programs; UTF-8 either way."""
+    typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str))
+
+
+def styled(value: object) -> Text:
+    """A cell: control characters out, known words in their colour."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() else " " for c in text), style=STYLES.get(text, ""))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+    """A plain table.
+
+    :param right: columns of numbers
+    """
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="fold")
+    for row in rows:
+        made.add_row(*(styled(cell) for cell in row))
+    return made
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), empty: str = ""
+) -> None:
+    """Prints it; `empty` on standard error when there is nothing.
+
+    What is piped elsewhere is separated by tabs: for cut and awk.
+    """
+    rows = list(rows)
+    if not rows and empty:
+        console(stderr=True).print(empty, style="dim")
+        return
+    if not sys.stdout.isatty():
+        for row in [columns, *rows]:
+            typer.echo("\t".join(styled(cell).plain for cell in row))
+        return
+    out = console()
+    made = table(columns, rows, right=right)
+    out.print(made, width=max(out.width, out.measure(made).maximum))
+
+
+def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one pair a line."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    out = console()
+    for name, value in rows:
+        out.print(Text.assemble((f"{name:{width}}", "bold"), "  ", value if isinstance(value, Text) else styled(value)))
+
+
+def outline(value: dict[str, Any], depth: int = 2) -> str:
+    """A JSON object for people: one key a line down to `depth`, what is deeper on that line."""
+    if depth <= 0 or not value:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    lines = []
+    for key, item in value.items():
+        text = outline(item, depth - 1) if isinstance(item, dict) else json.dumps(item, ensure_ascii=False, default=str)
+        lines.append(f"{json.dumps(key)}: " + text.replace("\n", "\n  "))
+    return "{\n  " + ",\n  ".join(lines) + "\n}"
+
+
+def when(seconds: float | None) -> str:
+    """Unix seconds in this machine's time zone."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def length(seconds: float | None) -> str:
+    """``4:05``, ``1:02:03``."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def size(count: int | None) -> str:
+    """``1.4 MB``."""
+    if count is None:
+        return ""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        value /= 1000
+        if value < 999.5 or unit == "TB":
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
+    return ""
