@@ -39,6 +39,7 @@ from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
 from fastagi.settings import AsteriskSettings, Settings, discover, load
 from fastagi.store import Store, open_store
+from fastagi.web import HttpServer, Observations, Sources
 
 log = structlog.get_logger(__name__)
 
@@ -242,7 +243,10 @@ class Parts:
         self.sink_names = SinkNames(self.registry, self._default_sinks())
         self.store: Store = open_store(settings.store.url, node=settings.store.node)
         self.dispatcher: Dispatcher = open_dispatcher(self.store, clock=app._clock)
-        self.courier = Courier(self.store, self.dispatcher, self.registry, clock=app._clock)
+        self.observed = Observations(app._clock)
+        self.courier = Courier(
+            self.store, self.dispatcher, self.registry, clock=app._clock, on_attempt=self.observed.attempt
+        )
         sections = settings.asterisk or [AsteriskSettings()]
         self.pbxs: dict[str, Pbx] = {
             s.name: Pbx(s, app.ami(s.name) if settings.asterisk else None, app._clock) for s in sections
@@ -268,6 +272,21 @@ class Parts:
             header_seconds=agi.header_seconds,
             idle_seconds=agi.idle_seconds,
             channel_factory=CallChannel,
+        )
+        self.recorder.journal.listen(self.observed.journal)
+        self.http: HttpServer | None = HttpServer(self._sources(), self.observed) if settings.http.enabled else None
+
+    def _sources(self) -> Sources:
+        return Sources(
+            self.settings,
+            self.store,
+            self.recorder,
+            self.courier,
+            self.registry,
+            self.sink_names,
+            self.pbxs,
+            self.agi,
+            self.app._clock,
         )
 
     def _default_sinks(self) -> tuple[str, ...]:
@@ -310,6 +329,8 @@ class Parts:
             await self.courier.start()
             for manager in self.app._managers.values():
                 await manager.start()
+            if self.http is not None:
+                await self.http.start()
             await self.agi.start()
         except BaseException:
             await self.stop(0)
@@ -318,6 +339,8 @@ class Parts:
 
     async def stop(self, drain_seconds: float) -> None:
         deadline = time.monotonic() + drain_seconds
+        if self.http is not None:
+            await self.http.stop()
         await self.agi.stop(drain_seconds / 2)
         await self.recorder.close(max(1.0, deadline - time.monotonic()))
         for manager in self.app._managers.values():

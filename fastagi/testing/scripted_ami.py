@@ -281,7 +281,7 @@ class ScriptedAmi:
         if name == "filter":
             text = row.get("Filter", "")
             try:
-                session.filters.append((not text.startswith("!"), re.compile(text.removeprefix("!"))))
+                session.filters.append((not text.startswith("!"), re.compile(_posix(text.removeprefix("!")))))
             except re.error:
                 return error("Filter did not compile.  Check the syntax of the filter given.")
             return {"Response": "Success", "Message": "Success"}
@@ -352,6 +352,16 @@ def _canonical(key: str) -> str:
     """Header names are caseless to Asterisk."""
     key = key.strip()
     return _NAMES.get(key.lower(), key)
+
+
+_CLASSES = {"alnum": "A-Za-z0-9", "alpha": "A-Za-z", "digit": "0-9", "space": r"\s", "upper": "A-Z", "lower": "a-z"}
+
+
+def _posix(pattern: str) -> str:
+    """A POSIX expression as Python's: Asterisk's filters may hold ``[[:space:]]``."""
+    for name, members in _CLASSES.items():
+        pattern = pattern.replace(f"[:{name}:]", members)
+    return pattern
 
 
 def _text(row: Row) -> str:

@@ -31,6 +31,15 @@ async def until(condition, seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_filters_are_posix_expressions_as_asterisk_has_them(fake: ScriptedAmi) -> None:
+    async with session(fake) as ami:
+        await ami.action("Filter", Operation="Add", Filter="^Event: (New[^[:space:]]*)[[:space:]]")
+        fake.event("Hangup", Uniqueid="1.1")
+        fake.event("Newstate", Uniqueid="1.1")
+        assert (await ami.wait_event("Newstate", timeout=5))["Uniqueid"] == "1.1"
+        assert not [e for e in ami.events if e["Event"] == "Hangup"]
+
+
 async def test_muted_reads_but_never_answers(fake: ScriptedAmi) -> None:
     async with session(fake, timeout=0.3) as ami:
         fake.muted = True

@@ -1,0 +1,126 @@
+"""How much room there is and how much the spools hold, measured in a thread of its own.
+
+A dead network mount holds that thread and nothing else: the next measurement waits for it, none is begun beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fastagi.recording import files
+
+PATIENCE_SECONDS = 2.0
+"""How long a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""
+
+FRESH_SECONDS = 1.0
+"""A measurement that is younger is given again: many watchers cost what one does."""
+
+MOST_FILES = 200_000
+"""A spool's files that are counted: beyond it the figure is a lower bound, and the alarm has long been raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One folder. :param fault: what is wrong with it and what to do; empty when nothing is"""
+
+    free: int = 0
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a spool holds: bytes and number of files."""
+
+    bytes: int = 0
+    files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement. `answered` is False when the disks did not answer in time: then the rest is empty."""
+
+    answered: bool = False
+    rooms: dict[Path, Room] = field(default_factory=dict)
+    spools: dict[Path, Held] = field(default_factory=dict)
+
+
+class Disks:
+    """Measures folders.
+
+    :param folders: whose free space counts; :param spools: those of them that Asterisk writes to
+    """
+
+    def __init__(self, folders: Iterable[Path], spools: Iterable[Path]) -> None:
+        self.spools = tuple(dict.fromkeys(spools))
+        self.folders = tuple(dict.fromkeys([*folders, *self.spools]))
+        self._thread = ThreadPoolExecutor(1, "fastagi-disks")
+        self._running: Future[Measured] | None = None
+        self._last = Measured()
+        self._at = float("-inf")
+
+    async def measure(self) -> Measured:
+        """At most `FRESH_SECONDS` old. Takes `PATIENCE_SECONDS` at most."""
+        if time.monotonic() - self._at < FRESH_SECONDS:
+            return self._last
+        if self._running is None:
+            self._running = self._thread.submit(self._measure)
+        running = self._running
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                found = await asyncio.shield(asyncio.wrap_future(running))
+        except TimeoutError:
+            return Measured()
+        if self._running is running:
+            self._running, self._last, self._at = None, found, time.monotonic()
+        return found
+
+    def close(self) -> None:
+        """Begin nothing more. Does not wait: a dead mount would hold the shutdown."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _measure(self) -> Measured:
+        return Measured(True, {f: _room(f, f in self.spools) for f in self.folders}, {s: _held(s) for s in self.spools})
+
+
+def _room(folder: Path, spool: bool) -> Room:
+    fault = files.spool_fault(folder) if spool else _folder_fault(folder)
+    try:
+        return Room(files.free_bytes(folder), fault)
+    except OSError as exc:
+        return Room(0, fault or f"{folder}: {exc.strerror}: look at that disk")
+
+
+def _folder_fault(folder: Path) -> str:
+    """A folder of our own may still have to be made: then its nearest parent must let us."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        return f"{there} is no directory"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"this server may not write to {there}: give it to its user, or set another [recordings] directory"
+    return ""
+
+
+def _held(spool: Path) -> Held:
+    total = count = 0
+    try:
+        with os.scandir(spool) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_file(follow_symlinks=False):
+                        total += entry.stat(follow_symlinks=False).st_size
+                        count += 1
+                except FileNotFoundError:
+                    continue  # finished meanwhile
+                if count >= MOST_FILES:
+                    break
+    except OSError:
+        return Held()  # `_room` says what is wrong with it
+    return Held(total, count)

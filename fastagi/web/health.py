@@ -1,0 +1,115 @@
+"""`/healthz`: restart me when this fails. `/readyz`: send me no calls while this fails, and here is what to do.
+
+The first asks only for what a restart mends. The second asks for everything a recording needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+from aiohttp import web
+
+from fastagi.errors import StoreError
+from fastagi.recording.pbx import Pbx
+from fastagi.web.answers import answer
+from fastagi.web.disks import Disks, Measured
+from fastagi.web.sources import Sources
+
+STORE_SECONDS = 2.0
+"""How long the ledger has to answer a probe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is not as it must be.
+
+    :param what: the part, as it is called in the settings; :param problem: what is wrong; :param do: what to do
+    """
+
+    what: str
+    problem: str
+    do: str
+
+
+class Health:
+    """Answers probes. Both routes are open to everybody who reaches the port: they tell no caller's name or number."""
+
+    def __init__(self, sources: Sources, disks: Disks) -> None:
+        self._sources = sources
+        self._disks = disks
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 while the loop turns (it does, or nobody would answer) and no lasting task has died."""
+        dead = self._sources.recorder.tasks.dead
+        if dead:
+            return answer(
+                {"healthy": False, "dead": dead, "do": "restart the server; the log says what killed them"}, 503
+            )
+        return answer({"healthy": True})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 when recordings can be made, kept and journalled; else 503 and what hinders it."""
+        measured, store_problem = await asyncio.gather(self._disks.measure(), self._store())
+        problems = [p for pbx in self._sources.pbxs.values() if (p := asterisk_problem(pbx)) is not None]
+        problems += [store_problem] if store_problem is not None else []
+        problems += self._disk_problems(measured)
+        checked = [
+            *(f"asterisk {name}" for name, pbx in self._sources.pbxs.items() if pbx.manager is not None),
+            "store",
+            *(f"disk {folder}" for folder in self._disks.folders),
+        ]
+        body = {"ready": not problems, "checked": checked, "problems": [asdict(p) for p in problems]}
+        return answer(body, 503 if problems else 200)
+
+    async def _store(self) -> Problem | None:
+        store = self._sources.store
+        behind = self._sources.recorder.journal.behind
+        do = (
+            "look at its disk, its permissions or the database server; recordings go on and are journalled in the spool"
+        )
+        if not store.healthy:
+            late = f"; {behind} journal entries wait" if behind else ""
+            return Problem("store", f"{store.shown}: {store.last_error or 'not open'}{late}", do)
+        try:
+            async with asyncio.timeout(STORE_SECONDS):
+                await store.read(_one)
+        except TimeoutError:
+            return Problem("store", f"{store.shown}: no answer within {STORE_SECONDS:g} s", do)
+        except StoreError as exc:
+            return Problem("store", str(exc), do)
+        return None
+
+    def _disk_problems(self, measured: Measured) -> list[Problem]:
+        if not measured.answered:
+            names = ", ".join(str(f) for f in self._disks.folders)
+            return [Problem("disk", f"{names}: no answer", "look for a network mount that is gone")]
+        wanted = self._sources.settings.recordings.min_free_mb
+        found = []
+        for folder, room in measured.rooms.items():
+            what = f"disk {folder}"
+            if room.fault:
+                problem, _, do = room.fault.partition(": ")
+                found.append(Problem(what, problem, do or "see the log"))
+            elif room.free < wanted * 1_000_000:
+                free = f"{room.free // 1_000_000} MB free, [recordings] min_free_mb is {wanted}"
+                found.append(Problem(what, free, "make room: a full disk truncates recordings without a word"))
+        return found
+
+
+def asterisk_problem(pbx: Pbx) -> Problem | None:
+    """What is wrong with the connection to that Asterisk; None when nothing is, or none is wanted."""
+    if pbx.manager is None or pbx.up:
+        return None
+    if pbx.manager.connected:
+        problem = "logged in, but its channels are not listed yet"
+    else:
+        problem = pbx.manager.last_error or "not connected yet"
+    where = f"{pbx.settings.host}:{pbx.settings.port}"
+    do = f"run fastagi doctor: it tells network, login and rights apart (manager interface {where})"
+    return Problem(f"asterisk {pbx.name}", problem, do)
+
+
+def _one(conn: sa.Connection) -> int:
+    return int(conn.execute(sa.select(sa.literal(1))).scalar_one())

@@ -1,0 +1,43 @@
+"""How late the event loop is: what a blocking call in a handler or a callback does to every call at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+TICK_SECONDS = 0.5
+
+WINDOW_TICKS = 120
+"""A minute: longer than Prometheus' usual interval between scrapes, so that no stall falls between two."""
+
+
+class LoopLag:
+    """Measures from `start` to `stop`; a timer, no task."""
+
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque(maxlen=WINDOW_TICKS)
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def start(self) -> None:
+        """Begin; on the loop that is to be measured."""
+        loop = asyncio.get_running_loop()
+        self._due = loop.time() + TICK_SECONDS
+        self._timer = loop.call_at(self._due, self._tick, loop)
+
+    def stop(self) -> None:
+        """End. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def longest(self) -> float:
+        """The longest that something which was due had to wait, in seconds, within the last minute."""
+        return max(self._seen, default=0.0)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        self._seen.append(max(0.0, now - self._due))
+        self._due = now + TICK_SECONDS
+        self._timer = loop.call_at(self._due, self._tick, loop)

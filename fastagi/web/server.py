@@ -1,0 +1,134 @@
+"""The HTTP server: who may connect, how many, how large, how slow. What is answered is the other files' matter."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from fastagi.agi.listening import bind, bound_port
+from fastagi.errors import ConfigError
+from fastagi.web.answers import guard, sign
+from fastagi.web.disks import Disks
+from fastagi.web.health import Health
+from fastagi.web.lag import LoopLag
+from fastagi.web.metrics import Metrics
+from fastagi.web.observed import Observations
+from fastagi.web.sources import Sources
+
+log = structlog.get_logger(__name__)
+
+MOST_CONNECTIONS = 500
+"""Prometheus, a proxy and some dozens of consoles; each idle one costs some 20 kB."""
+
+BACKLOG = 128
+
+BODY_BYTES = 1 << 16
+"""The largest body: the start of a recording is some hundred bytes."""
+
+LINE_BYTES = 8190
+"""Request line and each header: what browsers and proxies keep to."""
+
+IDLE_SECONDS = 30.0
+"""Time for the header block of a request, the first one and the next one on a kept connection."""
+
+DRAIN_SECONDS = 2.0
+"""When it stops: time for answers that have begun. A download that breaks off is taken up again with Range."""
+
+
+class HttpServer:
+    """Serves HTTP from `start` to `stop`.
+
+    :param observed: the registry that the journal and the courier report to
+    """
+
+    def __init__(self, sources: Sources, observed: Observations) -> None:
+        self._sources = sources
+        settings = sources.settings
+        self._host, self._port = settings.http.host, settings.http.port
+        spools = [pbx.spool for pbx in sources.pbxs.values()]
+        self._disks = Disks([settings.recordings.directory, *_ledger_folder(settings.store.url)], spools)
+        self._health = Health(sources, self._disks)
+        self._lag = LoopLag()
+        self.metrics = Metrics(sources, observed, self._disks, self._lag)
+        self._runner: web.AppRunner | None = None
+        self._servers: list[asyncio.Server] = []
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started; before that the one asked for."""
+        return self._port
+
+    def application(self) -> web.Application:
+        """All routes."""
+        app = web.Application(middlewares=[guard], client_max_size=BODY_BYTES)
+        app.on_response_prepare.append(sign)
+        app.router.add_get("/healthz", self._health.healthz)
+        app.router.add_get("/readyz", self._health.readyz)
+        app.router.add_get("/metrics", self.metrics.handle)
+        return app
+
+    async def start(self) -> None:
+        """Listen. Returns when clients can connect.
+
+        :raises ConfigError: the address cannot be listened on
+        """
+        self._runner = web.AppRunner(
+            self.application(),
+            handle_signals=False,
+            access_log=None,
+            keepalive_timeout=IDLE_SECONDS,
+            max_line_size=LINE_BYTES,
+            max_field_size=LINE_BYTES,
+            lingering_time=2.0,
+            shutdown_timeout=DRAIN_SECONDS,
+        )
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            sockets = await bind(self._host, self._port)
+            self._port = bound_port(sockets)
+            for listening in sockets:
+                listening.setblocking(False)
+                self._servers.append(await loop.create_server(self._accept, sock=listening, backlog=BACKLOG))
+        except OSError as exc:
+            await self.stop()
+            where = f"{self._host or '*'}:{self._port}"
+            raise ConfigError(
+                f"http: cannot listen on {where}: {exc.strerror or exc}: see [http] host and port"
+            ) from None
+        self._lag.start()
+        log.info("http_serving", host=self._host, port=self._port, tokens=len(self._sources.settings.http.tokens))
+
+    async def stop(self) -> None:
+        """Accept nothing more, end what runs (`DRAIN_SECONDS`), close. Idempotent."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        self._lag.stop()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        self._disks.close()
+
+    def _accept(self) -> asyncio.BaseProtocol:
+        server = self._runner.server if self._runner is not None else None
+        if server is None or len(server.connections) >= MOST_CONNECTIONS:
+            return _Busy()
+        return server()
+
+
+class _Busy(asyncio.Protocol):
+    """One connection too many: told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n")
+            transport.close()
+
+
+def _ledger_folder(url: str) -> list[Path]:
+    """Where a SQLite ledger is: when that disk is full, nothing is journalled any more."""
+    return [Path(url.removeprefix("sqlite:///")).parent] if url.startswith("sqlite:///") else []

@@ -1,0 +1,31 @@
+"""What HTTP looks at and acts through: the living parts of one app. Built by the app, changed by nobody here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastagi.agi import AgiServer
+from fastagi.delivery import Courier, SinkRegistry
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recorder import Recorder
+from fastagi.recording.sinks import SinkNames
+from fastagi.settings import Settings
+from fastagi.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The parts. `clock` gives unix seconds."""
+
+    settings: Settings
+    store: Store
+    recorder: Recorder
+    courier: Courier
+    registry: SinkRegistry
+    sink_names: SinkNames
+    pbxs: Mapping[str, Pbx]
+    agi: AgiServer[Any]
+    clock: Callable[[], float] = time.time

@@ -1,0 +1,166 @@
+"""/healthz and /readyz: what a probe is told, and that it is true."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+from web_scene import WebScene, web_scene
+
+from fastagi.errors import StoreDown
+from fastagi.web import disks
+
+
+async def test_a_server_that_has_all_it_needs_is_healthy_and_ready(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        assert await scene.get("/healthz") == (200, {"healthy": True})
+        status, body = await scene.get("/readyz")
+        assert (status, body["ready"], body["problems"]) == (200, True, [])
+        folders = {tmp_path, tmp_path / "spool", tmp_path / "recordings"}
+        assert set(body["checked"]) == {"asterisk pbx", "store", *(f"disk {f}" for f in folders)}
+
+
+async def test_an_asterisk_that_went_makes_it_not_ready_and_one_that_came_back_ready_again(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        scene.ami.refusing = True
+        scene.ami.drop()
+        await scene.until(lambda: not scene.parts.pbxs["pbx"].up)
+        status, body = await scene.get("/readyz")
+        assert status == 503
+        (problem,) = body["problems"]
+        assert problem["what"] == "asterisk pbx"
+        assert problem["problem"]
+        assert "doctor" in problem["do"]
+        assert (await scene.get("/healthz"))[0] == 200, "a restart would not bring Asterisk back"
+        scene.ami.refusing = False
+        await scene.until(lambda: scene.parts.pbxs["pbx"].up)
+        assert (await scene.get("/readyz"))[0] == 200
+
+
+async def test_a_connection_whose_channels_are_not_listed_is_not_ready(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        scene.parts.pbxs["pbx"].synced = False
+        status, body = await scene.get("/readyz")
+        assert (status, body["problems"][0]["what"]) == (503, "asterisk pbx")
+        assert "not listed" in body["problems"][0]["problem"]
+
+
+async def test_a_disk_without_room_is_named_with_what_is_free_and_what_is_wanted(tmp_path: Path) -> None:
+    async with web_scene(tmp_path, recordings={"min_free_mb": 2_000_000_000}) as scene:
+        status, body = await scene.get("/readyz")
+        assert status == 503
+        found = {p["what"] for p in body["problems"]}
+        assert found == {f"disk {f}" for f in (tmp_path, tmp_path / "spool", tmp_path / "recordings")}
+        assert all("min_free_mb is 2000000000" in p["problem"] for p in body["problems"])
+
+
+async def test_a_spool_that_is_not_there_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disks, "FRESH_SECONDS", 0.0)
+    async with web_scene(tmp_path) as scene:
+        assert (await scene.get("/readyz"))[0] == 200
+        scene.spool.rmdir()
+        status, body = await scene.get("/readyz")
+        assert (status, [p["what"] for p in body["problems"]]) == (503, [f"disk {scene.spool}"])
+        assert "create it" in body["problems"][0]["do"]
+
+
+async def test_a_ledger_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with web_scene(tmp_path) as scene:
+        store = scene.parts.store
+        store._ill(StoreDown("the disk is full"))
+        status, body = await scene.get("/readyz")
+        assert (status, [p["what"] for p in body["problems"]]) == (503, ["store"])
+        assert "the disk is full" in body["problems"][0]["problem"]
+        store._well()
+
+        async def gone(*args: object) -> None:
+            raise StoreDown("the file has vanished")
+
+        monkeypatch.setattr(store, "read", gone)
+        status, body = await scene.get("/readyz")
+        assert (status, body["problems"][0]["problem"]) == (503, "the file has vanished")
+        monkeypatch.undo()
+        assert (await scene.get("/readyz"))[0] == 200
+
+
+async def test_a_lasting_task_that_died_is_no_longer_healthy(tmp_path: Path) -> None:
+    async def dies() -> None:
+        raise ValueError("never thought of that")
+
+    async with web_scene(tmp_path) as scene:
+        scene.parts.recorder.tasks.keep(dies(), "the watch")
+        await scene.until(lambda: scene.parts.recorder.tasks.died)
+        status, body = await scene.get("/healthz")
+        assert status == 503
+        assert body["dead"] == ["the watch: never thought of that"]
+
+
+async def test_a_short_task_that_died_is_counted_and_no_reason_for_a_restart(tmp_path: Path) -> None:
+    async def dies() -> None:
+        raise ValueError("a single recording")
+
+    async with web_scene(tmp_path) as scene:
+        scene.parts.recorder.tasks.spawn(dies(), "finish rec-1")
+        await scene.until(lambda: scene.parts.recorder.tasks.died)
+        assert (await scene.get("/healthz"))[0] == 200
+        assert await scene.metric("fastagi_tasks_died_total") == 1
+
+
+async def test_a_dead_mount_holds_one_thread_and_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disks, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(disks, "PATIENCE_SECONDS", 0.1)
+    back, measured = threading.Event(), []
+
+    def hangs(folder: Path) -> disks.Held:
+        measured.append(folder)
+        back.wait(30)
+        return disks.Held()
+
+    async with web_scene(tmp_path) as scene:
+        monkeypatch.setattr(disks, "_held", hangs)
+        try:
+            answers = await asyncio.gather(*(scene.get("/readyz") for _ in range(5)))
+            assert {status for status, _ in answers} == {503}
+            assert [p["what"] for p in answers[0][1]["problems"]] == ["disk"]
+            text = await scene.metrics()
+            assert "fastagi_disk_free_bytes" not in text
+            assert text["fastagi_scrape_faults_total"][(("what", "disk"),)] >= 1
+            assert len(measured) == 1, "nothing is begun beside a measurement that hangs"
+        finally:
+            back.set()
+        await scene.until(lambda: _ready(scene))
+
+
+async def _ready(scene: WebScene) -> bool:
+    return (await scene.get("/readyz"))[0] == 200
+
+
+async def test_without_http_nothing_listens(tmp_path: Path) -> None:
+    from web_scene import web_settings
+
+    from fastagi import App
+
+    app = App(web_settings(1, "x", tmp_path, http={"enabled": False}))
+    await app.start()
+    try:
+        assert app.parts.http is None
+    finally:
+        await app.stop(1)
+
+
+async def test_a_port_that_is_taken_is_one_line_that_names_the_setting(tmp_path: Path) -> None:
+    from web_scene import web_settings
+
+    from fastagi import App
+    from fastagi.errors import ConfigError
+
+    async with web_scene(tmp_path, up=False) as scene:
+        other = tmp_path / "other"
+        other.mkdir()
+        second = App(web_settings(1, "x", other, http={"port": scene.port}))
+        with pytest.raises(ConfigError, match=r"http: cannot listen on 127\.0\.0\.1:\d+: .*\[http\] host and port"):
+            await second.start()
