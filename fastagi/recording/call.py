@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
 
 from fastagi.agi import Channel
 from fastagi.domain.formats import FORMATS
-from fastagi.errors import BadArgument, Error
+from fastagi.domain.states import State
+from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
 
 if TYPE_CHECKING:
@@ -18,14 +20,22 @@ if TYPE_CHECKING:
 MOST_RECORDERS = 16
 """Recorders one call can have side by side; each is a MixMonitor thread in Asterisk."""
 
+PLACE_SECONDS = 2.0
+"""Time for that question, of which Asterisk answers thousands in a second."""
+
+_PLACE: Final = "${CHANNEL(state)}|${CONTEXT}|${EXTEN}|${PRIORITY}|${TIMEOUT(absolute)}"
+"""An absolute time-out that struck looks like a hangup too, and goes on at extension T where there is one."""
+
 
 class CallChannel(Channel):
     """One call. Its methods are the AGI commands; `WholeCallRecorder` records it.
 
     :ivar pbx: the Asterisk it is on
+    :ivar over: set when this session was told of a hangup, or ended by any doing but the handler's
     """
 
     pbx: Pbx
+    over: asyncio.Event
     _recorder: Recorder
     _sinks: SinkNames
 
@@ -35,7 +45,35 @@ class CallChannel(Channel):
         self.pbx = pbx
         self._sinks = sinks
         self._recorders: dict[str, UASWholeCallFileRecorder] = {}
-        self.on_hangup(lambda: recorder.channel_hung_up(pbx.name, self.uniqueid))
+        self.over = asyncio.Event()
+        self.on_hangup(self._told_of_hangup)
+
+    def _told_of_hangup(self) -> None:
+        self.over.set()
+        self._recorder.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
+
+    async def has_ended(self) -> bool:
+        """Is the call over, and not only this AGI session? A redirected channel's session is told HANGUP too, and a
+        lost connection says nothing of the call: False until there is evidence.
+
+        Asterisk's events are asked first. An AMI Hangup makes none while an AGI session keeps the channel; then the
+        channel itself tells: a redirect has changed its place in the dialplan (pbx.c, `ast_async_goto`), a hangup has
+        not; a masquerade leaves this session on a channel that is not up.
+        """
+        if self.pbx.up:
+            live = self.pbx.book.get(self.uniqueid)
+            if live is None or live.leaving:
+                return True
+        if self.closed:
+            return False
+        try:
+            place = await asyncio.wait_for(self.get_full_variable(_PLACE), PLACE_SECONDS)
+        except (TimeoutError, FastAGIError):
+            return False
+        env = self.env
+        here = [env.get("agi_context"), env.get("agi_extension"), env.get("agi_priority")]
+        state, *now, absolute = [*(place or "").split("|"), ""][:5]
+        return state == "Up" and now == here and not absolute.strip("0.")
 
     @property
     def WholeCallRecorder(self) -> UASWholeCallFileRecorder:
@@ -84,6 +122,7 @@ class CallChannel(Channel):
         Also after a hangup. Two at once stop it once.
 
         :returns: the recording's name; None when there was none
+        :raises Error: the file could not be finished (its text says what to do)
         """
         key = (self.pbx.name, self.uniqueid, "")
         job = self._recorder.current(key)
@@ -91,6 +130,8 @@ class CallChannel(Channel):
             last = self._recorder.last(key)
             return last.name if last is not None and self.hung_up else None
         await self._recorder.stop(job)
+        if job.recording.state is State.ERROR:
+            raise Error(job.recording.error)
         return job.recording.name
 
     @property
@@ -105,7 +146,7 @@ class CallChannel(Channel):
     @property
     def playing(self) -> bool:
         """Is a command running that plays to the caller?"""
-        return (self.current_command or "").startswith(PLAYING)
+        return (self.current_command or "").upper().startswith(PLAYING)
 
     def name_fields(self) -> dict[str, str]:
         """Values of `{field}` in a file name."""
@@ -124,6 +165,10 @@ class CallChannel(Channel):
         """The names under which deliveries to `sink` are kept; the app's default sinks for None."""
         return self._sinks.names(sink)
 
+    def release_sinks(self, names: tuple[str, ...]) -> None:
+        """The recording that these were taken for does not come about."""
+        self._sinks.release(names)
+
 
 PLAYING = (
     "STREAM FILE",
@@ -131,14 +176,16 @@ PLAYING = (
     "GET DATA",
     "GET OPTION",
     "SAY ",
-    "SET MUSIC",
-    "EXEC Playback",
-    "EXEC Background",
-    "EXEC BackGround",
-    "EXEC ControlPlayback",
-    "EXEC MusicOnHold",
-    "EXEC SayDigits",
-    "EXEC SayNumber",
-    "EXEC Milliwatt",
-    "EXEC Playtones",
+    "SPEECH RECOGNIZE",
+    "EXEC PLAYBACK",
+    "EXEC BACKGROUND",
+    "EXEC CONTROLPLAYBACK",
+    "EXEC READ",
+    "EXEC SAY",
+    "EXEC SENDDTMF",
+    "EXEC MUSICONHOLD",
+    "EXEC MILLIWATT",
+    "EXEC FESTIVAL",
+    "EXEC MP3PLAYER",
 )
+"""Commands that take as long as they play, and applications likewise, in capitals."""

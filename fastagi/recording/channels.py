@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+PARTED_KEPT_SECONDS = 60.0
+"""Who it talked to longer ago is of no interest: a channel in a conference for a day must not remember all guests."""
+
 UP = "6"
 """ChannelState of an answered channel (Asterisk's AST_STATE_UP)."""
 
@@ -19,6 +22,8 @@ class LiveChannel:
 
     :param since: unix seconds at which we learned of it
     :param answered_at: unix seconds at which it was seen Up; None before
+    :param parted: those it was in a bridge with last, by uniqueid: (the bridge, unix seconds when they parted)
+    :param leaving: its hangup was asked for; the channel is there until the dialplan and its hangup handlers are done
     """
 
     uniqueid: str
@@ -32,9 +37,11 @@ class LiveChannel:
     bridge: str = ""
     bridge_type: str = ""
     on_hold_music: bool = False
+    leaving: bool = False
     since: float = 0.0
     answered_at: float | None = None
     first_context: str = ""
+    parted: dict[str, tuple[str, float]] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -97,6 +104,7 @@ class ChannelBook:
                 channel.since, channel.first_context = old.since, old.first_context
                 channel.answered_at = old.answered_at or channel.answered_at
                 channel.on_hold_music = old.on_hold_music
+                channel.leaving = old.leaving
         self._by_id = new
         self._by_name = {c.name: c for c in new.values()}
         self._bridges = {}
@@ -115,14 +123,14 @@ class ChannelBook:
         if action is None or not uniqueid:
             return None
         if name == "Hangup":
-            return self._remove(uniqueid)
+            return self._remove(uniqueid, now)
         channel = self._by_id.get(uniqueid)
         if channel is None:
             channel = LiveChannel(uniqueid, headers.get("Channel", ""), since=now)
             self._by_id[uniqueid] = channel
             channel.first_context = headers.get("Context", "")
         self._common(channel, headers, now)
-        action(self, channel, headers)
+        action(self, channel, headers, now)
         return channel
 
     def _common(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
@@ -152,54 +160,69 @@ class ChannelBook:
         channel.name = name
         self._by_name[name] = channel
 
-    def _remove(self, uniqueid: str) -> LiveChannel | None:
+    def _remove(self, uniqueid: str, now: float) -> LiveChannel | None:
         channel = self._by_id.pop(uniqueid, None)
         if channel is None:
             return None
         if self._by_name.get(channel.name) is channel:
             del self._by_name[channel.name]
-        self._leave(channel)
+        self._leave(channel, now)
         return channel
 
-    def _leave(self, channel: LiveChannel) -> None:
+    def _leave(self, channel: LiveChannel, now: float) -> None:
         members = self._bridges.get(channel.bridge)
         if members is not None:
             members.pop(channel.uniqueid, None)
+            for other in members.values():
+                other.parted[channel.uniqueid] = channel.parted[other.uniqueid] = (channel.bridge, now)
             if not members:
                 del self._bridges[channel.bridge]
 
-    def _on_bridge_enter(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
-        self._leave(channel)
+    def _on_bridge_enter(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
+        self._leave(channel, now)
         channel.bridge = headers.get("BridgeUniqueid", "")
         channel.bridge_type = headers.get("BridgeType", "")
         if channel.bridge:
             self._bridges.setdefault(channel.bridge, {})[channel.uniqueid] = channel
+        channel.parted = {u: p for u, p in channel.parted.items() if now - p[1] <= PARTED_KEPT_SECONDS}
 
-    def _on_bridge_leave(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
+    def _on_bridge_leave(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
         if channel.bridge == headers.get("BridgeUniqueid", channel.bridge):
-            self._leave(channel)
+            self._leave(channel, now)
             channel.bridge = channel.bridge_type = ""
 
-    def _on_moh_start(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+    def _on_moh_start(self, channel: LiveChannel, _: Mapping[str, str], now: float) -> None:
         channel.on_hold_music = True
 
-    def _on_moh_stop(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+    def _on_moh_stop(self, channel: LiveChannel, _: Mapping[str, str], now: float) -> None:
         channel.on_hold_music = False
 
-    def _on_rename(self, channel: LiveChannel, headers: Mapping[str, str]) -> None:
+    def _on_rename(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
         new = headers.get("Newname", "")
         if new:
             self._rename(channel, new)
 
-    def _on_any(self, channel: LiveChannel, _: Mapping[str, str]) -> None:
+    def _on_hangup_request(self, channel: LiveChannel, _: Mapping[str, str], now: float) -> None:
+        channel.leaving = True
+
+    def _on_soft_hangup_request(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
+        if headers.get("Cause") not in _NO_END:
+            channel.leaving = True
+
+    def _on_any(self, channel: LiveChannel, _: Mapping[str, str], now: float) -> None:
         return None
 
 
-_ACTIONS: dict[str, Callable[[ChannelBook, LiveChannel, Mapping[str, str]], None]] = {
+_NO_END = frozenset({"2", "64"})
+"""`Cause` of a SoftHangupRequest is Asterisk's AST_SOFTHANGUP flag: ASYNCGOTO (a redirect) and UNBRIDGE let it live."""
+
+_ACTIONS: dict[str, Callable[[ChannelBook, LiveChannel, Mapping[str, str], float], None]] = {
     "Newchannel": ChannelBook._on_any,
     "Newstate": ChannelBook._on_any,
     "NewCallerid": ChannelBook._on_any,
     "Hangup": ChannelBook._on_any,
+    "HangupRequest": ChannelBook._on_hangup_request,
+    "SoftHangupRequest": ChannelBook._on_soft_hangup_request,
     "Rename": ChannelBook._on_rename,
     "BridgeEnter": ChannelBook._on_bridge_enter,
     "BridgeLeave": ChannelBook._on_bridge_leave,

@@ -89,8 +89,10 @@ class AmiControl:
     async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
         if spec.engine == "monitor":
             await actions.stop_monitor(self._manager, self._channel)
-        else:
-            await actions.stop_mixmonitor(self._manager, self._channel, piece.monitor_id)
+            return
+        await actions.stop_mixmonitor(
+            self._manager, self._channel, _sure(piece.monitor_id or await self.find_id(piece))
+        )
 
     async def find_id(self, piece: Piece) -> str:
         """The MixMonitor's id, asked for again after a restart; empty where there is none."""
@@ -119,8 +121,8 @@ class AgiControl:
     async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
         if spec.engine == "monitor":
             await self._agi.exec("StopMonitor")
-        else:
-            await self._agi.exec("StopMixMonitor", piece.monitor_id)
+            return
+        await self._agi.exec("StopMixMonitor", _sure(piece.monitor_id or await self.find_id(piece)))
 
     async def find_id(self, piece: Piece) -> str:
         return await self._agi.get_variable(id_variable(piece)) or ""
@@ -130,6 +132,16 @@ class AgiControl:
             await self._agi.exec("PauseMonitor" if on else "UnpauseMonitor")
             return
         raise Error("pausing needs the manager interface, and it is not connected")
+
+
+def _sure(monitor_id: str) -> str:
+    """StopMixMonitor without an id stops any one of the channel's: somebody else's recording.
+
+    :raises ActionRefused: there is none, so this MixMonitor never was on the channel
+    """
+    if not monitor_id:
+        raise ActionRefused("Could not stop MixMonitor: it is not on this channel")
+    return monitor_id
 
 
 def monitor_stem(piece: Piece) -> str:

@@ -15,18 +15,23 @@ from typing import Any
 
 import structlog
 
-from fastagi.audio import is_complete
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Cause, Phase
+from fastagi.errors import FastAGIError
+from fastagi.recording import files
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.ending import Ender
+from fastagi.recording.evidence import Evidence
+from fastagi.recording.following import EVENTS as MOVES
+from fastagi.recording.following import Follower, Move
 from fastagi.recording.job import Job, Jobs, Key
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
 from fastagi.recording.pausing import Pauser
 from fastagi.recording.pbx import Pbx
+from fastagi.recording.pieces import Pieces
 from fastagi.recording.recovery import Recovery
 from fastagi.recording.starting import Request, Starter
 from fastagi.recording.tasks import Tasks
@@ -89,7 +94,9 @@ class Recorder:
             silence_dbfs=settings.silence_dbfs,
             clock=clock,
         )
-        self.pauser = Pauser(self.journal, pbxs, self.tasks.spawn, clock)
+        pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
+        self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
+        self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, clock)
         self.recovery = Recovery(
             self.journal,
@@ -101,6 +108,15 @@ class Recorder:
             clock,
             self.track,
             dead_seconds=settings.dead_seconds,
+        )
+        self.evidence = Evidence(
+            store,
+            self.threads,
+            node=node,
+            retention_days=settings.retention_days,
+            spools={name: pbx.spool for name, pbx in pbxs.items()},
+            clock=clock,
+            tell=self.journal.tell,
         )
         self.journal.on_lost = self._lost
 
@@ -128,6 +144,7 @@ class Recorder:
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
+        self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
 
     async def close(self, seconds: float) -> None:
@@ -161,6 +178,15 @@ class Recorder:
                 lambda: self.tasks.spawn(self.ender.stop(job, Cause.TIMEOUT), f"time-out {job.id}"),
             )
         self.watch.follow(job)
+        if job.phase is Phase.PAUSED or not job.recording.pieces[-1].seen:
+            self.tasks.spawn(self._settle(job), f"settle {job.id}")
+
+    async def _settle(self, job: Job) -> None:
+        """What the last process had journalled of a pause or a move, but perhaps not done."""
+        try:
+            await self.pauser.settle(job)
+        except FastAGIError as exc:
+            log.error("not_settled", recording_id=job.id, channel=job.recording.channel, error=str(exc))
 
     async def stop(self, job: Job, cause: Cause = Cause.ABORTED) -> None:
         """Stop it and wait until the finished file is there, or it failed. Two stops at once are one."""
@@ -205,28 +231,40 @@ class Recorder:
         jobs = [job for job in self.jobs.on_channel(asterisk, uniqueid) if job.phase in LIVE - {Phase.STOPPING}]
         if jobs and (ask is None or await ask()):
             for job in jobs:
-                await self.ender.hung_up(job, still_there=True, ended_at=at)
+                await self.ender.hung_up(job, uniqueid=uniqueid, still_there=True, ended_at=at)
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         if name == "Hangup":
-            for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
-                self.tasks.spawn(self.ender.hung_up(job), f"hangup {job.id}")
+            uniqueid = headers.get("Uniqueid", "")
+            jobs = self.jobs.on_channel(pbx.name, uniqueid)
+            move = self.follower.seen_at_hangup(pbx, channel) if jobs else None
+            for job in jobs:
+                self.tasks.spawn(self._left(job, uniqueid, move), f"hangup {job.id}")
+        elif name in MOVES:
+            self.follower.event(pbx, name, headers)
         elif name in ("HangupRequest", "SoftHangupRequest"):
             if channel is not None and channel.leaving:
                 self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
-                if job.phase in (Phase.ACTIVE, Phase.PAUSED):
+                if job.phase in (Phase.ACTIVE, Phase.PAUSED) and not job.recording.pieces[-1].ended_at:
                     self.tasks.spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
+
+    async def _left(self, job: Job, uniqueid: str, move: Move | None) -> None:
+        """The recorded leg has hung up: the recording ends, unless the call goes on elsewhere."""
+        if move is None or not await self.follower.follow(job, move, "peers"):
+            await self.ender.hung_up(job, uniqueid=uniqueid)
 
     async def _perhaps_stopped(self, job: Job) -> None:
         """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""
+        piece = job.recording.pieces[-1]
         for _ in range(STOP_LOOKS):
-            paths = job.recording.pieces[-1].paths
-            if await self.threads.run(lambda p=paths: all(is_complete(x) for x in p)):  # type: ignore[misc]
+            if job.recording.pieces[-1] is not piece:
+                return  # we ended it ourselves: a pause, or the call moved
+            if await self.threads.run(files.closed, piece.paths):
                 await self.ender.stopped_elsewhere(job)
                 return
             await asyncio.sleep(0.1)
@@ -241,8 +279,8 @@ def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Rec
 
 
 HANGUP_FOLLOWS_SECONDS = 0.25
-"""The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler keeps
-the channel. Nobody hears anything any more: a quarter of a second costs no audio, and spares most calls a command."""
+"""The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler
+keeps the channel. Nobody is heard any more: a quarter of a second costs no audio, and spares most calls a command."""
 
 STOP_LOOKS = 10
 """A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

@@ -24,3 +24,8 @@ class SinkNames:
         if sink is None:
             return self._defaults
         return self._registry.names(sink)
+
+    def release(self, names: tuple[str, ...]) -> None:
+        """There will be no recording for them: objects without a name are forgotten."""
+        for name in names:
+            self._registry.release(name)

@@ -1,12 +1,12 @@
 """`WholeCallRecorder`: the seed's recorder of one call, on top of the app's `Recorder`.
 
 Source: the seed (class UASWholeCallFileRecorder): names, parameters, defaults, return values and exceptions are its.
-In a
-blocking handler the same methods block (`fastagi.agi.blocking`).
+In a blocking handler the same methods block (`fastagi.agi.blocking`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
@@ -14,8 +14,8 @@ from fastagi.cipher import Cipher
 from fastagi.domain import states
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import Cause, State
-from fastagi.errors import BadArgument, Error, Hangup
+from fastagi.domain.states import LIVE, Cause, Phase, State
+from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.control import AgiPath
 from fastagi.recording.job import Job, Key
 from fastagi.recording.pbx import Pbx
@@ -24,6 +24,20 @@ from fastagi.recording.starting import Request
 
 UP = 6
 """CHANNEL STATUS of an answered channel."""
+
+STATUS_SECONDS = 2.0
+"""Time for CHANNEL STATUS where AMI is down and another command may hold the session (a Dial takes hours)."""
+
+LOOK_SECONDS = 2.0
+"""A blocking wait asks so often whether the call is over, where Asterisk has been told not to say so."""
+
+EVIDENCE_SECONDS = 0.5
+"""After HANGUP: until a wait is given up for a redirect, which waits for this session's end."""
+
+LONGEST_WAIT_SECONDS = 7 * 86_400
+"""A call of a week; more is a unit mistaken."""
+
+_RUNNING = LIVE - {Phase.STOPPING}
 
 
 class RecordedCall(AgiPath, Protocol):
@@ -45,12 +59,22 @@ class RecordedCall(AgiPath, Protocol):
     def playing(self) -> bool: ...
     @property
     def pbx(self) -> Pbx: ...
+    @property
+    def current_command(self) -> str | None: ...
+    @property
+    def over(self) -> asyncio.Event: ...
 
     def name_fields(self) -> Mapping[str, str]: ...
 
     def sink_names(self, sink: Any | None) -> tuple[str, ...]: ...
 
+    def release_sinks(self, names: tuple[str, ...]) -> None: ...
+
     async def channel_status(self, channel: str = "") -> int: ...
+
+    async def has_ended(self) -> bool: ...
+
+    async def fetch_linkedid(self) -> str: ...
 
 
 class UASWholeCallFileRecorder:
@@ -118,9 +142,11 @@ class UASWholeCallFileRecorder:
 
         :param seconds_timeout: stop after so many seconds, cause TIMEOUT; None for no timeout
         :param beyond: engine, pause_mode, beep_seconds, beep_start, beep_stop (`fastagi.domain.spec.RecordingSpec`)
-        :raises Hangup: the call is over; :raises Error: it is not answered, is recorded already, or an argument is
-            wrong.
-            The other parameters are those of `start`. Cancelling the wait does not stop the recording.
+        :raises Hangup: the call was over before it began, or this AGI session must end though the recording goes on:
+            the channel was redirected, and waits for it
+        :raises Error: it is not answered, is recorded already, or an argument is wrong
+
+        The other parameters are those of `start`. Cancelling the wait does not stop the recording.
         """
         job = await self._start(
             filename,
@@ -139,7 +165,7 @@ class UASWholeCallFileRecorder:
             mid_call,
             sink,
         )
-        await job.wait(None)
+        await self.wait_for(job)
         return job.recording.cause
 
     async def start(
@@ -161,9 +187,8 @@ class UASWholeCallFileRecorder:
         """Start recording; it goes on after this AGI session.
 
         :param filename: relative to the recordings directory; folders and ``{date:%Y/%m/%d}``, ``{uniqueid}``,
-            ``{caller}``,
-            ``{extension}`` are filled in; no suffix means ``.wav``. A name that exists is kept: the new file gets
-            ``-<id>``
+            ``{caller}``, ``{extension}`` are filled in; no suffix means ``.wav``. A name that exists is kept: the new
+            file gets ``-<id>``
         :param file_format: alaw, ulaw, oki, ima, s16bit, u8bit (WAV), flac, opus, mp3
         :param rate: Hz: 6000, 8000, 11000, 11025, or 16000 for wideband calls
         :param max_bytes: of the finished file, header and encryption included; 0 for no limit
@@ -214,19 +239,23 @@ class UASWholeCallFileRecorder:
 
         :param seconds_timeout: longest wait in seconds; None waits for ever
         :returns: the cause; TIMEOUT when the wait ran out, which leaves the recording running
-        :raises Hangup: the call is over; :raises Error: it is not answered
+        :raises Hangup: the call is over, or was redirected while the recording goes on
+        :raises Error: it is not answered
         """
         if seconds_timeout is not None and (
-            isinstance(seconds_timeout, bool) or not isinstance(seconds_timeout, (int, float)) or seconds_timeout < 0
+            isinstance(seconds_timeout, bool)
+            or not isinstance(seconds_timeout, (int, float))
+            or not 0 <= seconds_timeout <= LONGEST_WAIT_SECONDS
         ):
             raise BadArgument(
-                f"seconds_timeout={seconds_timeout!r} must be 0 seconds or more, or None to wait for ever"
+                f"seconds_timeout={seconds_timeout!r} must be 0 to {LONGEST_WAIT_SECONDS} seconds, "
+                "or None to wait for ever"
             )
         await self._answered()
         job = self._recorder.current(self._key)
         if job is None:
             return self.cause()
-        return job.recording.cause if await job.wait(seconds_timeout) else Cause.TIMEOUT
+        return job.recording.cause if await self.wait_for(job, seconds_timeout) else Cause.TIMEOUT
 
     async def pause(self, seconds: float | None = None) -> bool:
         """Silence from now on (cut out with ``pause_mode="cut"``); True also when it was paused.
@@ -272,6 +301,45 @@ class UASWholeCallFileRecorder:
             await self._recorder.stop(job)
         return job.recording.state is State.IDLE
 
+    async def wait_for(self, job: Job, seconds: float | None = None) -> bool:
+        """Wait until that recording has ended and its file is there, though this session may hold up the very hangup
+        that ends it. For routes.
+
+        :returns: False when `seconds` ran out first
+        :raises Hangup: the session was told HANGUP, or lost, and the recording goes on without it
+        """
+        ended = asyncio.ensure_future(job.wait(seconds))
+        leaving = asyncio.ensure_future(self._left(job))
+        try:
+            await asyncio.wait((ended, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return ended.result()
+            raise Hangup("the AGI session is over, the recording goes on")
+        finally:
+            ended.cancel()
+            leaving.cancel()
+
+    async def _left(self, job: Job) -> None:
+        """Returns when this session must end for the call, and the recording with it, to go on. With AGISIGHUP=no no
+        HANGUP line comes: Asterisk is asked now and then, when nothing else is."""
+        call = self._call
+        while not call.over.is_set():
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await call.over.wait()
+            except TimeoutError:
+                if call.current_command is None and not call.closed:
+                    try:
+                        await call.channel_status()
+                    except Hangup:
+                        break
+                    except Error:
+                        continue
+        await asyncio.sleep(EVIDENCE_SECONDS)
+        while job.phase not in _RUNNING or await call.has_ended():
+            self._recorder.perhaps_over(call.pbx.name, call.uniqueid)
+            await asyncio.sleep(LOOK_SECONDS)  # it is being ended: `job.wait` is next
+
     def _running(self) -> Job:
         job = self._recorder.current(self._key)
         if job is None:
@@ -284,7 +352,7 @@ class UASWholeCallFileRecorder:
         spec = spec_from(options, cipher)
         await self._answered()
         call = self._call
-        live = call.pbx.book.get(call.uniqueid)
+        live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         if self._recorder.current(self._key) is not None:
             raise Error(
                 "this call is being recorded already: stop that recording, or use call.recorder(name) for another"
@@ -295,37 +363,52 @@ class UASWholeCallFileRecorder:
                 busy = "playing"
             if busy:
                 raise Error(f"the channel is {busy}: start the recorder before that, or pass mid_call=True")
-        return await self._recorder.start(
-            Request(
-                pbx=call.pbx,
-                channel=call.channel,
-                uniqueid=call.uniqueid,
-                linkedid=(live.linkedid if live is not None else "") or call.linkedid,
-                recorder=self._name,
-                filename=filename,
-                spec=spec,
-                caller=call.caller,
-                called=call.extension,
-                fields=call.name_fields(),
-                cipher=cipher,
-                sinks=call.sink_names(sink),
-                agi=call,
-            )
+        linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
+        sinks = call.sink_names(sink)
+        request = Request(
+            pbx=call.pbx,
+            channel=live.name if live is not None else call.channel,
+            uniqueid=call.uniqueid,
+            linkedid=linkedid,
+            recorder=self._name,
+            filename=filename,
+            spec=spec,
+            caller=call.caller,
+            called=call.extension,
+            fields=call.name_fields(),
+            cipher=cipher,
+            sinks=sinks,
+            agi=call,
         )
+        try:
+            job = await self._recorder.start(request)
+        except FastAGIError:
+            call.release_sinks(sinks)
+            raise
+        if job.phase is Phase.FAILED:
+            call.release_sinks(sinks)
+        return job
 
     async def _answered(self) -> None:
         """The seed's first rule: IDLE raises Hangup, anything but answered raises Error."""
         call = self._call
-        if call.hung_up:
-            raise Hangup("the call has hung up")
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
+        if call.hung_up or (live is not None and live.leaving):
+            raise Hangup("the call has hung up")
         if live is not None and live.up:
             return
         if call.closed:
             if live is None and call.pbx.up:
                 raise Hangup("the call has hung up")
             raise Error("the AGI session of this call is over, and its state cannot be asked")
-        status = await call.channel_status()
+        try:
+            async with asyncio.timeout(STATUS_SECONDS):
+                status = await call.channel_status()
+        except TimeoutError:
+            busy = call.current_command or "a command"
+            raise Error(
+                f"the call's state cannot be asked: {busy} is running, and there is no AMI connection"
+            ) from None
         if status != UP:
             raise Error(f"the call is not answered (channel state {status}): answer it before recording")
 
