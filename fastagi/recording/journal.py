@@ -81,6 +81,10 @@ class Journal:
         """Call `listener(recording, event, detail)` after each entry. Must not block or raise."""
         self._listeners.append(listener)
 
+    def tell(self, recording: Recording, event: str, detail: dict[str, Any]) -> None:
+        """Tell the listeners of a change that another unit has written (a hold, a deletion)."""
+        self._tell(recording, event, detail)
+
     async def enter(self, recording: Recording, detail: dict[str, Any] | None = None) -> None:
         """A new recording's intent. Returns when it is on disk."""
         await self._write(recording, units.insert, recording, detail or {})

@@ -158,7 +158,14 @@ class SqliteStore(Store):
             cached_statements=256,
         )
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "cache_size = -8000"):
+            # secure_delete: a recording's key that was deleted must not stay in its page
+            for pragma in (
+                "journal_mode = WAL",
+                "synchronous = FULL",
+                "foreign_keys = ON",
+                "cache_size = -8000",
+                "secure_delete = ON",
+            ):
                 raw.execute(f"PRAGMA {pragma}")
         except BaseException:
             raw.close()

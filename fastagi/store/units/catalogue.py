@@ -113,9 +113,12 @@ def count_by_phase(conn: sa.Connection, wanted: RecordingFilter | None = None) -
     return {row[0]: row[1] for row in conn.execute(statement)}
 
 
-def expired(conn: sa.Connection, before: float, *, limit: int = 100) -> list[Recording]:
+def expired(conn: sa.Connection, before: float, *, limit: int = 100, node: str = "") -> list[Recording]:
     """Finished recordings that retention may delete: ended before `before`, no legal hold, not deleted, and nothing
-    still to be delivered. Oldest first."""
+    still to be delivered. Oldest first.
+
+    :param node: only those whose files are on that node
+    """
     undelivered = sa.exists().where(
         delivery.c.recording_id == table.c.id, delivery.c.status.in_(("waiting", "running", "parked", "dead"))
     )
@@ -131,4 +134,6 @@ def expired(conn: sa.Connection, before: float, *, limit: int = 100) -> list[Rec
         .order_by(table.c.id)
         .limit(limit)
     )
+    if node:
+        statement = statement.where(table.c.node == node)
     return [recording_of(row) for row in conn.execute(statement).mappings()]

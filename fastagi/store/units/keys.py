@@ -20,5 +20,8 @@ def get(conn: sa.Connection, recording_id: str) -> tuple[str, bytes] | None:
 
 
 def forget(conn: sa.Connection, recording_id: str) -> bool:
-    """Deletes a recording's key; whether there was one."""
+    """Deletes a recording's key; whether there was one.
+
+    SQLite writes zeros over it (`secure_delete`); on PostgreSQL its bytes stay in the table until the next VACUUM.
+    """
     return conn.execute(sa.delete(table).where(table.c.recording_id == recording_id)).rowcount > 0
