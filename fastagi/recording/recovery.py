@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -108,14 +109,15 @@ class Recovery:
         elif job.phase is Phase.REQUESTED:
             await self._carry_out(job, pbx)
         else:
-            await self._still_there(job, channel, pbx)
+            await self._still_there(job, channel)
 
     def _channel_of(self, pbx: Pbx, job: Job) -> LiveChannel | None:
         """The recording's channel, if it is the same one: a restarted Asterisk uses uniqueids again."""
-        channel = pbx.book.get(job.recording.pieces[-1].uniqueid)
+        piece = job.recording.pieces[-1]
+        channel = pbx.book.get(piece.uniqueid)
         if channel is None:
             return None
-        if channel.since > (job.recording.started_at or job.recording.requested_at) + CLOCK_SLACK_SECONDS:
+        if channel.since > (piece.started_at or job.recording.requested_at) + CLOCK_SLACK_SECONDS:
             log.warning("uniqueid_used_again", recording_id=job.id, uniqueid=channel.uniqueid)
             return None
         return channel
@@ -160,19 +162,16 @@ class Recovery:
         if job.open:
             self._track(job)
 
-    async def _still_there(self, job: Job, channel: LiveChannel, pbx: Pbx) -> None:
+    async def _still_there(self, job: Job, channel: LiveChannel) -> None:
         async with job.lock:
             if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
                 return
-            if channel.name != job.recording.channel:
-                await self._journal.note(job, "renamed", channel=channel.name)
-            if job.phase is Phase.PAUSED:
-                # the pause was journalled before the command: whether that went out, nobody knows; twice is harmless
-                piece = job.recording.pieces[-1]
-                try:
-                    await pbx.control(channel.name).mute(piece, job.recording.spec, "both", True)
-                except FastAGIError as exc:
-                    log.error("pause_not_repeated", recording_id=job.id, error=str(exc))
+            piece = job.recording.pieces[-1]
+            if channel.name != piece.channel:
+                renamed: dict[str, Any] = {"pieces": (*job.recording.pieces[:-1], replace(piece, channel=channel.name))}
+                if len(job.recording.pieces) == 1:
+                    renamed["channel"] = channel.name
+                await self._journal.note(job, "renamed", **renamed)
         self._track(job)
 
     # -- its Asterisk is away
@@ -205,9 +204,9 @@ class Recovery:
                 self._still[job.id] = (sizes, now)
             if job.lock.locked() or (job.agi is not None and not job.agi.closed):
                 continue  # being started or told just now; or its AGI session says that the call is up
-            if closed:
-                if job.phase is not Phase.STOPPING:  # `Ender` looks for that itself
-                    await self._safely(job)
+            if closed and job.phase in (Phase.REQUESTED, Phase.ACTIVE):
+                # of a paused one the files may be closed, and for one that is stopping `Ender` looks itself
+                await self._safely(job)
             elif (
                 now - self._away[job.recording.asterisk] >= self._dead_seconds
                 and now - self._still[job.id][1] >= self._dead_seconds

@@ -1,0 +1,89 @@
+"""`kill -9` at any moment, then a restart: every call is accounted for, on a real Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from lost_scene import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
+
+from fastagi.testing import AsteriskServer
+
+SERVER = Path(__file__).parents[1] / "lost_server.py"
+
+
+@pytest.fixture
+async def asterisk_of_calls() -> AsyncIterator[AsteriskServer]:
+    async with AsteriskServer(22, dialplan=DIALPLAN) as asterisk:
+        yield asterisk
+
+
+async def test_twelve_kills_under_twenty_calls_lose_nothing(asterisk_of_calls: AsteriskServer, tmp_path: Path) -> None:
+    moments = random.Random(7)
+    async with Receiver() as receiver, watched_calls(asterisk_of_calls) as calls:
+        server = Serving(asterisk_of_calls, tmp_path, sink=receiver.url)
+        try:
+            await server.start()
+            killer = asyncio.create_task(killing(server, 12, seed=20))
+            for _ in range(20):
+                await calls.one(server, moments.uniform(2.0, 9.0))
+                await asyncio.sleep(0.8)
+            await killer
+            await server.start()
+            await until(lambda: calls.up == 0, 60, "all calls are over")
+            await until(lambda: not server.unsettled(), 60, "all is finished and delivered")
+            figures = account(calls.made, server, receiver)
+        finally:
+            await server.close()
+    assert figures["calls"] == 20
+    assert figures["latest_start_seconds"] < 15
+
+
+
+HANGUP_SEAMS = [
+    "reserve:1",
+    "write:1",
+    "start:before",
+    "start:after",
+    "write:2",
+    "write:3",
+    "write:4",
+    "render:1",
+    "write:5",
+    "remove:1",
+]
+TIMEOUT_SEAMS = ["write:3", "stop:before", "stop:after", "write:4"]
+
+
+async def test_a_kill_at_any_seam_loses_nothing(asterisk_of_calls: AsteriskServer, tmp_path: Path) -> None:
+    lanes = asyncio.Semaphore(5)
+
+    async def one(calls: Calls, point: str, limit: float | None) -> None:
+        folder = tmp_path / f"{point.replace(':', '-')}-{limit or 'hangup'}"
+        server = Serving(asterisk_of_calls, folder, sink=receiver.url, script=SERVER, environ={"LOST_AT": point})
+        async with lanes:
+            try:
+                await server.start()
+                more = f",seconds_timeout={limit}" if limit else ""
+                call = await calls.one(server, 2.5 if limit is None else 6.0, more=more)
+                if limit is not None:
+                    call.cause, call.limit = "TIMEOUT", limit
+                assert await server.wait() == -9, f"it was not at {point}:\n{server.tail()}"
+                server.environ.clear()
+                await server.start()
+                await until(lambda: call.ended_at is not None, 60, f"{point}: the call is over")
+                await until(lambda: not server.unsettled(), 60, f"{point}: all is finished and delivered")
+                account({call.uniqueid: call}, server, receiver)
+            except AssertionError as exc:
+                raise AssertionError(f"{point} {limit or ''}: {exc}") from None
+            finally:
+                await server.close()
+
+    async with Receiver() as receiver, watched_calls(asterisk_of_calls) as calls, asyncio.TaskGroup() as group:
+        for point in HANGUP_SEAMS:
+            group.create_task(one(calls, point, None))
+        for point in TIMEOUT_SEAMS:
+            group.create_task(one(calls, point, 2.0))
