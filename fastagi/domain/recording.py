@@ -25,6 +25,7 @@ class Piece:
     :param after: why it is not the first: ``pause``, ``move`` or ``loss`` (its forerunner's files vanished)
     :param turned: it was made on the other leg of the call: received and sent change places
     :param lost: its files vanished while it was made
+    :param seen: False for one that is only intended: the command is on its way
     """
 
     mixed: str
@@ -38,6 +39,7 @@ class Piece:
     after: str = ""
     turned: bool = False
     lost: bool = False
+    seen: bool = True
 
     @property
     def void(self) -> bool:

@@ -25,7 +25,7 @@ from fastagi.recording.job import Job, Jobs
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
 from fastagi.recording.pbx import Pbx
-from fastagi.recording.plan import facts, limit_cause, render_plan
+from fastagi.recording.plan import facts, limit_cause, render_plan, told
 from fastagi.recording.threads import FileThreads
 
 log = structlog.get_logger(__name__)
@@ -86,6 +86,7 @@ class Ender:
         self,
         job: Job,
         *,
+        uniqueid: str = "",
         still_there: bool = False,
         cause: Cause = Cause.HANGUP,
         ended_at: float | None = None,
@@ -93,6 +94,7 @@ class Ender:
     ) -> bool:
         """Its channel is gone. Idempotent.
 
+        :param uniqueid: which channel it was: nothing ends when the recording has moved to another one meanwhile
         :param still_there: the call is over but the channel waits (an AGI session on it lasts): tell Asterisk to
             stop, which is the exact end
         :param cause: what ended it, where nothing had before; :param ended_at: when, unix seconds; now when None
@@ -100,6 +102,8 @@ class Ender:
         """
         async with job.lock:
             if Event.HUNG_UP not in TABLE[job.phase]:
+                return False
+            if uniqueid and uniqueid != job.recording.pieces[-1].uniqueid:
                 return False
             if job.phase is Phase.STOPPING:
                 cause = job.recording.cause
@@ -217,8 +221,9 @@ class Ender:
         recording = job.recording
         try:
             await self._unlock(job)
-            plan = render_plan(recording, job.cipher, self._silence_dbfs)
-            rendered = await self._threads.finish(render, plan)
+            rendered = await self._threads.finish(
+                lambda: render(render_plan(recording, job.cipher, self._silence_dbfs))
+            )
         except (FastAGIError, OSError) as exc:
             await self._failed(job, exc)
             return
@@ -257,7 +262,7 @@ class Ender:
             bytes=rendered.bytes,
             sha256=rendered.sha256,
             error="",
-            facts={**recording.facts, **facts(rendered)},
+            facts={**told(recording.facts), **facts(rendered)},
         )
         if self._journal.behind == 0 and UNREACHED not in after.facts:  # else the sweep removes them, once it is sure
             await self._threads.run(files.remove, tuple(p for piece in after.pieces for p in piece.paths))

@@ -32,6 +32,7 @@ class Job:
     :ivar recording: its latest row; replaced, never changed
     :ivar lock: held from reading the phase to having journalled the next one
     :ivar started: monotonic seconds when Asterisk was seen to record; None before
+    :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was
     :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
     """
 
@@ -44,7 +45,9 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
         self.resume_timer: asyncio.TimerHandle | None = None
         self.limits: LimitWatch | None = None
-        self.size = 0
+        self.watched = ""
+        self.size = -1
+        self.largest = -1
         self.grew_at: float | None = None
         self.alarms: set[str] = set()
         self._ended = asyncio.Event()
@@ -108,28 +111,32 @@ class Jobs:
     def add(self, job: Job) -> None:
         self._by_id[job.id] = job
         self._by_key[job.key] = job
-        rec = job.recording
-        self._by_channel.setdefault((rec.asterisk, rec.uniqueid), {})[job.id] = job
+        self._enter(job)
 
-    def move(self, job: Job, before: Recording) -> None:
-        """The job's channel became another one (a masquerade): file it under the new uniqueid."""
-        self._unfile(job, before)
-        self.add(job)
+    def _enter(self, job: Job) -> None:
+        place = (job.recording.asterisk, job.recording.pieces[-1].uniqueid)
+        self._by_channel.setdefault(place, {})[job.id] = job
+
+    def on_other_channel(self, job: Job, before: str) -> None:
+        """The call moved: the job is made on the channel of its last piece now, no longer on that with uniqueid
+        `before`. What the call's own `state()` asks for stays where it was."""
+        self._leave(job, before)
+        self._enter(job)
 
     def close(self, job: Job) -> None:
         """It ended: no longer open, remembered as its call's last."""
         self._by_id.pop(job.id, None)
-        self._unfile(job, job.recording)
+        if self._by_key.get(job.key) is job:
+            del self._by_key[job.key]
+        for uniqueid in {job.recording.uniqueid, *(p.uniqueid for p in job.recording.pieces)}:
+            self._leave(job, uniqueid)
         self._ended[job.key] = job.recording
         self._ended.move_to_end(job.key)
         while len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
 
-    def _unfile(self, job: Job, recording: Recording) -> None:
-        key = key_of(recording)
-        if self._by_key.get(key) is job:
-            del self._by_key[key]
-        place = (recording.asterisk, recording.uniqueid)
+    def _leave(self, job: Job, uniqueid: str) -> None:
+        place = (job.recording.asterisk, uniqueid)
         here = self._by_channel.get(place)
         if here is not None:
             here.pop(job.id, None)

@@ -30,6 +30,9 @@ RECORDING_EVENTS = (
     "UserEvent",
     "ChannelTalkingStart",
     "ChannelTalkingStop",
+    "BlindTransfer",
+    "AttendedTransfer",
+    "ParkedCall",
 )
 
 Listener = Callable[["Pbx", str, Mapping[str, str], LiveChannel | None], None]

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from fastagi.audio import RawPiece, Rendered, RenderPlan
 from fastagi.cipher import Cipher
-from fastagi.domain.recording import Recording
+from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 
 
 def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float) -> RenderPlan:
-    """What the finished file must be."""
+    """What the finished file must be. Blocking: an intended piece counts if Asterisk made its file."""
     spec = recording.spec
     initial, longest = spec.silence_limits
-    first = recording.pieces[0].started_at
+    pieces = made(recording)
+    gaps = [0.0, *(gap_seconds(recording, before, after) for before, after in pairwise(pieces))]
     paused = tuple((s.start, s.end) for s in recording.pauses if s.end is not None)
     return RenderPlan(
-        pieces=tuple(
-            RawPiece(p.mixed, p.received, p.sent, offset_seconds=max(0.0, p.started_at - first) if n else 0.0)
-            for n, p in enumerate(recording.pieces)
-        ),
+        pieces=tuple(_raw(piece, gap) for piece, gap in zip(pieces, gaps, strict=True)),
         raw_rate=spec.raw_rate,
         target=recording.file_path,
         file_format=spec.file_format,
@@ -32,10 +33,30 @@ def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float
         silence_dbfs=silence_dbfs,
         max_bytes=spec.byte_limit,
         cipher=cipher,
-        cuts=paused if spec.pause_mode == "cut" else (),
-        pauses=() if spec.pause_mode == "cut" else paused,
+        # only a recording that others started is muted; in ours a pause is between two pieces, to the sample
+        cuts=paused if recording.adopted and spec.pause_mode == "cut" else (),
+        pauses=paused if recording.adopted and spec.pause_mode != "cut" else (),
         max_seconds=spec.seconds_timeout if recording.cause is Cause.TIMEOUT else None,
     )
+
+
+def made(recording: Recording) -> list[Piece]:
+    """The pieces that have files. Blocking."""
+    found = [p for p in recording.pieces if not p.void and not p.lost and (p.seen or os.path.exists(p.paths[0]))]
+    return found or list(recording.pieces[:1])
+
+
+def gap_seconds(recording: Recording, before: Piece, after: Piece) -> float:
+    """What lies between two pieces that follow each other, as silence in the finished file."""
+    if after.after == "pause" and recording.spec.pause_mode == "cut":
+        return 0.0
+    return max(0.0, after.started_at - before.ended_at) if before.ended_at else 0.0
+
+
+def _raw(piece: Piece, gap: float) -> RawPiece:
+    """Its files, the sides as on the leg where the recording began: who was left stays left."""
+    received, sent = (piece.sent, piece.received) if piece.turned else (piece.received, piece.sent)
+    return RawPiece(piece.mixed, received, sent, gap_seconds=gap)
 
 
 def limit_cause(recording: Recording, rendered: Rendered) -> Cause:
@@ -49,3 +70,12 @@ def limit_cause(recording: Recording, rendered: Rendered) -> Cause:
 def facts(rendered: Rendered) -> dict[str, Any]:
     """What finishing found, for `extra`."""
     return rendered.facts()
+
+
+RESUME_AT = "resume_at"
+"""Key in the facts of a recording that runs: unix seconds at which a pause ends by itself."""
+
+
+def told(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that sinks are told of: not those that only steered the recording while it ran."""
+    return {key: value for key, value in facts.items() if key != RESUME_AT}

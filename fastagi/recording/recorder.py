@@ -33,7 +33,9 @@ from fastagi.recording.pausing import Pauser
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.pieces import Pieces
 from fastagi.recording.recovery import Recovery
+from fastagi.recording.salvaging import Salvager
 from fastagi.recording.starting import Request, Starter
+from fastagi.recording.talking import EVENTS as TALK_EVENTS
 from fastagi.recording.tasks import Tasks
 from fastagi.recording.threads import FileThreads
 from fastagi.recording.watch import Watch
@@ -97,7 +99,8 @@ class Recorder:
         pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
         self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
-        self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, clock)
+        salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
+        self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, clock)
         self.recovery = Recovery(
             self.journal,
             self.jobs,
@@ -237,6 +240,8 @@ class Recorder:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        if name in TALK_EVENTS:
+            self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))
         if name == "Hangup":
             uniqueid = headers.get("Uniqueid", "")
             jobs = self.jobs.on_channel(pbx.name, uniqueid)

@@ -19,6 +19,8 @@ from fastagi.recording.ending import Ender
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.limits import LimitWatch
 from fastagi.recording.pbx import Pbx
+from fastagi.recording.salvaging import Salvager
+from fastagi.recording.talking import Listening
 from fastagi.recording.threads import FileThreads
 from fastagi.settings import RecordingSettings
 
@@ -39,9 +41,12 @@ class Watch:
         pbxs: Mapping[str, Pbx],
         settings: RecordingSettings,
         spawn: Callable[[Coroutine[Any, Any, Any], str], object],
+        salvager: Salvager,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
+        self._salvager = salvager
+        self.listening = Listening(pbxs, spawn, settings.silence_dbfs, clock)
         self._ender = ender
         self._threads = threads
         self._pbxs = pbxs
@@ -64,7 +69,14 @@ class Watch:
             if not running:
                 self.stalled = 0
                 continue
-            for job, cause, closed in await self._threads.run(self._look, running):
+            self.listening.sweep()
+            for job, cause, closed, deaf in await self._threads.run(self._look, running):
+                if deaf and job.limits is not None:
+                    cause = self.listening.look(job, job.limits)
+                elif not deaf:
+                    self.listening.enough(job)
+                if job.size < 0 <= job.largest and self._salvager.due(job):
+                    self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
                 if cause is not Cause.NONE:
                     self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
                 elif closed:
@@ -74,13 +86,21 @@ class Watch:
                     self._spawn(ending, f"closed {job.id}")
             self.stalled = sum("stalled" in j.alarms for j in running)
 
-    def _look(self, running: list[Job]) -> list[tuple[Job, Cause, bool]]:
+    def _look(self, running: list[Job]) -> list[tuple[Job, Cause, bool, bool]]:
+        """(job, limit reached, file closed, file cannot be judged) of each."""
         found = []
         for job in running:
-            limits, cause, closed = job.limits, Cause.NONE, False
-            first = job.recording.pieces[-1].paths[0]
+            limits, cause, closed, deaf = job.limits, Cause.NONE, False, False
+            piece = job.recording.pieces[-1]
+            first = piece.paths[0]
             size = files.size(first)
-            if size != job.size:
+            if first != job.watched:
+                job.watched, job.size, job.largest = first, -1, -1
+                job.grew_at = time.monotonic()
+            if piece.ended_at:  # paused: nothing is being written
+                job.grew_at = time.monotonic()
+            elif size != job.size:
+                job.largest = max(job.largest, size)
                 job.size, job.grew_at = size, time.monotonic()
                 job.alarms.discard("stalled")
             elif size > 0:
@@ -88,11 +108,13 @@ class Watch:
             self._alarm(job)
             if limits is not None:
                 try:
-                    cause = limits.look(self._clock(), job.phase is Phase.PAUSED)
+                    cause = limits.look(job.recording, self._clock(), job.phase is Phase.PAUSED)
                 except (OSError, AudioError) as exc:
-                    log.warning("raw_file_unreadable", recording_id=job.id, error=str(exc))
-            if cause is not Cause.NONE or closed:
-                found.append((job, cause, closed))
+                    deaf = True
+                    if "unreadable" not in job.alarms:
+                        job.alarms.add("unreadable")
+                        log.warning("raw_file_unreadable", recording_id=job.id, error=str(exc))
+            found.append((job, cause, closed, deaf))
         return found
 
     def _alarm(self, job: Job) -> None:

@@ -1,0 +1,159 @@
+"""The call goes on and the recorded leg is not in it any more: the recording goes on too, on the leg that stays.
+
+A MixMonitor sits on one channel and ends with it. Whoever transfers or parks a call leaves it; if his leg was the
+recorded one, a further piece begins on the leg of the party he had talked to, the sides changed so that this party
+stays on his side. Asterisk says so (BlindTransfer, AttendedTransfer, ParkedCall), or it shows: the party is in another
+bridge, with somebody else, when the recorded leg hangs up. An ordinary hangup, a caller who goes on in the dialplan
+after it, and somebody who leaves a conference are no moves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from fastagi.domain.states import Phase
+from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording.channels import LiveChannel
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.journal import Journal
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.pieces import Pieces
+
+log = structlog.get_logger(__name__)
+
+EVENTS = ("BlindTransfer", "AttendedTransfer", "ParkedCall")
+
+PARTED_SECONDS = 5.0
+"""A leg that was taken out of its bridge (AMI Bridge) hangs up at once; who stays longer does something of its own."""
+
+MOST_PIECES = 100
+"""A call that is sent round and round must not fill the spool with files."""
+
+LEAVING_DESTINATIONS = ("Bridge", "App", "Link")
+"""`DestType` of an attended transfer after which the transferrer's legs are hung up; in a threeway call they stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One leg leaves, another stays; uniqueids."""
+
+    leaver: str
+    stayer: str
+
+
+class Follower:
+    """Moves recordings to the legs that stay."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        pieces: Pieces,
+        pbxs: Mapping[str, Pbx],
+        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._pieces = pieces
+        self._pbxs = pbxs
+        self._spawn = spawn
+        self._clock = clock
+
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str]) -> None:
+        """A transfer or a parking: every recording on a leg that leaves goes to the leg that stays."""
+        for move in moves(pbx, name, headers):
+            for job in self._jobs.on_channel(pbx.name, move.leaver):
+                self._spawn(self.follow(job, move, name), f"follow {job.id}")
+
+    def seen_at_hangup(self, pbx: Pbx, gone: LiveChannel | None) -> Move | None:
+        """The move that no event told of: those it talked to a moment ago are in another bridge, with others."""
+        if gone is None:
+            return None
+        for uniqueid, (bridge, at) in gone.parted.items():
+            peer = pbx.book.get(uniqueid)
+            recent = self._clock() - at <= PARTED_SECONDS
+            if recent and peer is not None and peer.bridge not in ("", bridge) and pbx.book.peers(uniqueid):
+                return Move(gone.uniqueid, uniqueid)
+        return None
+
+    async def follow(self, job: Job, move: Move, why: str) -> bool:
+        """Go on recording on the leg that stays. Idempotent.
+
+        :returns: False where it cannot or must not: then the recording ends with its leg
+        """
+        async with job.lock:
+            recording = job.recording
+            before = recording.pieces[-1]
+            if before.uniqueid != move.leaver:
+                return True
+            live = self._pbxs[recording.asterisk].book.get(move.stayer)
+            if job.phase not in (Phase.ACTIVE, Phase.PAUSED) or live is None or not live.up:
+                return False
+            if not recording.spec.follow or recording.adopted or len(recording.pieces) >= MOST_PIECES:
+                return False
+            try:
+                if job.phase is Phase.PAUSED:
+                    now = self._clock()
+                    piece = replace(
+                        before,
+                        channel=live.name,
+                        uniqueid=live.uniqueid,
+                        started_at=now,
+                        ended_at=now,
+                        after="move",
+                        turned=not before.turned,
+                    )
+                    await self._journal.note(job, "moved", pieces=(*recording.pieces, piece))
+                else:
+                    piece = await self._pieces.begin(
+                        job, live.name, live.uniqueid, after="move", turned=not before.turned
+                    )
+                    pieces = (*recording.pieces[:-1], self._pieces.ended(before), piece)
+                    await self._journal.note(job, "moved", pieces=pieces)
+                    await self._pieces.mute_again(job, piece)
+            except (AsteriskError, Error, Hangup) as exc:
+                log.error("not_followed", recording_id=job.id, channel=live.name, error=str(exc))
+                return False
+            self._pieces.refile(job, before)
+            log.info("recording_moved", recording_id=job.id, left=before.channel, channel=live.name, because=why)
+        if job.phase is Phase.ACTIVE:
+            try:
+                await self._pieces.end(job, before)
+            except FastAGIError as exc:  # its leg is leaving: Asterisk ends it by itself
+                log.debug("left_leg_not_stopped", recording_id=job.id, error=str(exc))
+        return True
+
+
+def moves(pbx: Pbx, name: str, headers: Mapping[str, str]) -> list[Move]:
+    """What a transfer or parking event says: who left whom."""
+    if name == "ParkedCall":
+        return _parked(pbx, headers)
+    if headers.get("Result", "") not in ("Success", ""):
+        return []
+    if name == "BlindTransfer":
+        pairs = [("TransfererUniqueid", "TransfereeUniqueid")]
+    elif headers.get("DestType", "") in LEAVING_DESTINATIONS:
+        pairs = [
+            ("OrigTransfererUniqueid", "TransfereeUniqueid"),
+            ("SecondTransfererUniqueid", "TransferTargetUniqueid"),
+        ]
+    else:
+        pairs = []
+    found = [Move(headers.get(leaver, ""), headers.get(stayer, "")) for leaver, stayer in pairs]
+    return [move for move in found if move.leaver and move.stayer]
+
+
+def _parked(pbx: Pbx, headers: Mapping[str, str]) -> list[Move]:
+    """The parkee stays; whoever he talked to a moment ago and who parked him leaves."""
+    parkee = pbx.book.get(headers.get("ParkeeUniqueid", ""))
+    parker = headers.get("ParkerDialString", "")
+    if parkee is None or not parker:
+        return []
+    leavers = (pbx.book.get(uniqueid) for uniqueid in parkee.parted)
+    return [Move(c.uniqueid, parkee.uniqueid) for c in leavers if c is not None and c.name.startswith(parker + "-")]

@@ -1,0 +1,148 @@
+"""The stretches of one recording: ending Asterisk's files while the recording goes on, and beginning the next ones.
+
+A pause ends a piece and a resume begins one, so that nothing said meanwhile is ever on a disk; a call that moved goes
+on in a piece on another channel. Who decides that is `pausing` and `following`; how pieces become one file is `plan`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from fastagi.domain.recording import Piece
+from fastagi.errors import AsteriskError, Error, Hangup
+from fastagi.recording import files
+from fastagi.recording.control import AgiPath, gone
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.journal import Journal
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.starting import Starter
+from fastagi.recording.threads import FileThreads
+
+log = structlog.get_logger(__name__)
+
+
+class Pieces:
+    """Begins and ends pieces of recordings that run. The job's lock must be held in all of it."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        starter: Starter,
+        threads: FileThreads,
+        pbxs: Mapping[str, Pbx],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._starter = starter
+        self._threads = threads
+        self._pbxs = pbxs
+        self._clock = clock
+
+    async def begin(self, job: Job, channel: str, uniqueid: str, *, after: str, turned: bool) -> Piece:
+        """Journal a further piece, and have Asterisk record it. It is not the job's last piece until the caller says so
+        with the time it began.
+
+        :raises Hangup: that channel is gone; :raises AsteriskError: it could not be recorded. The job is as it was.
+        """
+        recording = job.recording
+        pbx = self._pbxs[recording.asterisk]
+        intended = files.raw_piece(
+            pbx.spool,
+            recording.id,
+            len(recording.pieces),
+            recording.spec,
+            channel,
+            uniqueid,
+            after=after,
+            turned=turned,
+        )
+        intended = replace(intended, started_at=self._clock(), seen=False)
+        await self._journal.note(job, "piece", pieces=(*recording.pieces, intended))
+        try:
+            piece = await self._starter.begin(intended, recording.spec, pbx, self._agi(job, intended))
+            return replace(piece, seen=True)
+        except (AsteriskError, Error, Hangup):
+            await self._journal.note(job, "piece_failed", pieces=recording.pieces)
+            raise
+
+    async def end(self, job: Job, piece: Piece) -> None:
+        """Have Asterisk end this piece; its files are closed when this returns.
+
+        :raises AsteriskError: Asterisk cannot be told, or refused. A piece or channel that is gone is no error.
+        """
+        pbx = self._pbxs[job.recording.asterisk]
+        live = pbx.book.get(piece.uniqueid)
+        try:
+            control = pbx.control(live.name if live is not None else piece.channel, self._agi(job, piece))
+            await control.stop(piece, job.recording.spec)
+        except (AsteriskError, Error, Hangup) as exc:
+            if not gone(exc):
+                raise
+
+    async def settle(self, job: Job) -> bool:
+        """After a restart: was the last piece only intended when the server died? Then see whether Asterisk makes it.
+
+        :returns: True when the recording has a further piece by it
+        """
+        pieces = job.recording.pieces
+        last = pieces[-1]
+        if last.seen:
+            return False
+        if await self._threads.run(files.size, last.paths[0]) < 0:
+            await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
+            return False
+        pbx = self._pbxs[job.recording.asterisk]
+        try:
+            monitor_id = await pbx.control(last.channel).find_id(last)
+        except (AsteriskError, Error, Hangup):
+            monitor_id = ""
+        before = pieces[-2] if pieces[-2].ended_at else replace(pieces[-2], ended_at=last.started_at)
+        found = replace(last, seen=True, monitor_id=monitor_id)
+        await self._journal.note(job, "piece_found", pieces=(*pieces[:-2], before, found))
+        if before is not pieces[-2]:
+            await self.end(job, before)
+        self._jobs.on_other_channel(job, before.uniqueid)
+        return True
+
+    def ended(self, piece: Piece) -> Piece:
+        """It, ended now."""
+        return replace(piece, ended_at=self._clock())
+
+    async def mute_again(self, job: Job, piece: Piece) -> None:
+        """What is muted in the recording is muted in a piece that has just begun."""
+        muted = job.recording.facts.get("muted", {})
+        pbx = self._pbxs[job.recording.asterisk]
+        for direction, spans in muted.items():
+            if not spans or spans[-1][1] is not None:
+                continue
+            live = pbx.book.get(piece.uniqueid)
+            control = pbx.control(live.name if live is not None else piece.channel, self._agi(job, piece))
+            try:
+                await control.mute(piece, job.recording.spec, asterisk_direction(direction, piece), True)
+            except (AsteriskError, Error, Hangup) as exc:
+                log.error("mute_lost", recording_id=job.id, direction=direction, error=str(exc))
+
+    def refile(self, job: Job, before: Piece) -> None:
+        """The recording is on another channel than that of `before`."""
+        self._jobs.on_other_channel(job, before.uniqueid)
+
+    @staticmethod
+    def _agi(job: Job, piece: Piece) -> AgiPath | None:
+        """The AGI session that asked for the recording is a way to its own channel only."""
+        return job.agi if piece.uniqueid == job.recording.uniqueid else None
+
+
+def asterisk_direction(direction: str, piece: Piece) -> str:
+    """Our words for the sides as Asterisk's: ``read`` comes from the channel a MixMonitor is on, ``write`` goes to it.
+
+    :param direction: ``received``, ``sent`` or ``both``, as seen from the leg on which the recording began
+    """
+    if direction == "both":
+        return "both"
+    return "read" if (direction == "received") is not piece.turned else "write"
