@@ -94,7 +94,7 @@ class Journal:
         """The wrapped key of an encrypted recording. Returns when it is on disk, in the ledger or in the side file."""
         self._keys[recording.id] = (scheme, wrapped)
         await self._write(recording, key_units.put, recording.id, scheme, wrapped)
-        if not self._waits(recording.id):
+        if not self.waits(recording.id):
             self._keys.pop(recording.id, None)
 
     async def move(self, job: Job, event: Event, **changes: Any) -> Recording:
@@ -187,14 +187,15 @@ class Journal:
             log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
 
     def _drop_side_file(self, recording_id: str) -> None:
-        if self._waits(recording_id):
+        if self.waits(recording_id):
             return
         self._keys.pop(recording_id, None)
         path = self._side_files.pop(recording_id, None)
         if path is not None:
             path.unlink(missing_ok=True)
 
-    def _waits(self, recording_id: str) -> bool:
+    def waits(self, recording_id: str) -> bool:
+        """Is there anything of that recording which the ledger does not have yet?"""
         return any(entry.after.id == recording_id for entry in self._backlog)
 
     async def catch_up(self) -> None:
