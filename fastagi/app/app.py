@@ -25,13 +25,14 @@ import structlog
 
 from fastagi.agi import AgiServer, HandlerThreads, run_blocking
 from fastagi.ami import Manager
+from fastagi.app.keyfile import key_file
 from fastagi.app.routes import Handler, Routes, blocking
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
 from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError, Error
-from fastagi.handlers.record import ROUTES
+from fastagi.handlers import ping, record
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
 from fastagi.recording.pbx import Pbx
@@ -68,7 +69,7 @@ class App:
         self._clock = clock
         self._recording_sink = recording_sink
         self._named_sinks: dict[str, AnySink] = {}
-        self._routes = Routes(ROUTES)
+        self._routes = Routes({**record.ROUTES, **ping.ROUTES})
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
 
@@ -245,7 +246,12 @@ class Parts:
         self.dispatcher: Dispatcher = open_dispatcher(self.store, clock=app._clock)
         self.observed = Observations(app._clock)
         self.courier = Courier(
-            self.store, self.dispatcher, self.registry, clock=app._clock, on_attempt=self.observed.attempt
+            self.store,
+            self.dispatcher,
+            self.registry,
+            clock=app._clock,
+            on_attempt=self.observed.attempt,
+            shared_files=settings.recordings.shared,
         )
         sections = settings.asterisk or [AsteriskSettings()]
         self.pbxs: dict[str, Pbx] = {
@@ -273,6 +279,7 @@ class Parts:
             idle_seconds=agi.idle_seconds,
             channel_factory=CallChannel,
         )
+        self.recorder.default_sinks = lambda: self.sink_names.names(None)
         self.recorder.journal.listen(self.observed.journal)
         self.http: HttpServer | None = HttpServer(self._sources(), self.observed) if settings.http.enabled else None
 
@@ -298,13 +305,9 @@ class Parts:
         return tuple(names)
 
     def _key_file(self) -> Path:
-        configured = self.settings.recordings.key_file
-        if configured is not None:
-            return configured
-        url = self.settings.store.url
-        folder = Path(url.removeprefix("sqlite:///")).parent if url.startswith("sqlite") else Path("/var/lib/fastagi")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "master.key"
+        path = key_file(self.settings)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def pbx_of(self, call: CallChannel) -> Pbx:
         """Which Asterisk a call is on: by name, by its channel, by its address, else the only one."""

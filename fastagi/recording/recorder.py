@@ -35,6 +35,7 @@ from fastagi.recording.pieces import Pieces
 from fastagi.recording.recovery import Recovery
 from fastagi.recording.salvaging import Salvager
 from fastagi.recording.starting import Request, Starter
+from fastagi.recording.sweep import Sweep
 from fastagi.recording.talking import EVENTS as TALK_EVENTS
 from fastagi.recording.tasks import Tasks
 from fastagi.recording.threads import FileThreads
@@ -51,6 +52,7 @@ class Recorder:
 
     :param pbxs: by name; their events are followed from `open` on
     :param node: this server's name in the ledger
+    :ivar default_sinks: names of the sinks of a recording that nobody asked for here; set by the app
     """
 
     def __init__(
@@ -122,6 +124,19 @@ class Recorder:
             tell=self.journal.tell,
         )
         self.journal.on_lost = self._lost
+        self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
+        self.sweep = Sweep(
+            self.journal,
+            self.jobs,
+            self.ender,
+            self.threads,
+            store,
+            pbxs,
+            settings,
+            node=node,
+            default_sinks=lambda: self.default_sinks(),
+            clock=clock,
+        )
 
     def _spool(self, asterisk: str) -> Path:
         pbx = self.pbxs.get(asterisk)
@@ -149,6 +164,7 @@ class Recorder:
         self.tasks.keep(self.watch.run(), "watch")
         self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
+        self.tasks.keep(self.sweep.run(), "sweep")
 
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""

@@ -1,0 +1,271 @@
+"""The spool against the ledger, at start and from time to time: nothing of ours lies there without a reason.
+
+What a finished recording left is removed once its finished file is proved; a raw file that the ledger does not know
+becomes a recording; one that cannot be saved is set aside with its reason. A recording that could not be finished (the
+disk was full) is tried again. Files that are young, or grow, or are not ours, are left alone; nothing else is deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fastagi.audio import temporary_name
+from fastagi.domain import naming
+from fastagi.domain.recording import Recording
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Phase
+from fastagi.errors import FastAGIError
+from fastagi.recording import files, spool
+from fastagi.recording.ending import UNREACHED, Ender
+from fastagi.recording.evidence import Proof, check_file
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.journal import Journal
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.spool import Raw
+from fastagi.recording.threads import FileThreads
+from fastagi.settings import RecordingSettings
+from fastagi.store import Store
+from fastagi.store.units import recordings as units
+
+log = structlog.get_logger(__name__)
+
+YOUNG_SECONDS = 60.0
+"""Younger files are somebody's: a start that is being journalled, an ending under way."""
+
+OPEN_SECONDS = 600.0
+"""A file without a finished header that Asterisk may still have open (a call on hold) is left alone so long."""
+
+WALK_FILES = 20_000
+"""Finished files looked past in one round in search of leftovers; the next round goes on from there."""
+
+AT_ONE_ROUND = 200
+"""Recordings dealt with in one round: a sweep must not take the disk from those that run."""
+
+ROOM_FACTOR = 2
+"""Free space that is asked for before a finishing is tried again: so many times the raw files."""
+
+
+class Sweep:
+    """Sweeps the spools of this server.
+
+    :param default_sinks: sinks of a recording that nobody asked for: an adopted one
+    :ivar removed: raw files of finished recordings that were removed; :ivar adopted: recordings made of raw files that
+        the ledger did not know; :ivar refinished: finishings tried again; :ivar set_aside: files that cannot be saved,
+        in the folders now; :ivar unproved: finished recordings whose file is not what was finished; metrics
+    :ivar last_at: when the last round ended, unix seconds; 0 before the first
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        ender: Ender,
+        threads: FileThreads,
+        store: Store,
+        pbxs: Mapping[str, Pbx],
+        settings: RecordingSettings,
+        *,
+        node: str,
+        default_sinks: Callable[[], tuple[str, ...]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._ender = ender
+        self._threads = threads
+        self._store = store
+        self._pbxs = pbxs
+        self._settings = settings
+        self._node = node
+        self._default_sinks = default_sinks
+        self._clock = clock
+        self._tried: set[str] = set()
+        self._walk: Iterator[Path | None] | None = None
+        self.removed = 0
+        self.adopted = 0
+        self.refinished = 0
+        self.set_aside = 0
+        self.unproved = 0
+        self.last_at = 0.0
+
+    async def run(self) -> None:
+        """For ever. Owned by the recorder."""
+        while True:
+            try:
+                await self.round()
+            except (FastAGIError, OSError) as exc:
+                log.warning("sweep_broken_off", error=str(exc))
+            await asyncio.sleep(self._settings.sweep_seconds)
+
+    async def round(self) -> None:
+        """Sweep once. A fault of one recording does not keep the others."""
+        unproved = aside = 0
+        for name, pbx in self._pbxs.items():
+            try:
+                found = await self._threads.run(spool.listing, pbx.spool)
+            except OSError as exc:
+                log.warning("spool_not_swept", asterisk=name, error=str(exc))
+                continue
+            done = 0
+            for raw in found.values():
+                if self._jobs.get(raw.id) is not None or self._journal.waits(raw.id):
+                    continue  # being worked on, or the ledger does not know yet what became of it
+                try:
+                    row = await self._store.read(units.get, raw.id)
+                    did, proved = await self._one(pbx, raw, row)
+                except (FastAGIError, OSError) as exc:
+                    log.warning("raw_file_not_swept", recording_id=raw.id, error=str(exc))
+                    continue
+                unproved += not proved
+                done += did
+                if done >= AT_ONE_ROUND:
+                    log.info("sweep_goes_on_later", asterisk=name, recordings=len(found))
+                    break
+            aside += await self._threads.run(spool.set_aside_count, pbx.spool, files.SET_ASIDE)
+        self.unproved, self.set_aside = unproved, aside
+        await self._threads.run(self._remove_temporaries)
+        self.last_at = self._clock()
+
+    async def _one(self, pbx: Pbx, raw: Raw, row: Recording | None) -> tuple[bool, bool]:
+        """(something was done, the finished file is what it should be)."""
+        if row is None:
+            return await self._unknown(pbx, raw), True
+        if row.node != self._node:
+            return False, True  # that server's own sweep sees to it
+        if row.phase is Phase.FINISHED:
+            return await self._finished(pbx, raw, row)
+        if row.phase is Phase.FAILED:
+            return await self._failed(raw, row), True
+        return False, True
+
+    # -- finished, and its raw files are still there
+
+    async def _finished(self, pbx: Pbx, raw: Raw, row: Recording) -> tuple[bool, bool]:
+        if UNREACHED in row.facts and not self._over(pbx, row):
+            return False, True  # its call may be up yet, and Asterisk writing
+        if row.deleted_at is None:
+            finding = await self._threads.run(check_file, row)
+            if finding.proof is not Proof.OK:
+                log.error("finished_file_unproved", recording_id=row.id, error=finding.detail, kept=raw.paths[0])
+                return False, False
+            if raw.last_write > (row.finished_at or 0.0) + 1.0 and UNREACHED in row.facts:
+                await self._aside(raw, f"Asterisk wrote on after {row.id} was finished: its Asterisk seemed dead")
+                return True, True
+        await self._threads.run(files.remove, raw.paths)
+        self.removed += len(raw.files)
+        log.info("raw_files_removed", recording_id=row.id, count=len(raw.files))
+        return True, True
+
+    def _over(self, pbx: Pbx, row: Recording) -> bool:
+        return pbx.up and pbx.book.get(row.pieces[-1].uniqueid) is None
+
+    # -- could not be finished
+
+    async def _failed(self, raw: Raw, row: Recording) -> bool:
+        """Try again: each time there is room where there was none, and once in a server's life for any other cause."""
+        if row.deleted_at is not None:
+            return False
+        if row.facts.get("disk_full"):
+            free = await self._threads.run(files.free_bytes, self._settings.directory)
+            if free < ROOM_FACTOR * raw.bytes + self._settings.min_free_mb * 1_000_000:
+                return False
+        elif row.id in self._tried or self._age(raw) < YOUNG_SECONDS:
+            return False
+        fault = await self._threads.run(raw.fault)
+        if fault:
+            await self._aside(raw, f"{row.id}: {fault}")
+            return True
+        self._tried.add(row.id)
+        self.refinished += 1
+        log.info("finishing_tried_again", recording_id=row.id, error=row.error)
+        job = await self._ender.refinish(row)
+        await job.wait(None)
+        return True
+
+    # -- nobody knows it
+
+    async def _unknown(self, pbx: Pbx, raw: Raw) -> bool:
+        age = self._age(raw)
+        if age < YOUNG_SECONDS:
+            return False
+        if age < OPEN_SECONDS and not await self._threads.run(raw.complete):
+            return False
+        fault = await self._threads.run(raw.fault)
+        if fault:
+            await self._aside(raw, f"the ledger does not know {raw.id}, and it cannot be read: {fault}")
+            return True
+        await self._adopt(pbx, raw)
+        return True
+
+    async def _adopt(self, pbx: Pbx, raw: Raw) -> None:
+        """Make a recording of raw files that are ours by name: the ledger was lost, or an old copy of it put back."""
+        pieces = await self._threads.run(raw.pieces, raw.id)
+        spec = _spec(self._settings.defaults, pieces[0].mixed == "")
+        relative = naming.relative_path(raw.id, spec.form)
+        path, _ = await self._threads.run(files.reserve, self._settings.directory, relative, raw.id)
+        recording = Recording(
+            id=raw.id,
+            node=self._node,
+            asterisk=pbx.name,
+            system=pbx.system,
+            channel="",
+            uniqueid=raw.id,
+            name=raw.id,
+            file_path=path,
+            spec=spec,
+            pieces=pieces,
+            sinks=self._default_sinks(),
+            adopted=True,
+            requested_at=raw.requested_at,
+            facts={"orphan": True},
+        )
+        await self._journal.enter(recording, {"from": raw.paths[0]})
+        job = Job(recording)
+        self._jobs.add(job)
+        self.adopted += 1
+        log.warning("orphan_adopted", recording_id=raw.id, files=len(raw.files), bytes=raw.bytes)
+        await self._ender.ended_unseen(job)
+        await job.wait(None)
+
+    async def _aside(self, raw: Raw, reason: str) -> None:
+        moved = await self._threads.run(files.set_aside, raw.paths, reason)
+        log.error("raw_files_set_aside", recording_id=raw.id, reason=reason, moved_to=str(moved[0]) if moved else "")
+
+    def _age(self, raw: Raw) -> float:
+        return time.time() - raw.last_write  # both are the machine's clock, whatever the app's is
+
+    # -- leftovers of finishings
+
+    def _remove_temporaries(self) -> None:
+        busy = {temporary_name(Path(job.recording.file_path)).name for job in self._jobs}
+        if self._walk is None:
+            self._walk = spool.temporaries(self._settings.directory, OPEN_SECONDS)
+        looked = 0
+        for path in itertools.islice(self._walk, WALK_FILES):
+            looked += 1
+            if path is not None and path.name not in busy:
+                path.unlink(missing_ok=True)
+                log.info("leftover_removed", file=str(path))
+        if looked < WALK_FILES:
+            self._walk = None
+
+
+def _spec(defaults: Mapping[str, Any], legs_only: bool) -> RecordingSpec:
+    """What an orphan becomes: the settings' defaults, without the limits that were or were not asked for."""
+    spec = RecordingSpec(**defaults)
+    return replace(
+        spec,
+        seconds_timeout=None,
+        max_bytes=0,
+        milliseconds_max_silence=0,
+        milliseconds_initial_silence=0,
+        engine="monitor" if legs_only else spec.engine,
+    )
