@@ -332,7 +332,8 @@ class Link:
         self._held.clear()
         self._up_event.clear()
         if was_up:
-            log.warning("ami_down", asterisk=self.name, peer=str(self.endpoint), error=self.last_error)
+            tell = log.info if self._supervisor is None else log.warning  # closed by us is no fault
+            tell("ami_down", asterisk=self.name, peer=str(self.endpoint), error=self.last_error)
             self._noted = self.last_error
             _call_all(self.on_down, self.name)
 

@@ -57,6 +57,7 @@ async def test_start_returns_at_once_and_keeps_trying(free_port: int) -> None:
             await peer.listen()
             await ami.wait_up(SECONDS)
             await peer.vanish()
+            await until(lambda: not ami.connected)
     # said once, not at each attempt
     said = [e["event"] for e in logs if e["log_level"] in ("warning", "error")]
     assert said == ["ami_unreachable", "ami_down"]
