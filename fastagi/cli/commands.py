@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fastagi.cli.demo import demo
+from fastagi.cli.doctor import doctor
 from fastagi.cli.exits import Commands
 from fastagi.cli.serve import serve
 
@@ -23,6 +24,7 @@ cli = typer.Typer(
 )
 
 cli.command()(serve)
+cli.command()(doctor)
 cli.command()(demo)
 
 

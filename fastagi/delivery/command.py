@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -101,6 +102,13 @@ class CommandSink(RecordingSink):
         if status != 0:
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
             raise SinkError(f"{argv[0]}: {how}" + (f": {said}" if said else ""), retry=status != REFUSED)
+
+    async def probe(self) -> str:
+        """Whether the program is there; it is not run. :raises SinkError: it is not"""
+        found = await asyncio.to_thread(shutil.which, self.argv[0])
+        if found is None:
+            raise SinkError(f"{self.argv[0]}: there is no such program, or it may not be run")
+        return f"{found} is there"
 
     def _values(self, metadata: RecordingMetadata) -> dict[str, str]:
         delivery = current_delivery.get()

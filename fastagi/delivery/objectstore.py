@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -150,6 +151,23 @@ class ObjectStoreSink(RecordingSink):
             raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
         if self.delete_local and current_delivery.get() is None:
             await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def probe(self) -> str:
+        """Whether the store answers and knows us: asks for a key that there is not. :raises SinkError: it does not"""
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            await obstore.head_async(self._store, "fastagi-doctor-there-is-no-such-key")
+        except FileNotFoundError:
+            pass
+        except (BaseError, OSError) as exc:
+            raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
+        if self.shown.startswith("file:"):
+            folder = Path(URL(self.shown).path)
+            if not await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK):
+                raise SinkError(f"{self.shown}: is not writable")
+        return f"{self.shown}: answers"
 
     def _attributes(self, metadata: RecordingMetadata) -> dict[str, str] | None:
         if self.shown.startswith("file:"):  # a folder keeps no attributes

@@ -79,6 +79,31 @@ class Receiver:
         except OSError as exc:
             raise SinkError(f"{self.shown}: {exc.strerror or type(exc).__name__}") from None
 
+    async def probe(self) -> str:
+        """Asks with HEAD, which delivers nothing. Whatever it answers, it is there; what it says of itself is told.
+
+        :raises SinkError: not reachable; with `retry` false: reachable, but an answer that deliveries would not survive
+        """
+        try:
+            async with (
+                asyncio.timeout(self.timeout_seconds),
+                self._session().head(self.url, allow_redirects=False) as response,
+            ):
+                status = response.status
+        except TimeoutError:
+            raise SinkError(f"{self.shown}: no answer within {self.timeout_seconds:g} s") from None
+        except aiohttp.InvalidURL:
+            raise SinkError(f"{self.shown}: is no URL") from None
+        except aiohttp.ClientError as exc:
+            raise SinkError(f"{self.shown}: {_reason(exc)}") from None
+        except OSError as exc:
+            raise SinkError(f"{self.shown}: {exc.strerror or type(exc).__name__}") from None
+        if 300 <= status < 400:
+            raise SinkError(f"{self.shown}: answered {status}: redirects are not followed", retry=False)
+        if status >= 500 and status != 501:  # 501: it has no HEAD
+            raise SinkError(f"{self.shown}: answered {status}", retry=False)
+        return f"{self.shown}: answered HEAD with {status}"
+
     async def aclose(self) -> None:
         """Closes the HTTP client, if it is owned. Idempotent; a later call opens a new one."""
         client = self._client

@@ -91,6 +91,17 @@ class VconSink(RecordingSink):
         if self._receiver is not None:
             await self._receiver.aclose()
 
+    async def probe(self) -> str:
+        """Whether the receiver answers, or the folder can be written. :raises SinkError: it does not"""
+        if self._receiver is not None:
+            return await self._receiver.probe()
+        there = self._folder
+        while not await asyncio.to_thread(there.exists) and there != there.parent:
+            there = there.parent
+        if not await asyncio.to_thread(os.access, there, os.W_OK | os.X_OK):
+            raise SinkError(f"{self._folder}: is not writable")
+        return f"{self._folder}: writable"
+
     def _make(self, metadata: RecordingMetadata) -> bytes:
         try:
             return json.dumps(self.vcon(metadata), separators=(",", ":")).encode("ascii")

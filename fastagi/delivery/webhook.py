@@ -74,6 +74,10 @@ class WebhookSink(RecordingSink):
             headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
         return headers
 
+    async def probe(self) -> str:
+        """Whether the receiver answers; nothing is delivered. :raises SinkError: it does not"""
+        return await self._receiver.probe()
+
     async def aclose(self) -> None:
         """Closes the HTTP client, if it is owned (seed). Idempotent; a later call opens a new one."""
         await self._receiver.aclose()

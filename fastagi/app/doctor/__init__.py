@@ -1,0 +1,39 @@
+"""`fastagi doctor`: proves the settings against the live system, one line per check, and says what to do.
+
+Nothing is changed: no call is made, no delivery, no migration; what a check writes it removes. `examine` gives the
+findings in the order of need, as they come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastagi.app.doctor import asterisk, ledger, places, sinks
+from fastagi.app.doctor.finding import Finding, Findings, Reporter, Status
+from fastagi.settings import Settings
+
+__all__ = ["Finding", "Status", "examine"]
+
+AREA_SECONDS = 60.0
+"""For one area; each wait inside has its own, shorter limit."""
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """All findings."""
+    if not settings.asterisk:
+        yield Reporter("asterisk").fail(
+            "settings",
+            "there is no [[asterisk]]: hangups would not be noticed",
+            "add [[asterisk]] with host, username and secret_file; dialplan/manager.conf has the user's rights",
+        )
+    areas: list[tuple[str, Findings]] = [(f"asterisk {s.name}", asterisk.examine(s)) for s in settings.asterisk]
+    areas += [("machine", places.examine(settings)), ("store", ledger.examine(settings))]
+    areas += [("sinks", sinks.examine(settings))]
+    for area, findings in areas:
+        try:
+            async with asyncio.timeout(AREA_SECONDS):
+                async for finding in findings:
+                    yield finding
+        except TimeoutError:
+            yield Reporter(area).fail("time", f"did not end within {AREA_SECONDS:g} s", "look at disks and network")

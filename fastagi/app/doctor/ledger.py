@@ -1,0 +1,120 @@
+"""The ledger: reachable, of this version's shape, writable; nothing is written, nothing is migrated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.keyfile import key_file
+from fastagi.errors import StoreDown, StoreError
+from fastagi.settings import Settings
+from fastagi.store.migrate import revision
+from fastagi.store.schema import HEAD, recording_key
+from fastagi.store.sqlite import path_of
+from fastagi.store.visit import Visit
+
+
+async def examine(settings: Settings) -> Findings:
+    """What there is to say of `[store]`."""
+    say = Reporter("store")
+    url = settings.store.url
+    if url.startswith("sqlite:///"):
+        path = path_of(url)
+        fault = await asyncio.to_thread(_fault_of_file, say, path)
+        if fault is not None:
+            yield fault
+            return
+        holder = await asyncio.to_thread(_holder, path)
+        if holder:
+            yield say.ok("server", holder)
+    try:
+        async with Visit(url, any_schema=True) as ledger:
+            found = await ledger.read(revision)
+            yield _shape(say, ledger.shown, found)
+            if found == HEAD:
+                async for finding in _keys(ledger, key_file(settings)):
+                    yield finding
+            if not url.startswith("sqlite"):
+                yield await _may_write(say, ledger)
+    except StoreDown as exc:
+        yield say.fail("reachable", str(exc), "is the database up, and are user, password and host in store.url right?")
+    except StoreError as exc:
+        yield say.fail("reachable", str(exc), "look at store.url")
+
+
+def _fault_of_file(say: Reporter, path: Path) -> Finding | None:
+    """Of a SQLite file, before it is opened; also the finding where there is none yet."""
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return say.fail(
+            "writable",
+            f"{folder} is not writable",
+            f"install -d -o fastagi -m 0700 {path.parent}, for the server's user",
+        )
+    if not path.exists():
+        return say.ok("ledger", f"{path} is made at the first start")
+    if not os.access(path, os.R_OK | os.W_OK):
+        return say.fail(
+            "writable", f"{path} may not be read and written", f"chown fastagi {path} {path}-wal {path}-shm"
+        )
+    return None
+
+
+def _holder(path: Path) -> str:
+    """Which server has it, by its lock file; one that was killed leaves its name there, but no process."""
+    try:
+        text = path.with_name(path.name + ".lock").read_text().strip()[:200]
+    except OSError:
+        return ""
+    number = text.rpartition(" ")[2]
+    if not text or not number.isdigit() or not Path(f"/proc/{number}").exists():
+        return ""
+    return f"{text} has it"
+
+
+def _shape(say: Reporter, shown: str, found: str | None) -> Finding:
+    if found == HEAD:
+        return say.ok("schema", f"{shown}: schema {found}, up to date")
+    if found is None:
+        return say.ok("schema", f"{shown}: empty; the tables are made at the first start")
+    if found < HEAD:
+        return say.warn(
+            "schema", f"{shown}: schema {found}", f"the next start brings it to {HEAD}: make a backup before"
+        )
+    return say.fail("schema", f"{shown}: schema {found}, this fastagi knows {HEAD}", "upgrade fastagi")
+
+
+async def _keys(ledger: Visit, master: Path) -> Findings:
+    count = await ledger.read(_count_keys)
+    if count and not await asyncio.to_thread(master.exists):
+        yield Reporter("key").fail(
+            "master key",
+            f"{master} is not there, but the ledger has the keys of {count} encrypted recordings",
+            "put the backup of it back before the server makes a new one: no other can open them",
+        )
+
+
+def _count_keys(conn: sa.Connection) -> int:
+    return int(conn.execute(sa.select(sa.func.count()).select_from(recording_key)).scalar_one())
+
+
+async def _may_write(say: Reporter, ledger: Visit) -> Finding:
+    version, create = await ledger.read(_rights)
+    if create:
+        return say.ok("rights", f"PostgreSQL {version}, may make tables")
+    return say.fail(
+        "rights", f"PostgreSQL {version}: the user may not make tables", "GRANT CREATE ON SCHEMA public TO …"
+    )
+
+
+def _rights(conn: sa.Connection) -> tuple[str, bool]:
+    row = conn.execute(
+        sa.text("SELECT current_setting('server_version'), has_schema_privilege(current_schema(), 'CREATE')")
+    ).one()
+    return str(row[0]).split(" ")[0], bool(row[1])

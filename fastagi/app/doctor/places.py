@@ -1,0 +1,249 @@
+"""This machine: directories and their room, the ports, the master key, who we are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import stat
+import tempfile
+from pathlib import Path
+
+import aiohttp
+
+from fastagi.agi.listening import bind
+from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.keyfile import key_file
+from fastagi.cipher import MasterKey
+from fastagi.errors import CipherError
+from fastagi.handlers.ping import GREETING, ROUTE
+from fastagi.settings import Settings, discover
+
+ANSWER_SECONDS = 3.0
+
+RAW_BYTES_PER_SECOND = 3 * 16_000
+"""While a call lasts: mixed and both legs, 8 kHz 16-bit."""
+
+FINISHED_BYTES_PER_SECOND = 8_000
+"""A-law, mono."""
+
+
+async def examine(settings: Settings) -> Findings:
+    """Everything here that is no Asterisk, no ledger and no sink."""
+    async for finding in _user(settings):
+        yield finding
+    for path in dict.fromkeys(section.spool for section in settings.asterisk):
+        if path.is_dir():
+            yield await asyncio.to_thread(_room, "spool", path, settings.recordings.min_free_mb, RAW_BYTES_PER_SECOND)
+    directory = settings.recordings.directory
+    yield await asyncio.to_thread(_writable, directory)
+    yield await asyncio.to_thread(
+        _room, "recordings", directory, settings.recordings.min_free_mb, FINISHED_BYTES_PER_SECOND
+    )
+    yield await _agi_port(settings)
+    if settings.http.enabled:
+        yield await _http_port(settings)
+    yield await asyncio.to_thread(_key, key_file(settings))
+    open_file = await asyncio.to_thread(_open_settings)
+    if open_file is not None:
+        yield open_file
+
+
+async def _user(settings: Settings) -> Findings:
+    """Root may everything: what it proves says nothing of the server's own user."""
+    if os.geteuid() != 0:
+        return
+    for path in (settings.recordings.directory, key_file(settings)):
+        with contextlib.suppress(OSError, KeyError):
+            owner = path.stat().st_uid
+            if owner != 0:
+                name = pwd.getpwuid(owner).pw_name
+                yield Reporter("user").warn(
+                    "root",
+                    f"this runs as root, but {path} belongs to {name}: what {name} may not do is not seen",
+                    f"run it as the server's user: sudo -u {name} fastagi doctor",
+                )
+                return
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _room(area: str, path: Path, least_mb: int, bytes_per_second: int) -> Finding:
+    say = Reporter(area)
+    try:
+        found = os.statvfs(_existing(path))
+    except OSError as exc:
+        return say.fail("room", f"{path}: {exc.strerror}", "mount it")
+    free = found.f_bavail * found.f_frsize
+    hours = free / bytes_per_second / 3600
+    what = f"{path}: {free / 1e9:.1f} GB free, {hours:,.0f} hours of calls"
+    if free < least_mb * 1e6:
+        return say.fail("room", what, f"make room: recordings.min_free_mb is {least_mb}")
+    if free < 5 * least_mb * 1e6:
+        return say.warn("room", what, f"less than five times recordings.min_free_mb ({least_mb}) is left")
+    return say.ok("room", what)
+
+
+def _writable(directory: Path) -> Finding:
+    say = Reporter("recordings")
+    there = _existing(directory)
+    try:
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".fastagi-doctor-"):
+            pass
+    except OSError as exc:
+        made = directory if there == directory else f"{directory} (its parent {there})"
+        return say.fail(
+            "writable",
+            f"{made}: {exc.strerror}",
+            f"install -d -o {_me()} -m 2750 {directory}, for the server's user",
+        )
+    return say.ok("writable", str(directory) if there == directory else f"{directory} will be made")
+
+
+def _me() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+async def _free(host: str, port: int) -> OSError | None:
+    """None when it can be listened on now."""
+    try:
+        for opened in await bind(host, port):
+            opened.close()
+    except OSError as exc:
+        return exc
+    return None
+
+
+def _local(host: str) -> str:
+    """An address at which something that listens on `host` is reached."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+async def _agi_port(settings: Settings) -> Finding:
+    say = Reporter("agi")
+    agi = settings.agi
+    where = f"{agi.host or '*'}:{agi.port}"
+    if agi.port == 0:
+        return say.ok("port", f"{agi.host}: a free one at each start")
+    fault = await _free(agi.host, agi.port)
+    if fault is None:
+        return say.ok("port", f"{where} is free: the server does not run")
+    try:
+        if await _is_ours(_local(agi.host), agi.port):
+            return say.ok("port", f"{where}: fastagi answers there")
+    except OSError:
+        return _no_port(say, where, fault, agi.port)
+    return say.fail(
+        "port",
+        f"{where} is taken, and who has it does not answer as fastagi",
+        f"ss -ltnp 'sport = :{agi.port}' says who; if it is fastagi, agi.allow lacks this machine ({_local(agi.host)})",
+    )
+
+
+async def _is_ours(host: str, port: int) -> bool:
+    """Asks as a dialplan would, for a route that every fastagi has.
+
+    :raises OSError: nobody answers there
+    """
+    header = f"agi_network: yes\nagi_network_script: {ROUTE}\nagi_request: agi://{host}/{ROUTE}\n"
+    header += "agi_channel: FastAGI/doctor\nagi_uniqueid: doctor.0\nagi_language: en\nagi_type: FastAGI\n\n"
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port, limit=4096)
+            try:
+                writer.write(header.encode())
+                await writer.drain()
+                line = await reader.readline()
+                writer.write(b"200 result=1\n")
+            finally:
+                writer.close()
+    except (TimeoutError, ValueError):
+        return False
+    return GREETING.encode() in line
+
+
+async def _http_port(settings: Settings) -> Finding:
+    say = Reporter("http")
+    http = settings.http
+    where = f"{http.host or '*'}:{http.port}"
+    if http.port == 0:
+        return say.ok("port", f"{http.host}: a free one at each start")
+    fault = await _free(http.host, http.port)
+    if fault is None:
+        return say.ok("port", f"{where} is free: the server does not run")
+    host = _local(http.host)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/healthz"
+    try:
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
+        async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url) as answer:
+            if answer.headers.get("Server", "").startswith("fastagi"):
+                return say.ok("port", f"{where}: fastagi answers there")
+    except aiohttp.ClientConnectorError:
+        return _no_port(say, where, fault, http.port)
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        pass
+    return say.fail(
+        "port",
+        f"{where} is taken, and who has it does not answer as fastagi",
+        f"ss -ltnp 'sport = :{http.port}' says who; choose another http.port, or http.enabled = false",
+    )
+
+
+def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:
+    """It can neither be had nor reached."""
+    text = fault.strerror or str(fault)
+    if isinstance(fault, PermissionError):
+        return say.fail("port", f"{where}: {text}", "ports below 1024 belong to root: choose another")
+    if isinstance(fault, socket.gaierror):
+        return say.fail("port", f"{where}: {text}", "write an address of this machine, or a name that it knows")
+    return say.fail(
+        "port", f"{where}: {text}", f"ss -ltnp 'sport = :{port}', and is the address one of this machine's?"
+    )
+
+
+def _key(path: Path) -> Finding:
+    say = Reporter("key")
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return say.ok("master key", f"{path} is made at the first start")
+    except OSError as exc:
+        return say.fail("master key", f"{path}: {exc.strerror}", "it must be readable for the server's user alone")
+    if mode & 0o007:
+        return say.fail("master key", f"{path} has mode {mode:04o}: everybody here can read it", f"chmod 600 {path}")
+    try:
+        MasterKey.load_or_create(path)
+    except CipherError as exc:
+        return say.fail("master key", str(exc), "put the backup of it back: keys of recordings need exactly this one")
+    if mode & 0o070:
+        return say.warn("master key", f"{path} has mode {mode:04o}: its group can read it", f"chmod 600 {path}")
+    return say.ok("master key", f"{path}, mode {mode:04o}")
+
+
+def _open_settings() -> Finding | None:
+    """A settings file that holds secrets and that everybody can read."""
+    path = discover()
+    if path is None:
+        return None
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        holds = any(
+            line.split("=")[0].strip() in ("secret", "signing_secret", "token")
+            for line in path.read_text().splitlines()
+        )
+    except (OSError, ValueError):
+        return None
+    if holds and mode & 0o004:
+        return Reporter("settings").warn(
+            "mode", f"{path} holds a secret and everybody can read it", f"chmod 640 {path}, or use secret_file"
+        )
+    return None

@@ -1,0 +1,134 @@
+"""Do this server and Asterisk see the same spool? Proven, not compared: Asterisk reads and writes a file there.
+
+`file convert` (CLI, res_convert) makes Asterisk read a small WAV of ours and write another; both are removed. Without
+the right `command`, the dialplan function AST_CONFIG reads a small file of ours through `Getvar`. Measured on 16.28 and
+22.10; STAT and FILE, which would be simpler, are refused to manager users unless `live_dangerously` is on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import wave
+from pathlib import Path
+
+from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.doctor.session import Session, text
+
+HEARD = "fastagi-doctor"
+CONFIG_NAME = "fastagi-doctor.conf"
+"""Always the same name: Asterisk remembers each file that AST_CONFIG has read."""
+
+
+async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
+    """Whether Asterisk reads and writes where this server does."""
+    fault = await asyncio.to_thread(_fault_here, spool)
+    if fault:
+        yield say.fail("spool", *fault)
+        return
+    nonce = secrets.token_hex(4)
+    sent, back = spool / f"{HEARD}-{nonce}-in.wav", spool / f"{HEARD}-{nonce}-out.wav"
+    try:
+        try:
+            await asyncio.to_thread(_write_wav, sent)
+        except OSError as exc:
+            yield say.fail("spool", f"{spool}: {exc.strerror}", f"make {spool} writable for this server's user")
+            return
+        answer = await session.ask("Command", Command=f'file convert "{sent}" "{back}"')
+        said = " ".join(str(answer.content or "").split())
+        message = text(answer.message).lower()
+        if "permission denied" in message or "no such command" in said.lower():
+            async for finding in _read_only(say, session, spool, nonce):
+                yield finding
+        elif "input file" in said.lower():
+            yield say.fail(
+                "spool",
+                f"Asterisk does not see a file that this server has just written into {spool}",
+                "both must see the same folder under the same path (one machine, a bind mount, or a shared file "
+                "system), and Asterisk's user must be able to read there",
+            )
+        elif "output file" in said.lower():
+            yield say.fail(
+                "spool",
+                f"Asterisk may not write into {spool}",
+                f"install -d -o asterisk -g asterisk -m 2770 {spool}",
+            )
+        else:
+            yield await asyncio.to_thread(_came_back, say, back, spool, said)
+    finally:
+        await asyncio.to_thread(_remove, sent, back)
+
+
+def _fault_here(spool: Path) -> tuple[str, str] | None:
+    """What is wrong before Asterisk is asked."""
+    make = f"install -d -o asterisk -g asterisk -m 2770 {spool}"
+    if not spool.exists():
+        return f"{spool} does not exist", make
+    if not spool.is_dir():
+        return f"{spool} is no directory", make
+    if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
+        return f"this user may not read and write {spool}", "usermod -aG asterisk fastagi (the server's user)"
+    return None
+
+
+def _write_wav(path: Path) -> None:
+    with open(path, "xb") as file, wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(8000)
+        out.writeframes(bytes(1600))
+    path.chmod(0o644)
+
+
+def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> Finding:
+    if not back.exists():
+        return say.fail(
+            "spool",
+            f"Asterisk wrote a file into {spool}, and this server does not see it" + (f" ({said})" if said else ""),
+            "both must see the same folder under the same path, not two folders of one name",
+        )
+    try:
+        data = back.read_bytes()
+        back.unlink()
+    except OSError as exc:
+        return say.fail(
+            "spool",
+            f"{exc.strerror}: a file that Asterisk wrote into {spool}",
+            "put the server's user into Asterisk's group, and the folder's mode to 2770",
+        )
+    if not data.startswith(b"RIFF"):
+        return say.fail("spool", f"what Asterisk wrote into {spool} is no WAV", "load format_wav")
+    return say.ok("spool", f"{spool}: Asterisk read a file there and wrote one, and this server removed it")
+
+
+async def _read_only(say: Reporter, session: Session, spool: Path, nonce: str) -> Findings:
+    probe = spool / CONFIG_NAME
+    try:
+        await asyncio.to_thread(probe.write_text, f"[fastagi]\nvalue={nonce}\n")
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(probe.chmod, 0o644)
+        answer = await session.ask("Getvar", Variable=f"AST_CONFIG({probe},fastagi,value)")
+        if text(answer.value) == nonce:
+            yield say.warn(
+                "spool",
+                f"{spool}: Asterisk reads what this server writes there; whether it may write was not tried",
+                "with the right command it is tried; or place a test call",
+            )
+        else:
+            yield say.fail(
+                "spool",
+                f"Asterisk does not see a file that this server has just written into {spool}",
+                "both must see the same folder under the same path, and Asterisk's user must be able to read there",
+            )
+    except OSError as exc:
+        yield say.fail("spool", f"{probe}: {exc.strerror}", f"make {spool} writable for this server's user")
+    finally:
+        await asyncio.to_thread(_remove, probe)
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
