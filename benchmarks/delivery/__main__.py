@@ -28,7 +28,7 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.delivery.courier import Courier
-from fastagi.delivery.dispatch import open_dispatcher
+from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event

@@ -24,7 +24,7 @@ from fastagi.agi.channel import Channel
 from fastagi.errors import Hangup
 
 if TYPE_CHECKING:
-    from fastagi.agi.blocking import Bridge
+    from fastagi.agi.bridge import Bridge
 
 
 class SignalledHangup(AGISIGHUPHangup, Hangup):  # type: ignore[misc]

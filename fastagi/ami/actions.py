@@ -109,7 +109,7 @@ async def mixmonitor_mute(
     """Record silence instead of audio, or audio again. Action `MixMonitorMute`, write class system or call.
 
     :param direction: ``read`` (from the channel), ``write`` (to it) or ``both``
-    :param id: which; "" mutes all of the channel's. Asterisk 16 does not know it and mutes the one that was started first
+    :param id: which; "" mutes all of the channel's. Asterisk 16 does not know it and mutes the one started first
     """
     if direction not in DIRECTIONS:
         raise BadArgument(f"direction={direction!r} is not known: use one of {', '.join(DIRECTIONS)}")
@@ -120,7 +120,7 @@ async def mixmonitor_mute(
 async def mixmonitor_list(ami: Manager, channel: str, *, timeout: float | None = None) -> list[MixMonitorRow]:
     """The MixMonitors of a channel. Action `Command`, write class command.
 
-    A row is no proof that a file is open: its columns are empty until it is, and stay empty where it could not be opened.
+    A row is no proof that a file is open: its columns are empty until it is, and stay so where it could not be.
     """
     if re.search(r"[\s\"\\]", _channel(channel)):
         raise BadArgument(f"channel={channel!r} cannot be named in a CLI command")

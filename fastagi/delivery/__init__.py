@@ -6,9 +6,10 @@ The sinks are here for users, `Courier` is for the app. What is due and what bec
 from fastagi.delivery.command import CommandSink
 from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.courier import Courier
-from fastagi.delivery.dispatch import Dispatcher, open_dispatcher
+from fastagi.delivery.dispatch import Dispatcher
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
+from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.delivery.sink import RecordingSink, current_delivery
 from fastagi.delivery.vcon import VconSink

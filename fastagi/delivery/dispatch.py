@@ -1,4 +1,4 @@
-"""The port that says "now, you": what both dispatchers do, and which one a store takes.
+"""The port that says "now, you": what both dispatchers do. Which one a store takes: `opening`.
 
 The ledger is the truth. A dispatcher only knows ids and times. It may lose one (it asks the ledger again) or give one
 twice (the ledger's claim lets one through), and owns no attempts, no back-off and no outcome.
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import sqlalchemy as sa
-
-from fastagi.store import Store
 
 Handler = Callable[[str], Awaitable[None]]
 """Called with an id when it is due. It settles the matter in the ledger, and enqueues again what is to come again."""
@@ -83,22 +81,3 @@ class Dispatcher(Protocol):
 
     async def stop(self, drain_seconds: float) -> None:
         """Calls no more; waits so long for running handlers, then cancels them. Idempotent."""
-
-
-def open_dispatcher(store: Store, *, clock: Callable[[], float]) -> Dispatcher:
-    """The dispatcher for a store: in this process for SQLite, PgQueuer for PostgreSQL.
-
-    :param clock: unix seconds
-    """
-    from fastagi.store.sqlite import SqliteStore
-
-    if isinstance(store, SqliteStore):
-        from fastagi.delivery.inprocess import InProcessDispatcher
-
-        return InProcessDispatcher(store, clock=clock)
-    from fastagi.delivery.pgqueuer_dispatch import PgQueuerDispatcher
-    from fastagi.store.postgres import PostgresStore
-
-    if not isinstance(store, PostgresStore):
-        raise TypeError(f"no dispatcher for {type(store).__name__}")
-    return PgQueuerDispatcher(store, clock=clock)

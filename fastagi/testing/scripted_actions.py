@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from fastagi.testing.fake_calls import FakeChannel
-
-if TYPE_CHECKING:
-    from fastagi.testing.scripted_ami import ScriptedAmi
+from fastagi.testing.fake_calls import FakeCalls, FakeChannel
 
 Row = dict[str, str]
 Answer = Row | list[Row] | None
@@ -17,6 +14,35 @@ Answer = Row | list[Row] | None
 
 After = Callable[[], None] | None
 """What happens once the answer is out: the events come after it."""
+
+
+class FakePbx(Protocol):
+    """The Asterisk that an action is about, as `ScriptedAmi` plays it."""
+
+    calls: FakeCalls
+    major: int
+    system_name: str
+    modules: set[str]
+    variables: dict[str, str]
+
+    @property
+    def channels(self) -> dict[str, FakeChannel]: ...
+
+    def call(
+        self,
+        name: str = "",
+        *,
+        uniqueid: str = "",
+        linkedid: str = "",
+        caller: str = "1001",
+        context: str = "from-sipp",
+        exten: str = "s",
+    ) -> FakeChannel: ...
+
+    def hangup(self, channel: FakeChannel, cause: str = "16") -> None: ...
+
+    def event(self, name: str, headers: Mapping[str, str] | None = None, /, **more: str) -> None: ...
+
 
 _NO_CHANNEL = "No such channel"
 
@@ -31,7 +57,7 @@ def success(**more: str) -> Row:
     return {"Response": "Success", **more}
 
 
-def perform(ami: ScriptedAmi, name: str, row: Row) -> tuple[Answer, After]:
+def perform(ami: FakePbx, name: str, row: Row) -> tuple[Answer, After]:
     """The answer to an action (name in lower case) and what happens after it."""
     action = _ACTIONS.get(name)
     if action is None or (name.endswith("monitor") and "mix" not in name and ami.major > 20):
@@ -41,17 +67,17 @@ def perform(ami: ScriptedAmi, name: str, row: Row) -> tuple[Answer, After]:
     return action(ami, row)
 
 
-def _ping(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _ping(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     return success(Ping="Pong", Timestamp=f"{time.time():.6f}"), None
 
 
-def _settings(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _settings(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     version = "22.10.1" if ami.major >= 20 else f"{ami.major}.28.0"
     amiversion = "11.0.0" if ami.major >= 20 else "5.0.4"
     return success(AMIversion=amiversion, AsteriskVersion=version, SystemName=ami.system_name), None
 
 
-def _channels(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _channels(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     rows = [success(EventList="start", Message="Channels will follow")]
     for channel in ami.channels.values():
         seconds = int(time.monotonic() - channel.created)
@@ -70,7 +96,7 @@ def _channels(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return [*rows, done], None
 
 
-def _status(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _status(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     if row.get("Channel") and _found(ami, row) is None:
         return error(_NO_CHANNEL), None
     shown = [c for c in ami.channels.values() if row.get("Channel") in (None, "", c.name)]
@@ -84,17 +110,17 @@ def _status(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return [*rows, done], None
 
 
-def _module(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _module(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     name = row.get("Module", "").removesuffix(".so")
     there = name in ami.modules and not (name == "res_monitor" and ami.major > 20)
     return success(Version="") if there else error("Module not loaded"), None
 
 
-def _found(ami: ScriptedAmi, row: Row) -> FakeChannel | None:
+def _found(ami: FakePbx, row: Row) -> FakeChannel | None:
     return ami.channels.get(row.get("Channel", ""))
 
 
-def _getvar(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _getvar(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     name = row.get("Variable", "")
     if not row.get("Channel"):
         return success(Variable=name, Value=ami.variables.get(name, "")), None
@@ -119,7 +145,7 @@ def _value(channel: FakeChannel, name: str) -> str:
     return known.get(name) or channel.variables.get(name, "")
 
 
-def _setvar(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _setvar(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     if not row.get("Channel"):
         ami.variables[row.get("Variable", "")] = row.get("Value", "")
         return success(Message="Variable Set"), None
@@ -130,7 +156,7 @@ def _setvar(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return success(Message="Variable Set"), None
 
 
-def _mixmonitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _mixmonitor(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     if not row.get("Channel"):
         return error("No channel specified"), None
     channel = _found(ami, row)
@@ -142,7 +168,7 @@ def _mixmonitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return answer, lambda: ami.event("MixMonitorStart", channel.headers())
 
 
-def _stop_mixmonitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _stop_mixmonitor(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     if not row.get("Channel"):
         return error("No channel specified"), None
     channel = _found(ami, row)
@@ -157,7 +183,7 @@ def _stop_mixmonitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return success(), lambda: ami.event("MixMonitorStop", channel.headers())
 
 
-def _mute(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _mute(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     if not row.get("Channel"):
         return error("No channel specified"), None
     if "State" not in row:
@@ -182,7 +208,7 @@ def _mute(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     )
 
 
-def _monitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _monitor(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     channel = _found(ami, row)
     if channel is None:
         return error(_NO_CHANNEL), None
@@ -190,7 +216,7 @@ def _monitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return success(Message="Started monitoring channel"), lambda: ami.event("MonitorStart", channel.headers())
 
 
-def _stop_monitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _stop_monitor(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     channel = _found(ami, row)
     if channel is None:
         return error(_NO_CHANNEL), None
@@ -202,8 +228,8 @@ def _stop_monitor(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return success(Message="Stopped monitoring channel"), lambda: ami.event("MonitorStop", channel.headers())
 
 
-def _pause_monitor(paused: bool) -> Callable[[ScriptedAmi, Row], tuple[Answer, After]]:
-    def action(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _pause_monitor(paused: bool) -> Callable[[FakePbx, Row], tuple[Answer, After]]:
+    def action(ami: FakePbx, row: Row) -> tuple[Answer, After]:
         channel = _found(ami, row)
         if channel is None:
             return error(_NO_CHANNEL), None
@@ -215,7 +241,7 @@ def _pause_monitor(paused: bool) -> Callable[[ScriptedAmi, Row], tuple[Answer, A
     return action
 
 
-def _command(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _command(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     words = row.get("Command", "").split()
     if words[:2] == ["mixmonitor", "list"] and len(words) == 3:
         return success(Message="Command output follows", Output=_listing(ami, words[2])), None
@@ -224,7 +250,7 @@ def _command(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return {**error("Command output follows"), "Output": text}, None
 
 
-def _listing(ami: ScriptedAmi, name: str) -> str:
+def _listing(ami: FakePbx, name: str) -> str:
     """File names come without their extension, and as nothing for a file that could not be opened."""
     channel = ami.channels.get(name)
     if channel is None:
@@ -236,19 +262,19 @@ def _listing(ami: ScriptedAmi, name: str) -> str:
     return "\n".join(lines)
 
 
-def _hangup(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _hangup(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     channel = _found(ami, row)
     if channel is None:
         return error(_NO_CHANNEL), None
     return success(Message="Channel Hungup"), lambda: ami.hangup(channel, row.get("Cause", "0"))
 
 
-def _userevent(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _userevent(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     headers = {k: v for k, v in row.items() if k not in ("Action",)}
     return success(Message="Event Sent"), lambda: ami.event("UserEvent", headers)
 
 
-def _originate(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
+def _originate(ami: FakePbx, row: Row) -> tuple[Answer, After]:
     """Always answered at once. ``Local/...`` makes two channels, anything else one."""
     dialled = row.get("Channel", "")
     if not dialled:
@@ -274,7 +300,7 @@ def _originate(ami: ScriptedAmi, row: Row) -> tuple[Answer, After]:
     return success(Message="Originate successfully queued"), after
 
 
-_ACTIONS: dict[str, Callable[[ScriptedAmi, Row], tuple[Answer, After]]] = {
+_ACTIONS: dict[str, Callable[[FakePbx, Row], tuple[Answer, After]]] = {
     "ping": _ping,
     "coresettings": _settings,
     "coreshowchannels": _channels,

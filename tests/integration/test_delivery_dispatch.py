@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from delivery_scenes import until
 from postgres_server import postgres_server, store_url  # noqa: F401
 
-from fastagi.delivery.dispatch import Dispatcher, Item, Later, open_dispatcher
+from fastagi.delivery.dispatch import Dispatcher, Item, Later
+from fastagi.delivery.opening import open_dispatcher
 from fastagi.errors import StoreDown
 from fastagi.store import Store, open_store
 
