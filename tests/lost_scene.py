@@ -1,7 +1,7 @@
 """Servers as processes, to be killed, and the books that are kept of every call meanwhile.
 
-`Serving` is `fastagi serve` on a folder of its own; `Receiver` is the sink it delivers to; `Calls` makes calls to it on a
-real Asterisk and remembers when each began and ended; `account` holds ledger, files and deliveries against that.
+`Serving` is `fastagi serve` on a folder of its own; `Receiver` is the sink it delivers to; `Calls` makes calls to it on
+a real Asterisk and remembers when each began and ended; `account` holds ledger, files and deliveries against that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DIALPLAN = """
 ; A call that is recorded for ${HOLD} seconds. While the server is away it asks again: a call is to be recorded.
 [lost]
 exten => s,1,Set(TRIES=0)
- same => n(again),AGI(${SERVER}/record/start,filename=calls/${UNIQUEID}${MORE})
+ same => n(again),AGI(${SERVER}/record/start?filename=calls/${UNIQUEID}${MORE})
  same => n,GotoIf($["${RECORDING_STATE}" = "RECORDING"]?on)
  same => n,Set(TRIES=$[${TRIES} + 1])
  same => n,GotoIf($[${TRIES} > 150]?off)
@@ -251,14 +251,16 @@ class Serving:
     def unsettled(self) -> list[str]:
         """What is not over: recordings that are open, deliveries that are not made."""
         found = [f"{r['id']} {r['phase']}" for r in self.recordings() if r["phase"] not in ("finished", "failed")]
-        return found + [f"{d['id']} {d['status']}" for d in self.rows("select * from delivery where status<>'delivered'")]
+        return found + [
+            f"{d['id']} {d['status']}" for d in self.rows("select * from delivery where status<>'delivered'")
+        ]
 
 
 @dataclass
 class Call:
     """One call as Asterisk saw it. Times are unix seconds.
 
-    :param cause: what its recording is to end with; :param limit: seconds after which it is to end, before the call does
+    :param cause: what its recording is to end with; :param limit: seconds after which it is to end before that
     """
 
     uniqueid: str
@@ -280,7 +282,7 @@ class Calls:
     async def one(self, server: Serving, hold: float, *, more: str = "") -> Call:
         """A call that asks `server` to record it, then lasts `hold` seconds.
 
-        :param more: further arguments of `record/start`, each with a comma in front
+        :param more: further arguments of `record/start`, each with a & in front
         """
         originated = await self.asterisk.originate(
             "Local/tone@fastagi-testing/n",

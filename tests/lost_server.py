@@ -1,8 +1,8 @@
 """A server that kills itself at a chosen point of its work: `python tests/lost_server.py SETTINGS`.
 
-$LOST_AT says where: ``write:3`` right after the third journal write, ``start:before``, ``start:after``, ``stop:before``,
-``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``render:1`` when the finished file is in
-its place, ``remove:1`` when Asterisk's files are removed. Nothing of the program itself is changed for it.
+$LOST_AT says where: ``write:3`` right after the third journal write, ``start:before``, ``start:after``,
+``stop:before``, ``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``render:1`` when the
+finished file is in its place, ``remove:1`` when Asterisk's files are removed. The program itself is not changed for it.
 """
 
 from __future__ import annotations

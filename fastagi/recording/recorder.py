@@ -36,12 +36,14 @@ from fastagi.recording.recovery import Recovery
 from fastagi.recording.salvaging import Salvager
 from fastagi.recording.starting import Request, Starter
 from fastagi.recording.sweep import Sweep
+from fastagi.recording.takeover import Takeover
 from fastagi.recording.talking import EVENTS as TALK_EVENTS
 from fastagi.recording.tasks import Tasks
 from fastagi.recording.threads import FileThreads
 from fastagi.recording.watch import Watch
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
+from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import recordings as units
 
 log = structlog.get_logger(__name__)
@@ -124,6 +126,7 @@ class Recorder:
             tell=self.journal.tell,
         )
         self.journal.on_lost = self._lost
+        self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
         self.sweep = Sweep(
             self.journal,
@@ -135,6 +138,7 @@ class Recorder:
             settings,
             node=node,
             default_sinks=lambda: self.default_sinks(),
+            dead=lambda name: name in self.takeover.dead,
             clock=clock,
         )
 
@@ -165,6 +169,8 @@ class Recorder:
         self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
         self.tasks.keep(self.sweep.run(), "sweep")
+        if not isinstance(self._store, SqliteStore):
+            self.tasks.keep(self.takeover.run(), "takeover")
 
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""

@@ -57,6 +57,7 @@ class Sweep:
     """Sweeps the spools of this server.
 
     :param default_sinks: sinks of a recording that nobody asked for: an adopted one
+    :param dead: is that other server dead, and its spool ours to sweep?
     :ivar removed: raw files of finished recordings that were removed; :ivar adopted: recordings made of raw files that
         the ledger did not know; :ivar refinished: finishings tried again; :ivar set_aside: files that cannot be saved,
         in the folders now; :ivar unproved: finished recordings whose file is not what was finished; metrics
@@ -75,6 +76,7 @@ class Sweep:
         *,
         node: str,
         default_sinks: Callable[[], tuple[str, ...]],
+        dead: Callable[[str], bool] = lambda node: False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
@@ -86,6 +88,7 @@ class Sweep:
         self._settings = settings
         self._node = node
         self._default_sinks = default_sinks
+        self._dead = dead
         self._clock = clock
         self._tried: set[str] = set()
         self._walk: Iterator[Path | None] | None = None
@@ -138,7 +141,7 @@ class Sweep:
         """(something was done, the finished file is what it should be)."""
         if row is None:
             return await self._unknown(pbx, raw), True
-        if row.node != self._node:
+        if row.node != self._node and not self._dead(row.node):
             return False, True  # that server's own sweep sees to it
         if row.phase is Phase.FINISHED:
             return await self._finished(pbx, raw, row)

@@ -42,7 +42,6 @@ async def test_twelve_kills_under_twenty_calls_lose_nothing(asterisk_of_calls: A
     assert figures["latest_start_seconds"] < 15
 
 
-
 HANGUP_SEAMS = [
     "reserve:1",
     "write:1",
@@ -67,7 +66,7 @@ async def test_a_kill_at_any_seam_loses_nothing(asterisk_of_calls: AsteriskServe
         async with lanes:
             try:
                 await server.start()
-                more = f",seconds_timeout={limit}" if limit else ""
+                more = f"&seconds_timeout={limit}" if limit else ""
                 call = await calls.one(server, 2.5 if limit is None else 6.0, more=more)
                 if limit is not None:
                     call.cause, call.limit = "TIMEOUT", limit

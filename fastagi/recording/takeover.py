@@ -1,0 +1,114 @@
+"""Open recordings of a server that died, taken over by one that can read their files, where several share a ledger.
+
+A server is dead when its heartbeat is silent for some time (`fastagi.delivery` beats it, on the database's clock).
+Whoever sees its raw files is the heir: the row changes hands in one transaction, and what the dead one writes later, if
+it was only asleep, is refused (`TakenOver`). From there on it is a recording like those of a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from fastagi.delivery.upkeep import SILENT_SECONDS
+from fastagi.domain.recording import Recording
+from fastagi.domain.states import Phase
+from fastagi.errors import StoreError
+from fastagi.recording import files
+from fastagi.recording.journal import Journal
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recovery import Recovery
+from fastagi.recording.threads import FileThreads
+from fastagi.store import Store
+from fastagi.store.units import recordings as units
+from fastagi.store.units import servers
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 3.0
+"""With the 15 s after which a silent server is dead: its recordings are somebody's within 20 s."""
+
+
+class Takeover:
+    """Looks for dead servers' recordings.
+
+    :ivar taken: recordings taken over since the start; a metric
+    :ivar dead: servers whose recordings wait for an heir, as far as is known here
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        recovery: Recovery,
+        threads: FileThreads,
+        pbxs: Mapping[str, Pbx],
+        *,
+        node: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._journal = journal
+        self._recovery = recovery
+        self._threads = threads
+        self._pbxs = pbxs
+        self._node = node
+        self._clock = clock
+        self._missed: dict[str, float] = {}
+        self.taken = 0
+        self.dead: set[str] = set()
+
+    async def run(self) -> None:
+        """For ever. Owned by the recorder."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.round()
+            except StoreError as exc:
+                log.warning("takeover_broken_off", error=str(exc))
+
+    async def round(self) -> int:
+        """Look once; how many were taken over. :raises StoreError: the ledger is down"""
+        elsewhere: list[Recording] = await self._store.read(units.open_elsewhere, self._node)
+        known = {s.node: s.silent_seconds for s in await self._store.read(servers.servers, self._clock())}
+        self.dead = {node for node in {r.node for r in elsewhere} if self._is_dead(node, known)}
+        self._missed = {node: at for node, at in self._missed.items() if node not in known}
+        if self.dead:
+            # what the dead one could not tell the ledger lies beside its raw files
+            folders = [pbx.spool for pbx in self._pbxs.values()]
+            if await self._journal.read_side_files(folders, lambda node: node in self.dead):
+                elsewhere = await self._store.read(units.open_elsewhere, self._node)
+        heritage = [r for r in elsewhere if r.node in self.dead and await self._threads.run(self._within_reach, r)]
+        taken = []
+        for recording in heritage:
+            ours = await self._store.run(units.take_over, recording.id, recording.node, self._node, self._clock())
+            if ours is not None:
+                log.warning("recording_taken_over", recording_id=ours.id, before=recording.node)
+                taken.append(ours)
+        self.taken += len(taken)
+        self._recovery.load(taken)
+        for name in {r.asterisk for r in taken}:
+            if self._pbxs[name].up:
+                await self._recovery.compare(self._pbxs[name])
+        return len(taken)
+
+    def _is_dead(self, node: str, known: Mapping[str, float]) -> bool:
+        """A server that said goodbye may be restarting: it has as long as one that fell silent."""
+        if node in known:
+            return known[node] > SILENT_SECONDS
+        return time.monotonic() - self._missed.setdefault(node, time.monotonic()) > SILENT_SECONDS
+
+    def _within_reach(self, recording: Recording) -> bool:
+        """Are its raw files here? One that was only intended has none: then its call must be up on our Asterisk."""
+        pbx = self._pbxs.get(recording.asterisk)
+        if pbx is None:
+            return False
+        last = recording.pieces[-1]
+        if any(files.size(path) >= 0 for piece in recording.pieces for path in piece.paths):
+            return True
+        here = Path(last.paths[0]).parent == pbx.spool
+        return recording.phase is Phase.REQUESTED and here and pbx.up and pbx.book.get(last.uniqueid) is not None
