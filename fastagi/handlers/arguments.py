@@ -13,7 +13,7 @@ from fastagi.errors import BadArgument
 
 _YES = {"yes": True, "true": True, "1": True, "on": True, "no": False, "false": False, "0": False, "off": False}
 
-CALL_KEYS = ("filename", "mid_call", "sink", "recorder")
+CALL_KEYS = ("filename", "mid_call", "sink", "recorder", "asterisk")
 """Arguments that say something of the call or the file, beside those of `RecordingSpec`."""
 
 

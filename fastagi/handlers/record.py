@@ -1,12 +1,14 @@
-"""The AGI routes `record`, `record/start`, `/stop`, `/wait`, `/pause`, `/resume`, `/status` (DESIGN: from the
-dialplan).
+"""The AGI routes `record`, `record/start`, `/stop`, `/wait`, `/pause`, `/resume`, `/status`, for the dialplan.
 
 Each leaves RECORDING_ID, RECORDING_FILE, RECORDING_STATE, RECORDING_CAUSE and RECORDING_ERROR in the channel. A wrong
-argument is one line in RECORDING_ERROR and in the log; the call goes on.
+argument is one line in RECORDING_ERROR and in the log; the call goes on. What could not start has RECORDING_STATE and
+RECORDING_CAUSE ERROR; a refused pause or stop leaves them as the recording's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, Hangup, StoreError
 from fastagi.handlers.arguments import flag, options, seconds
 from fastagi.recording.call import CallChannel
+from fastagi.recording.job import Job
 from fastagi.recording.whole_call import UASWholeCallFileRecorder
 
 log = structlog.get_logger(__name__)
@@ -28,78 +31,92 @@ def _recorder(call: CallChannel) -> UASWholeCallFileRecorder:
     return call.recorder(call.params.get("recorder", ""))
 
 
-def _arguments(call: CallChannel, also: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
-    params = dict(call.params)
-    chosen = options(params, also)
+def _checked(call: CallChannel, also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The recording's parameters among the arguments.
+
+    :raises BadArgument: an argument that there is not here, or a wrong value
+    """
+    chosen = options(call.params, also)
     if call.args:
         raise BadArgument(f"{call.args[0]!r} is no argument: write name=value, as in filename=calls/1")
-    merged: dict[str, Any] = {**call.defaults, **chosen}
-    merged["mid_call"] = flag("mid_call", params.get("mid_call", "no"))
+    return chosen
+
+
+async def _begin(call: CallChannel) -> Job:
+    params = call.params
+    arguments: dict[str, Any] = {**call.defaults, **_checked(call)}
+    arguments["mid_call"] = flag("mid_call", params.get("mid_call", "no"))
     if params.get("sink"):
-        merged["sink"] = params["sink"]
-    return params.get("filename", ""), merged
+        arguments["sink"] = params["sink"]
+    return await _recorder(call).begin(params.get("filename", ""), arguments)
 
 
 async def start(call: CallChannel) -> None:
     """Start to record and return to the dialplan."""
-    filename, arguments = _arguments(call)
-    await _recorder(call).begin(filename, arguments)
+    await _begin(call)
 
 
 async def record(call: CallChannel) -> None:
-    """Record and return once it has ended."""
-    filename, arguments = _arguments(call)
-    job = await _recorder(call).begin(filename, arguments)
-    await job.wait(None)
+    """Record and return once it has ended, or once the channel is redirected: then it is recorded on."""
+    job = await _begin(call)
+    with contextlib.suppress(Hangup):
+        await _recorder(call).wait_for(job)
 
 
 async def stop(call: CallChannel) -> None:
     """Stop; on a channel that has hung up (a hangup handler) the cause is HANGUP."""
-    options(call.params)
+    _checked(call)
     await _recorder(call).end(hung_up=not await call.is_alive())
 
 
 async def wait(call: CallChannel) -> None:
     """Wait until it has ended, at most `seconds_timeout` (120)."""
-    options(call.params)
+    _checked(call)
     text = call.params.get("seconds_timeout")
     await _recorder(call).wait_until_finished(120 if text is None else seconds("seconds_timeout", text))
 
 
 async def pause(call: CallChannel) -> None:
     """Silence from here on; `seconds=30` resumes by itself."""
-    options(call.params, ("seconds",))
+    _checked(call, ("seconds",))
     await _recorder(call).pause(seconds("seconds", call.params.get("seconds")))
 
 
 async def resume(call: CallChannel) -> None:
     """Record again."""
-    options(call.params)
+    _checked(call)
     await _recorder(call).resume()
 
 
 async def status(call: CallChannel) -> None:
     """Only look."""
-    options(call.params)
+    _checked(call)
 
 
 async def _report(call: CallChannel, recording: Recording | None, error: str) -> None:
-    state = recording.state if recording is not None else State.IDLE
-    running = state is State.RECORDING
+    running = recording is not None and recording.state is State.RECORDING
+    if error and not running and call.route.strip("/") in STARTING:
+        recording = None  # an older one of this call is not what was asked for
+        state, cause = State.ERROR, Cause.ERROR
+    elif recording is None:
+        state, cause = State.IDLE, Cause.NONE
+    else:
+        state, cause = recording.state, Cause.NONE if running else recording.cause
     values = {
         "RECORDING_ID": recording.id if recording is not None else "",
         "RECORDING_FILE": recording.file_path if recording is not None else "",
-        "RECORDING_STATE": State.ERROR.value if error and not running else state.value,
-        "RECORDING_CAUSE": Cause.NONE.value if recording is None or running else recording.cause.value,
+        "RECORDING_STATE": state.value,
+        "RECORDING_CAUSE": cause.value,
         "RECORDING_ERROR": error or (recording.error if recording is not None else ""),
     }
     for name, value in values.items():
-        await call.set_variable(name, value.replace("\r", " ").replace("\n", " ").replace("\0", " ")[:1000])
+        await call.set_variable(name, _CONTROL.sub(" ", value)[:LONGEST_VALUE])
 
 
 def _route(action: Handler) -> Handler:
     async def handler(call: CallChannel) -> None:
         error = ""
+        recording = None
         try:
             await action(call)
         except Hangup:
@@ -108,14 +125,24 @@ def _route(action: Handler) -> Handler:
             error = str(exc)
             log.warning("record_refused", route=call.route, channel=call.channel, uniqueid=call.uniqueid, error=error)
         try:
-            name = call.params.get("recorder", "")
-            await _report(call, await call.remembered(name), error)
-        except (Hangup, StoreError):
+            recording = await call.remembered(call.params.get("recorder", ""))
+        except StoreError as exc:
+            error = error or str(exc)
+        try:
+            await _report(call, recording, error)
+        except Hangup:
             log.debug("result_not_told", route=call.route, uniqueid=call.uniqueid)
 
     handler.__doc__ = action.__doc__
     return handler
 
+
+STARTING = ("record", "record/start")
+
+LONGEST_VALUE = 1000
+"""Characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 ROUTES: dict[str, Handler] = {
     "record": _route(record),

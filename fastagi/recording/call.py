@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from fastagi.agi import Channel
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_RECORDERS = 16
 """Recorders one call can have side by side; each is a MixMonitor thread in Asterisk."""
+
+RECORDER_NAME = re.compile(r"[\w.:@+-]{0,64}")
 
 PLACE_SECONDS = 2.0
 """Time for that question, of which Asterisk answers thousands in a second."""
@@ -83,10 +86,12 @@ class CallChannel(Channel):
     def recorder(self, name: str = "") -> UASWholeCallFileRecorder:
         """Another recorder of the same call, by name: several recordings can run side by side.
 
-        :raises Error: more than 16 on one call
+        :raises Error: more than 16 on one call, or a name that is too long or has other characters
         """
         found = self._recorders.get(name)
         if found is None:
+            if not RECORDER_NAME.fullmatch(name):
+                raise BadArgument(f"recorder={name[:80]!r} must be at most 64 letters, digits and . : @ + - _")
             if len(self._recorders) >= MOST_RECORDERS:
                 raise Error(f"a call can have {MOST_RECORDERS} recorders at most")
             found = self._recorders[name] = UASWholeCallFileRecorder(self._recorder, self, name)
