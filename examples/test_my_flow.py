@@ -9,39 +9,22 @@ from pathlib import Path
 import soundfile
 
 from examples.survey import app
-from fastagi.settings import Settings
 from fastagi.testing import AsteriskServer
-from fastagi.testing.ports import free_port
+from fastagi.testing.server_settings import settings_for
 
 
 async def test_the_survey_records_what_the_caller_says(tmp_path: Path) -> None:
-    port = free_port()
     async with AsteriskServer() as asterisk:
-        settings = Settings.model_validate(
-            {
-                "agi": {"port": port},
-                "asterisk": [
-                    {
-                        "port": asterisk.ami_port,
-                        "username": asterisk.ami_user,
-                        "secret": asterisk.ami_secret,
-                        "spool": str(asterisk.spool),
-                    }
-                ],
-                "recordings": {"directory": str(tmp_path)},
-                "store": {"url": f"sqlite:///{tmp_path}/ledger.db"},
-                "http": {"enabled": False},
-            }
-        )
+        settings = settings_for(asterisk, tmp_path)
         app.configure(settings)
         await app.start()
         try:
             await app.ami().wait_up(10)
             await asterisk.originate(
-                "Local/nothing@fastagi-testing/n", application="AGI", data=f"agi://127.0.0.1:{port}/survey"
+                "Local/nothing@fastagi-testing/n", application="AGI", data=f"agi://127.0.0.1:{settings.agi.port}/survey"
             )
             for _ in range(1000):
-                files = [p for p in tmp_path.rglob("surveys/**/*.wav") if p.stat().st_size > 44]
+                files = [p for p in tmp_path.glob("recordings/surveys/**/*.wav") if p.stat().st_size > 44]
                 if files:
                     break
                 await asyncio.sleep(0.02)

@@ -20,7 +20,7 @@ from fastagi import App, RecordingMetadata
 from fastagi.settings import Settings
 from fastagi.testing import AsteriskServer
 from fastagi.testing.asterisk import Originated
-from fastagi.testing.ports import free_port
+from fastagi.testing.server_settings import settings_for
 
 
 class Remembering:
@@ -105,38 +105,10 @@ class Scene:
             await asyncio.sleep(0.02)
 
 
-def scene_settings(asterisk: AsteriskServer, folder: Path, **sections: dict[str, Any]) -> Settings:
-    """Settings of a server for that Asterisk, everything it writes below `folder`.
-
-    :param sections: what differs, as in the TOML file: ``recordings={"adopt": True}``
-    """
-    spool = folder / "spool"
-    for made in (spool, folder / "recordings"):
-        made.mkdir(exist_ok=True)
-        made.chmod(0o777)
-    data: dict[str, Any] = {
-        "agi": {"port": free_port()},
-        "recordings": {"directory": str(folder / "recordings")},
-        "store": {"url": f"sqlite:///{folder}/ledger.db"},
-        "http": {"enabled": False},
-    }
-    pbx = {
-        "name": "pbx",
-        "port": asterisk.ami_port,
-        "username": asterisk.ami_user,
-        "secret": asterisk.ami_secret,
-        "spool": str(spool),
-    }
-    for name, section in sections.items():
-        data[name] = {**data.get(name, {}), **section} if name != "asterisk" else data.get(name, {})
-    data["asterisk"] = [{**pbx, **sections.get("asterisk", {})}]
-    return Settings.model_validate(data)
-
-
 @asynccontextmanager
 async def recording_scene(asterisk: AsteriskServer, folder: Path, **sections: dict[str, Any]) -> AsyncIterator[Scene]:
     """A started scene; stopped at the end, and every channel of it hung up."""
-    scene = Scene(asterisk, folder, scene_settings(asterisk, folder, **sections))
+    scene = Scene(asterisk, folder, settings_for(asterisk, folder, **sections))
     await scene.start()
     try:
         yield scene

@@ -24,6 +24,7 @@ from aiohttp import web
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
+from fastagi.testing.server_settings import settings_data, write_settings
 
 TARGET = 1 / 3
 TICK = os.sysconf("SC_CLK_TCK")
@@ -91,7 +92,7 @@ async def measure(count: int, at_once: int) -> dict[str, Any]:
     runner, url = await receive(told)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for made in ("raw", "done", "spool", "recordings"):
+        for made in ("raw", "done"):
             (folder / made).mkdir()
         script = folder / "finish.sh"
         script.write_text(SCRIPT)
@@ -99,29 +100,9 @@ async def measure(count: int, at_once: int) -> dict[str, Any]:
         agi = free_port()
         dialplan = DIALPLAN.format(folder=folder, url=url, agi=agi, seconds=CALL_SECONDS)
         async with AsteriskServer(22, dialplan=dialplan) as asterisk:
-            settings = f"""
-                [agi]
-                port = {agi}
-                [[asterisk]]
-                name = "pbx"
-                port = {asterisk.ami_port}
-                username = "{asterisk.ami_user}"
-                secret = "{asterisk.ami_secret}"
-                spool = "{folder}/spool"
-                [recordings]
-                directory = "{folder}/recordings"
-                [store]
-                url = "sqlite:///{folder}/ledger.db"
-                [http]
-                enabled = false
-                [[sinks]]
-                name = "receiver"
-                type = "webhook"
-                url = "{url}"
-                [log]
-                level = "warning"
-                """
-            (folder / "fastagi.toml").write_text(settings)
+            sinks = [{"name": "receiver", "type": "webhook", "url": url}]
+            data = settings_data(asterisk, folder, agi={"port": agi}, sinks=sinks, log={"level": "warning"})
+            write_settings(folder / "fastagi.toml", data)
             server = await asyncio.create_subprocess_exec(
                 str(Path(sys.executable).with_name("fastagi")), "serve", "--config", str(folder / "fastagi.toml")
             )

@@ -24,6 +24,7 @@ import soundfile
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
+from fastagi.testing.server_settings import settings_data, write_settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,27 +96,7 @@ class Served:
 @asynccontextmanager
 async def served(pbx: AsteriskServer, folder: Path, name: str, **environ: str) -> AsyncIterator[Served]:
     scene = Served(pbx, folder)
-    spool = folder / "spool"
-    spool.mkdir()
-    spool.chmod(0o777)
-    (folder / "fastagi.toml").write_text(
-        f"""
-        [agi]
-        port = {scene.port}
-        [[asterisk]]
-        name = "pbx"
-        port = {pbx.ami_port}
-        username = "{pbx.ami_user}"
-        secret = "{pbx.ami_secret}"
-        spool = "{spool}"
-        [recordings]
-        directory = "{folder}/recordings"
-        [store]
-        url = "sqlite:///{folder}/ledger.db"
-        [http]
-        enabled = false
-        """
-    )
+    write_settings(folder / "fastagi.toml", settings_data(pbx, folder, agi={"port": scene.port}))
     command = [
         Path(sys.executable).with_name("fastagi"),
         "serve",
