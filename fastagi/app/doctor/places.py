@@ -21,7 +21,7 @@ from fastagi.errors import CipherError
 from fastagi.handlers.ping import GREETING, ROUTE
 from fastagi.settings import Settings, discover
 
-ANSWER_SECONDS = 3.0
+ANSWER_SECONDS = 2.0
 
 RAW_BYTES_PER_SECOND = 3 * 16_000
 """While a call lasts: mixed and both legs, 8 kHz 16-bit."""
