@@ -15,23 +15,26 @@ from typing import Any
 
 import structlog
 
-from fastagi.audio import Rendered, render
+from fastagi.audio import Rendered
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
 from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
-from fastagi.recording import files
+from fastagi.recording import files, foreign
 from fastagi.recording.control import gone
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
 from fastagi.recording.pbx import Pbx
-from fastagi.recording.plan import facts, limit_cause, render_plan, told
+from fastagi.recording.plan import limit_cause, render_plan, told
 from fastagi.recording.threads import FileThreads
 
 log = structlog.get_logger(__name__)
 
 CLOSE_POLL_SECONDS = 0.01
 """Asterisk closes the file some 5 ms after the Hangup event."""
+
+UNSEEN_SECONDS = 2.0
+"""What even a file that stood still long before its call was found over is waited for."""
 
 UNREACHED = "asterisk_unreached"
 """Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
@@ -140,6 +143,7 @@ class Ender:
         recording = job.recording
         last_write = await self._threads.run(files.last_write, recording.pieces[-1].paths)
         now = self._clock()
+        job.unseen = True
         started, timeout = recording.started_at, recording.spec.seconds_timeout
         begun = recording.requested_at if started is None else started
         ended = last_write if begun <= last_write <= now else now  # Asterisk closed the file then
@@ -194,15 +198,25 @@ class Ender:
 
     async def _closed(self, job: Job) -> bool:
         """Has Asterisk closed every file, as far as they tell?"""
-        return await self._threads.run(files.closed, job.recording.pieces[-1].paths)
+        recording = job.recording
+        if recording.adopted:
+            ended = self._clock() - (recording.ended_at or self._clock()) if job.phase is Phase.CLOSING else 0.0
+            return await self._threads.run(foreign.closed, recording.pieces[-1].paths, ended)
+        return await self._threads.run(files.closed, recording.pieces[-1].paths)
 
     async def _close(self, job: Job) -> None:
         """CLOSING: until Asterisk has closed the raw files, or nobody will any more."""
-        deadline = time.monotonic() + self._close_seconds
+        paths = job.recording.pieces[-1].paths
+        patience = self._close_seconds
+        if job.unseen:  # it was over long ago: what has stood still since has had its time
+            patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
+        deadline = time.monotonic() + max(min(UNSEEN_SECONDS, self._close_seconds), patience)
         pause = CLOSE_POLL_SECONDS
-        sizes: tuple[int, ...] = ()
+        sizes: tuple[int, ...] | None = None
         while not await self._closed(job):
-            now = tuple([await self._threads.run(files.size, p) for p in job.recording.pieces[-1].paths])
+            now = tuple([await self._threads.run(files.size, p) for p in paths])
+            if sizes is None:
+                sizes = now
             if now != sizes:
                 sizes = now  # still being written: it is not over
                 deadline = max(deadline, time.monotonic() + self._close_seconds / 2)
@@ -222,7 +236,7 @@ class Ender:
         try:
             await self._unlock(job)
             rendered = await self._threads.finish(
-                lambda: render(render_plan(recording, job.cipher, self._silence_dbfs))
+                lambda: foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs))
             )
         except (FastAGIError, OSError) as exc:
             await self._failed(job, exc)
@@ -262,10 +276,11 @@ class Ender:
             bytes=rendered.bytes,
             sha256=rendered.sha256,
             error="",
-            facts={**told(recording.facts), **facts(rendered)},
+            facts={**told(recording.facts), **foreign.heard(recording, rendered)},
         )
         if self._journal.behind == 0 and UNREACHED not in after.facts:  # else the sweep removes them, once it is sure
-            await self._threads.run(files.remove, tuple(p for piece in after.pieces for p in piece.paths))
+            pbx = self._pbxs.get(after.asterisk)
+            await self._threads.run(files.remove, foreign.removable(after, pbx.spool if pbx is not None else None))
         log.info(
             "recording_finished",
             recording_id=job.id,

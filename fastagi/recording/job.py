@@ -32,6 +32,7 @@ class Job:
     :ivar recording: its latest row; replaced, never changed
     :ivar lock: held from reading the phase to having journalled the next one
     :ivar started: monotonic seconds when Asterisk was seen to record; None before
+    :ivar unseen: its call ended while nobody looked, perhaps long ago
     :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was
     :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
     """
@@ -42,6 +43,7 @@ class Job:
         self.agi = agi
         self.lock = asyncio.Lock()
         self.started: float | None = None
+        self.unseen = False
         self.timer: asyncio.TimerHandle | None = None
         self.resume_timer: asyncio.TimerHandle | None = None
         self.limits: LimitWatch | None = None

@@ -1,0 +1,266 @@
+"""What a start finds in the spool: side files, leftovers, orphans; against the ledger, with a scripted Asterisk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from lost_scene import until
+from recording_scene import Remembering
+
+from fastagi import App
+from fastagi.cipher import AesGcmCipher
+from fastagi.domain.ids import new_id
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.states import Cause, Phase
+from fastagi.recording import sidefile
+from fastagi.recording.sidefile import Side
+from fastagi.settings import Settings
+from fastagi.store import open_store
+from fastagi.store.units import deliveries, journal, keys, recordings
+from fastagi.testing.ports import free_port
+from fastagi.testing.scripted_ami import ScriptedAmi
+from fastagi.testing.sound import save, speech_samples
+
+HOUR = 3600.0
+
+
+class Place:
+    """A server's folders and settings, with a scripted Asterisk on which nobody talks."""
+
+    def __init__(self, folder: Path, ami: ScriptedAmi) -> None:
+        self.folder, self.spool, self.directory = folder, folder / "spool", folder / "recordings"
+        self.directory.mkdir()
+        self.sink = Remembering()
+        self.settings = Settings.model_validate(
+            {
+                "agi": {"port": free_port()},
+                "recordings": {"directory": str(self.directory), "min_free_mb": 0},
+                "store": {"url": f"sqlite:///{folder}/ledger.db", "node": "one"},
+                "http": {"enabled": False},
+                "asterisk": [
+                    {"name": "pbx", "port": ami.port, "username": ami.user, "secret": ami.secret, "spool": self.spool}
+                ],
+            }
+        )
+
+    @asynccontextmanager
+    async def server(self) -> AsyncIterator[App]:
+        app = App(self.settings, recording_sink=self.sink)
+        await app.start()
+        try:
+            await until(lambda: app.parts.recorder.sweep.last_at > 0)
+            yield app
+        finally:
+            await app.stop(5)
+
+    async def write(self, unit: Any, *args: Any) -> Any:
+        """One unit on the ledger while no server runs."""
+        store = open_store(self.settings.store.url, node="one")
+        await store.start()
+        try:
+            return await store.run(unit, *args)
+        finally:
+            await store.stop()
+
+    def raw(self, recording_id: str, seconds: float, *, age: float, closed: bool = True, role: str = "") -> Path:
+        """A raw file as Asterisk leaves it; not closed: with zeros for sizes."""
+        path = save(self.spool / f"{recording_id}{role}.wav", speech_samples(seconds, 3))
+        if not closed:
+            with path.open("r+b") as file:
+                for place in (4, 40):
+                    file.seek(place)
+                    file.write(bytes(4))
+        then = time.time() - age
+        os.utime(path, (then, then))
+        return path
+
+    def recording(self, age: float, **fields: Any) -> Recording:
+        """A row as it stands when its call began `age` seconds ago."""
+        at = time.time() - age
+        recording_id = new_id("rec", at, os.urandom(10))
+        piece = Piece(str(self.spool / f"{recording_id}.wav"), channel="SIP/a-1", uniqueid=f"{at:.3f}", started_at=at)
+        values: dict[str, Any] = {
+            "node": "one",
+            "asterisk": "pbx",
+            "channel": "SIP/a-1",
+            "uniqueid": f"{at:.3f}",
+            "name": recording_id,
+            "file_path": str(self.directory / f"{recording_id}.wav"),
+            "pieces": (piece,),
+            "sinks": ("recording_sink",),
+            "requested_at": at,
+            "started_at": at,
+            **fields,
+        }
+        return Recording(recording_id, **values)
+
+    def finished(self, age: float) -> Recording:
+        """A finished one, with its file."""
+        row = self.recording(age)
+        path = save(Path(row.file_path), speech_samples(2.0, 3))
+        content = path.read_bytes()
+        return replace(
+            row,
+            phase=Phase.FINISHED,
+            cause=Cause.HANGUP,
+            ended_at=row.requested_at + 2,
+            finished_at=row.requested_at + 3,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            sinks=(),
+        )
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    (tmp_path / "spool").mkdir()
+    async with ScriptedAmi(spool=tmp_path / "spool") as ami:
+        yield Place(tmp_path, ami)
+
+
+async def test_raw_files_go_only_when_the_finished_file_is_proved(place: Place) -> None:
+    good, changed, gone = (place.finished(HOUR) for _ in range(3))
+    for row in (good, changed, gone):
+        await place.write(recordings.insert, row)
+        place.raw(row.id, 2.0, age=HOUR - 2)
+        place.raw(row.id, 2.0, age=HOUR - 2, role="-rx")
+    Path(changed.file_path).write_bytes(b"\0" * (changed.bytes or 0))
+    Path(gone.file_path).unlink()
+    async with place.server() as app:
+        left = sorted({path.name[:30] for path in place.spool.glob("rec-*")})
+        assert left == sorted((changed.id, gone.id))
+        assert app.parts.recorder.sweep.removed == 2
+        assert app.parts.recorder.sweep.unproved == 2
+    assert place.sink.got == []
+
+
+async def test_orphans_become_recordings(place: Place) -> None:
+    closed, broken, young = (place.recording(age) for age in (HOUR, 2 * HOUR, 30.0))
+    place.raw(closed.id, 3.0, age=120)
+    place.raw(broken.id, 5.0, age=2 * HOUR - 5, closed=False)
+    place.raw(broken.id, 5.0, age=2 * HOUR - 5, closed=False, role="-rx")
+    place.raw(broken.id, 5.0, age=2 * HOUR - 5, closed=False, role="-tx")
+    held = place.raw(place.recording(300).id, 1.0, age=240, closed=False)
+    waiting = place.raw(young.id, 1.0, age=5)
+    async with place.server() as app:
+        await until(lambda: len(place.sink.got) == 2)
+        assert app.parts.recorder.sweep.adopted == 2
+    told = {m.extra["recording_id"]: m for m in place.sink.got}
+    assert set(told) == {closed.id, broken.id}
+    for row, seconds, salvaged in ((closed, 3.0, False), (broken, 5.0, True)):
+        metadata = told[row.id]
+        assert (metadata.extra["adopted"], metadata.extra["salvaged"]) == (True, salvaged)
+        assert metadata.extra["cause"] == "HANGUP"
+        assert soundfile.info(metadata.file_path).duration == pytest.approx(seconds, abs=0.05)
+    assert told[broken.id].duration_seconds == pytest.approx(5.0, abs=0.1), "its id says when it began"
+    assert sorted(place.spool.glob("rec-*")) == sorted((held, waiting)), "what may be somebody's is left alone"
+
+
+async def test_what_cannot_be_saved_is_set_aside_with_its_reason(place: Place) -> None:
+    row = place.recording(HOUR)
+    empty = place.spool / f"{row.id}.wav"
+    empty.touch()
+    os.utime(empty, (time.time() - HOUR,) * 2)
+    foreign = place.spool / "somebody-elses.wav"
+    foreign.touch()
+    os.utime(foreign, (0, 0))
+    async with place.server() as app:
+        assert app.parts.recorder.sweep.set_aside == 1
+    aside = place.spool / "set-aside"
+    assert sorted(p.name for p in aside.iterdir()) == [empty.name, empty.name + ".reason"]
+    reason = (aside / f"{empty.name}.reason").read_text()
+    assert row.id in reason
+    assert "empty" in reason
+    assert foreign.exists()
+    assert place.sink.got == []
+
+
+async def test_a_recording_that_had_no_room_is_finished_once_there_is(place: Place) -> None:
+    row = place.recording(
+        HOUR,
+        phase=Phase.FAILED,
+        cause=Cause.ERROR,
+        error="the finished file could not be made: no room",
+        facts={"disk_full": True, "ended_by": "SILENCE"},
+        ended_at=time.time() - HOUR + 4,
+    )
+    await place.write(recordings.insert, row)
+    raw = place.raw(row.id, 4.0, age=HOUR - 4)
+    async with place.server() as app:
+        await until(lambda: len(place.sink.got) == 1)
+        assert app.parts.recorder.sweep.refinished == 1
+        (metadata,) = place.sink.got
+        assert (metadata.extra["state"], metadata.extra["cause"]) == ("IDLE", "SILENCE")
+        assert soundfile.info(metadata.file_path).duration == pytest.approx(4.0, abs=0.05)
+        await until(lambda: not raw.exists())
+
+
+async def test_leftovers_of_a_finishing_that_was_broken_off_are_removed(place: Place) -> None:
+    (place.directory / "2026").mkdir()
+    old, young = (place.directory / "2026" / f".{name}.wav.fastagi-tmp" for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"clear audio")
+    os.utime(old, (time.time() - HOUR,) * 2)
+    (place.directory / ".hidden").touch()
+    async with place.server():
+        await until(lambda: not old.exists())
+    assert young.exists()
+    assert (place.directory / ".hidden").exists()
+
+
+async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
+    unknown = place.recording(60.0, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50)
+    behind = place.recording(60.0)
+    ahead = place.recording(60.0)
+    whole = place.finished(60.0)
+    done = replace(whole, sinks=("recording_sink",))
+    await place.write(recordings.insert, behind)
+    await place.write(recordings.insert, replace(ahead, phase=Phase.FAILED, cause=Cause.ERROR, error="no"))
+    cipher = AesGcmCipher(bytes(range(32)))
+    now = time.time()
+    sidefile.write(place.spool, Side(unknown, now))
+    sidefile.write(place.spool, Side(replace(behind, phase=Phase.CLOSING, cause=Cause.ABORTED, ended_at=now - 55), now))
+    sidefile.write(place.spool, Side(ahead, ahead.requested_at))
+    sidefile.write(place.spool, Side(done, now, (cipher.scheme, b"wrapped")))
+    for row in (unknown, behind):
+        place.raw(row.id, 3.0, age=50)
+    (place.spool / "rec-00000000000000000000000000.journal").write_text("{half")
+    async with place.server():
+        await until(lambda: len(place.sink.got) == 3)
+    told = {m.extra["recording_id"]: m for m in place.sink.got}
+    assert set(told) == {unknown.id, behind.id, done.id}
+    assert told[behind.id].extra["cause"] == "ABORTED"
+    assert list(place.spool.glob("*.journal")) == []
+    assert (place.spool / "set-aside" / "rec-00000000000000000000000000.journal").exists()
+    there = await place.write(recordings.get, ahead.id)
+    assert there.phase is Phase.FAILED, "an old side file changes nothing"
+    assert await place.write(keys.get, done.id) == (cipher.scheme, b"wrapped")
+
+    # again, as if the process had been killed before the files were removed
+    for row in told:
+        sidefile.write(place.spool, Side(replace(await place.write(recordings.get, row), phase=Phase.ACTIVE), now))
+    async with place.server():
+        assert list(place.spool.glob("*.journal")) == []
+    assert len(place.sink.got) == 3
+    for row in told:
+        assert (await place.write(recordings.get, row)).phase is Phase.FINISHED
+        assert len(await place.write(deliveries.of_recording, row)) == 1
+        assert [e.event for e in await place.write(journal.history, row)].count("restored") == 1
+
+
+async def test_a_side_file_holds_no_clear_key(place: Place) -> None:
+    cipher = AesGcmCipher(bytes(range(32)))
+    path = sidefile.write(place.spool, Side(place.recording(1.0), 1.0, (cipher.scheme, b"wrapped")))
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert base64.b64encode(bytes(range(32))).decode() not in path.read_text()
+    assert sidefile.read(path).key == (cipher.scheme, b"wrapped")
