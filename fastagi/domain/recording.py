@@ -159,6 +159,6 @@ class Recording:
             name=self.name,
             file_path=self.file_path,
             duration_seconds=self.duration_seconds,
-            format=self.spec.form.container,
+            format=str(self.facts.get("file_format", self.spec.form.container)),  # a fact where it was only copied
             extra=extra,
         )

@@ -21,6 +21,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.errors import FastAGIError
 from fastagi.recording import files
+from fastagi.recording.adoption import Adoption
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.ending import Ender
 from fastagi.recording.evidence import Evidence
@@ -128,6 +129,18 @@ class Recorder:
         self.journal.on_lost = self._lost
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
+        self.adoption = Adoption(
+            self.journal,
+            self.jobs,
+            self.threads,
+            settings,
+            node=node,
+            sinks=lambda: self.default_sinks(),
+            spawn=self.tasks.spawn,
+            track=self.track,
+            stopped=self.ender.stopped_elsewhere,
+            clock=clock,
+        )
         self.sweep = Sweep(
             self.journal,
             self.jobs,
@@ -260,8 +273,10 @@ class Recorder:
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
+        self.adoption.synced(pbx)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        self.adoption.event(pbx, name, channel)
         if name in TALK_EVENTS:
             self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))
         if name == "Hangup":
@@ -277,7 +292,9 @@ class Recorder:
                 self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
-                if job.phase in (Phase.ACTIVE, Phase.PAUSED) and not job.recording.pieces[-1].ended_at:
+                if job.phase not in (Phase.ACTIVE, Phase.PAUSED) or job.recording.adopted:
+                    continue  # of an adopted one `mixmonitor list` tells
+                if not job.recording.pieces[-1].ended_at:
                     self.tasks.spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
 
     async def _left(self, job: Job, uniqueid: str, move: Move | None) -> None:

@@ -14,7 +14,7 @@ import structlog
 from fastagi.audio import is_complete
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
-from fastagi.recording import files
+from fastagi.recording import files, foreign
 from fastagi.recording.ending import Ender
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.limits import LimitWatch
@@ -103,7 +103,7 @@ class Watch:
                 job.largest = max(job.largest, size)
                 job.size, job.grew_at = size, time.monotonic()
                 job.alarms.discard("stalled")
-            elif size > 0:
+            elif size > 0 and not job.recording.adopted:
                 closed = is_complete(first)
             self._alarm(job)
             if limits is not None:
@@ -119,6 +119,9 @@ class Watch:
 
     def _alarm(self, job: Job) -> None:
         still = time.monotonic() - (job.grew_at or time.monotonic())
-        if still >= self._settings.stalled_seconds and "stalled" not in job.alarms:
+        patience = self._settings.stalled_seconds
+        if job.recording.adopted:  # other formats grow more slowly
+            patience += foreign.growth_seconds(job.recording.pieces[-1].paths[0])
+        if still >= patience and "stalled" not in job.alarms:
             job.alarms.add("stalled")
             log.error("recording_stalled", recording_id=job.id, channel=job.recording.channel, seconds=round(still, 1))

@@ -1,0 +1,229 @@
+"""Adoption (`[recordings] adopt`): MixMonitors that others started are tracked, finished and delivered.
+
+Asterisk's MixMonitorStart names a channel and nothing else, so `mixmonitor list CHANNEL` is asked: it has id and path,
+but no suffix; that is in the channel's MIXMONITOR_FILENAME, or in the folder. (The function MIXMONITOR(id,filename)
+would tell it, but crashes Asterisk 16 and 22 where a MixMonitor has legs only. It is never asked here.) A MixMonitor
+that the list no longer shows has been stopped; a hangup ends it like any other recording.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fastagi.ami import actions
+from fastagi.ami.actions import MixMonitorRow
+from fastagi.domain.ids import new_id
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.states import Phase
+from fastagi.errors import FastAGIError
+from fastagi.recording import files, foreign
+from fastagi.recording.channels import LiveChannel
+from fastagi.recording.foreign import Found
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.journal import Journal
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.threads import FileThreads
+from fastagi.settings import RecordingSettings
+
+log = structlog.get_logger(__name__)
+
+LOOKS = (0.0, 0.1, 0.4, 1.5)
+"""Seconds before each look that an event has us take: Asterisk publishes it before it opens the file."""
+
+AT_ONCE = 8
+"""Channels asked about at once: `mixmonitor list` takes 0.3 ms, and the call's own commands go first."""
+
+PATIENCE_SECONDS = 5.0
+
+
+class Adoption:
+    """Finds recordings that others started, and their end.
+
+    :param sinks: names of the sinks that get them
+    :param track: has a recording watched
+    :param stopped: ends a recording that somebody stopped
+    :ivar adopted: how many since the start; a metric
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        threads: FileThreads,
+        settings: RecordingSettings,
+        *,
+        node: str,
+        sinks: Callable[[], tuple[str, ...]],
+        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
+        track: Callable[[Job], None],
+        stopped: Callable[[Job], Coroutine[Any, Any, bool]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._threads = threads
+        self._settings = settings
+        self._node = node
+        self._sinks = sinks
+        self._spawn = spawn
+        self._track = track
+        self._stopped = stopped
+        self._clock = clock
+        self._lanes = asyncio.Semaphore(AT_ONCE)
+        self._looking: dict[tuple[str, str], bool] = {}
+        self._ours: dict[tuple[str, str], set[str]] = {}
+        self.adopted = 0
+
+    @property
+    def idle(self) -> bool:
+        """Is no channel being asked about now?"""
+        return not self._looking
+
+    def event(self, pbx: Pbx, name: str, channel: LiveChannel | None) -> None:
+        """One of Asterisk's events, after the channel book has it."""
+        if channel is None or not self._settings.adopt:
+            return
+        if name == "Hangup":
+            self._ours.pop((pbx.name, channel.uniqueid), None)
+        elif name == "MixMonitorStart" or (name == "MixMonitorStop" and self._adopted_on(pbx, channel)):
+            self._look_at(pbx, channel.uniqueid, self._clock())
+
+    def synced(self, pbx: Pbx) -> None:
+        """The connection is up, again or for the first time: MixMonitors that run already, and those stopped unseen."""
+        for channel in pbx.book if self._settings.adopt else ():
+            self._look_at(pbx, channel.uniqueid, None)
+
+    def _look_at(self, pbx: Pbx, uniqueid: str, since: float | None) -> None:
+        key = (pbx.name, uniqueid)
+        if key in self._looking:
+            self._looking[key] = True  # whoever looks now looks once more
+            return
+        self._looking[key] = False
+        self._spawn(self._look(pbx, uniqueid, since), f"mixmonitors of {uniqueid}")
+
+    async def _look(self, pbx: Pbx, uniqueid: str, since: float | None) -> None:
+        """Look until every MixMonitor that the channel may have is in the list, or enough.
+
+        :param since: when the event came, unix seconds; None where nothing says when a MixMonitor began
+        """
+        key = (pbx.name, uniqueid)
+        try:
+            for pause in LOOKS if since is not None else LOOKS[:1]:
+                await asyncio.sleep(pause)
+                self._looking[key] = False
+                async with self._lanes:
+                    live = pbx.book.get(uniqueid)
+                    if live is None or not pbx.up or await self._compare(pbx, live, since):
+                        break
+        except FastAGIError as exc:
+            log.warning("adoption_look_failed", asterisk=pbx.name, uniqueid=uniqueid, error=str(exc))
+        finally:
+            if self._looking.pop(key, False):  # another event came after the last look
+                self._look_at(pbx, uniqueid, self._clock())
+
+    def _adopted_on(self, pbx: Pbx, live: LiveChannel) -> list[Job]:
+        return [job for job in self._jobs.on_channel(pbx.name, live.uniqueid) if job.recording.adopted]
+
+    async def _compare(self, pbx: Pbx, live: LiveChannel, since: float | None) -> bool:
+        """Hold the list against what is known: adopt what is new, end what is gone.
+
+        :returns: whether that explains an event: something began or ended
+        """
+        assert pbx.manager is not None
+        rows = await actions.mixmonitor_list(pbx.manager, live.name, timeout=PATIENCE_SECONDS)
+        mine = self._adopted_on(pbx, live)
+        changed = False
+        for job in mine:
+            piece = job.recording.pieces[-1]
+            if job.phase in (Phase.ACTIVE, Phase.PAUSED) and not any(_same(row, piece) for row in rows):
+                changed = await self._stopped(job) or changed
+        before = self._ours.get((pbx.name, live.uniqueid), set())
+        ours = {row.id + row.file for row in rows if foreign.is_ours(row)}
+        if ours or before:
+            self._ours[pbx.name, live.uniqueid] = ours
+        changed = changed or ours != before
+        for row in rows:
+            if not (row.file or row.received or row.sent) or foreign.is_ours(row):
+                continue
+            if not any(_same(row, job.recording.pieces[-1]) for job in mine):
+                await self._adopt(pbx, live, row, since)
+                changed = True
+        return changed
+
+    async def _adopt(self, pbx: Pbx, live: LiveChannel, row: MixMonitorRow, since: float | None) -> None:
+        assert pbx.manager is not None
+        named = await actions.getvar(pbx.manager, "MIXMONITOR_FILENAME", live.name, timeout=PATIENCE_SECONDS)
+        found = await self._threads.run(foreign.locate, row, named, live.name, live.uniqueid)
+        recording = await self._recording(pbx, live, found, since)
+        await self._journal.enter(recording, {"file": found.piece.paths[0]})
+        job = Job(recording)
+        self._jobs.add(job)
+        self._track(job)
+        self.adopted += 1
+        log.info(
+            "recording_adopted",
+            recording_id=job.id,
+            channel=live.name,
+            asterisk=pbx.name,
+            file=found.piece.paths[0],
+            visible=found.bytes >= 0,
+        )
+
+    async def _recording(self, pbx: Pbx, live: LiveChannel, found: Found, since: float | None) -> Recording:
+        now = self._clock()
+        recording_id = new_id("rec", now, os.urandom(10))
+        spec = foreign.spec_of(found, self._settings.defaults)
+        name, relative = foreign.name_of(found, spec)
+        facts: dict[str, Any] = {}
+        if not foreign.readable(found.suffix):
+            facts = {foreign.AS_RECORDED: True, "file_format": Path(relative).suffix.removeprefix(".") or "unknown"}
+        try:
+            path, renamed = await self._threads.run(files.reserve, self._settings.directory, relative, recording_id)
+            if renamed:
+                facts["renamed"] = True
+        except OSError as exc:  # it is tracked all the same: there may be room when it ends
+            log.error("name_not_reserved", recording_id=recording_id, error=str(exc))
+            path = str(self._settings.directory / relative)
+        started = since
+        if started is None:  # it ran before we looked: as long as its file says
+            started = max(live.since, now - foreign.audio_seconds(found.piece.paths[0], found.bytes))
+        return Recording(
+            id=recording_id,
+            node=self._node,
+            asterisk=pbx.name,
+            system=pbx.system,
+            channel=live.name,
+            uniqueid=live.uniqueid,
+            linkedid=live.linkedid,
+            recorder=f"mixmonitor-{found.piece.monitor_id}",
+            name=name,
+            file_path=path,
+            spec=spec,
+            phase=Phase.ACTIVE,
+            caller=live.caller,
+            called=live.exten,
+            pieces=(replace(found.piece, started_at=started),),
+            sinks=self._sinks(),
+            adopted=True,
+            requested_at=now,
+            started_at=started,
+            facts=facts,
+        )
+
+
+def _same(row: MixMonitorRow, piece: Piece) -> bool:
+    """Is this row that piece? The id is an address that Asterisk uses again, so the file must agree."""
+    return row.id == piece.monitor_id and _stem(piece.paths[0]) == (row.file or row.received or row.sent)
+
+
+def _stem(path: str) -> str:
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
