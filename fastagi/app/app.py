@@ -38,6 +38,7 @@ from fastagi.recording.commands import Commands
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
+from fastagi.recording.steady import SteadyClock
 from fastagi.settings import AsteriskSettings, Settings, discover, load
 from fastagi.store import Store, open_store
 from fastagi.web import HttpServer, Observations, Sources
@@ -56,6 +57,7 @@ class App:
     :param settings: where everything is; None for the settings file that `fastagi.settings.discover` finds, and the
         environment (`FASTAGI_...`)
     :param recording_sink: gets every recording that names no other sink
+    :param clock: unix seconds; the machine's, without its jumps, when None
     """
 
     def __init__(
@@ -63,10 +65,10 @@ class App:
         settings: Settings | None = None,
         *,
         recording_sink: AnySink | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings
-        self._clock = clock
+        self._clock = clock or SteadyClock()
         self._recording_sink = recording_sink
         self._named_sinks: dict[str, AnySink] = {}
         self._routes = Routes({**record.ROUTES, **ping.ROUTES})
@@ -288,6 +290,7 @@ class Parts:
             self.settings,
             self.store,
             self.recorder,
+            self.commands,
             self.courier,
             self.registry,
             self.sink_names,

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 PARTED_KEPT_SECONDS = 60.0
 """Who it talked to longer ago is of no interest: a channel in a conference for a day must not remember all guests."""
 
+SAME_SECONDS = 3.0
+"""CoreShowChannels gives whole seconds."""
+
 UP = "6"
 """ChannelState of an answered channel (Asterisk's AST_STATE_UP)."""
 
@@ -100,7 +103,7 @@ class ChannelBook:
         gone = [c for uid, c in self._by_id.items() if uid not in new]
         for uid, channel in new.items():
             old = self._by_id.get(uid)
-            if old is not None:
+            if old is not None and channel.since <= old.since + SAME_SECONDS:  # a restarted Asterisk uses ids again
                 channel.since, channel.first_context = old.since, old.first_context
                 channel.answered_at = old.answered_at or channel.answered_at
                 channel.on_hold_music = old.on_hold_music

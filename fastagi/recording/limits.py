@@ -8,6 +8,7 @@ read, `talking` judges instead.
 from __future__ import annotations
 
 import os
+import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,8 @@ class LimitWatch:
         while len(block := self._file.read_new()):
             self._was_there = True
             self._frames += len(block)
-            self._grown_at = max(self._grown_at, min(now, os.stat(path).st_mtime))
+            # so long ago by the machine's clock, which may be another one than ours
+            self._grown_at = max(self._grown_at, now - max(0.0, time.time() - os.stat(path).st_mtime))
             if self._silence is not None and self._silence.feed(block) is not None:
                 return Cause.SILENCE
             if self._counter is not None:

@@ -23,10 +23,11 @@ from fastagi.errors import FastAGIError
 from fastagi.recording import files
 from fastagi.recording.adoption import Adoption
 from fastagi.recording.channels import LiveChannel
+from fastagi.recording.completeness import Completeness
 from fastagi.recording.ending import Ender
 from fastagi.recording.evidence import Evidence
 from fastagi.recording.following import EVENTS as MOVES
-from fastagi.recording.following import Follower, Move
+from fastagi.recording.following import Follower
 from fastagi.recording.job import Job, Jobs, Key
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
@@ -36,6 +37,7 @@ from fastagi.recording.pieces import Pieces
 from fastagi.recording.recovery import Recovery
 from fastagi.recording.salvaging import Salvager
 from fastagi.recording.starting import Request, Starter
+from fastagi.recording.steady import SteadyClock
 from fastagi.recording.sweep import Sweep
 from fastagi.recording.takeover import Takeover
 from fastagi.recording.talking import EVENTS as TALK_EVENTS
@@ -129,6 +131,7 @@ class Recorder:
         self.journal.on_lost = self._lost
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
+        self.completeness = Completeness(store, self.jobs, pbxs, settings.required, clock=clock)
         self.adoption = Adoption(
             self.journal,
             self.jobs,
@@ -174,6 +177,7 @@ class Recorder:
             log.error(
                 "asterisk_not_configured", asterisk=stray, hint="its open recordings are finished from their files"
             )
+        await self.completeness.load()
         for pbx in self.pbxs.values():
             pbx.listen(self._event)
             pbx.on_synced(self._synced)
@@ -182,6 +186,8 @@ class Recorder:
         self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
         self.tasks.keep(self.sweep.run(), "sweep")
+        if isinstance(self._clock, SteadyClock):
+            self.tasks.keep(self._clock.follow(lambda: len(self.jobs) == 0), "clock")
         if not isinstance(self._store, SqliteStore):
             self.tasks.keep(self.takeover.run(), "takeover")
 
@@ -190,6 +196,7 @@ class Recorder:
         if not await self.tasks.drain(seconds):
             log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
         await self.journal.flush()
+        await self.completeness.close()
         await self.tasks.stop()
         self.threads.close()
 
@@ -274,17 +281,17 @@ class Recorder:
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
         self.adoption.synced(pbx)
+        self.completeness.synced(pbx)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        self.completeness.event(pbx, name, channel)
         self.adoption.event(pbx, name, channel)
         if name in TALK_EVENTS:
             self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))
         if name == "Hangup":
             uniqueid = headers.get("Uniqueid", "")
-            jobs = self.jobs.on_channel(pbx.name, uniqueid)
-            move = self.follower.seen_at_hangup(pbx, channel) if jobs else None
-            for job in jobs:
-                self.tasks.spawn(self._left(job, uniqueid, move), f"hangup {job.id}")
+            for job in self.jobs.on_channel(pbx.name, uniqueid):
+                self.tasks.spawn(self._left(job, pbx, uniqueid, channel), f"hangup {job.id}")
         elif name in MOVES:
             self.follower.event(pbx, name, headers)
         elif name in ("HangupRequest", "SoftHangupRequest"):
@@ -297,10 +304,14 @@ class Recorder:
                 if not job.recording.pieces[-1].ended_at:
                     self.tasks.spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
 
-    async def _left(self, job: Job, uniqueid: str, move: Move | None) -> None:
+    async def _left(self, job: Job, pbx: Pbx, uniqueid: str, gone: LiveChannel | None) -> None:
         """The recorded leg has hung up: the recording ends, unless the call goes on elsewhere."""
-        if move is None or not await self.follower.follow(job, move, "peers"):
-            await self.ender.hung_up(job, uniqueid=uniqueid)
+        at = self._clock()
+        if job.recording.spec.follow and job.phase in (Phase.ACTIVE, Phase.PAUSED):
+            move = await self.follower.seen_at_hangup(pbx, gone)
+            if move is not None and await self.follower.follow(job, move, "peers"):
+                return
+        await self.ender.hung_up(job, uniqueid=uniqueid, ended_at=at)
 
     async def _perhaps_stopped(self, job: Job) -> None:
         """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""

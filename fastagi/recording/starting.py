@@ -21,9 +21,9 @@ from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event
-from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording import files
-from fastagi.recording.control import AgiPath, Control, gone
+from fastagi.recording.control import AgiControl, AgiPath, Control, gone
 from fastagi.recording.job import Job, Jobs, Key
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
@@ -31,6 +31,17 @@ from fastagi.recording.pbx import Pbx
 from fastagi.recording.threads import FileThreads
 
 log = structlog.get_logger(__name__)
+
+
+ANSWER_SECONDS = 3.0
+"""What Asterisk has to answer the order to record (it takes a millisecond): somebody hears nothing meanwhile."""
+
+SECOND_WAY = 9000
+"""Number of the piece whose order went out a second time; no recording has so many."""
+
+
+class Unanswered(AsteriskError):
+    """Asterisk took the order to record, and neither answered nor was it seen to record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +177,7 @@ class Starter:
         """
         recording = job.recording
         try:
-            piece = await self.begin(recording.pieces[-1], recording.spec, pbx, job.agi)
+            piece = await self._begin_somehow(job, pbx)
         except Hangup:
             await self.fail(job, f"the channel {recording.pieces[-1].channel} was gone when the recording should start")
             raise
@@ -185,6 +196,26 @@ class Starter:
             file=piece.paths[0],
         )
 
+    async def _begin_somehow(self, job: Job, pbx: Pbx) -> Piece:
+        """Through the manager interface; where that takes orders and answers nothing, through the AGI session.
+
+        The unanswered order may be carried out yet, and would empty the file: the second one names another, and is
+        journalled before it goes out.
+        """
+        recording = job.recording
+        try:
+            return await self.begin(recording.pieces[-1], recording.spec, pbx, job.agi)
+        except Unanswered:
+            if job.agi is None or job.agi.closed:
+                raise
+        first = recording.pieces[-1]
+        piece = files.raw_piece(
+            pbx.spool, recording.id, SECOND_WAY, recording.spec, first.channel, first.uniqueid, after=first.after
+        )
+        await self._journal.note(job, "second_way", pieces=(*recording.pieces[:-1], piece))
+        log.warning("manager_unanswering", recording_id=job.id, asterisk=pbx.name, hint="the AGI session is used")
+        return await self._begin(piece, recording.spec, AgiControl(job.agi))
+
     async def begin(self, piece: Piece, spec: RecordingSpec, pbx: Pbx, agi: AgiPath | None) -> Piece:
         """Tell Asterisk to record this piece and see that it does.
 
@@ -194,7 +225,19 @@ class Starter:
         live = pbx.book.get(piece.uniqueid)
         try:
             control = pbx.control(live.name if live is not None else piece.channel, agi)
-            monitor_id = await control.start(piece, spec)
+        except AsteriskError as exc:
+            raise AsteriskError(f"Asterisk did not start the recording: {exc}") from exc
+        return await self._begin(piece, spec, control)
+
+    async def _begin(self, piece: Piece, spec: RecordingSpec, control: Control) -> Piece:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                monitor_id = await control.start(piece, spec)
+        except (ActionTimeout, AsteriskDown, TimeoutError) as exc:
+            # the order may have been carried out all the same
+            if not await self._seen(piece):
+                raise Unanswered(f"Asterisk did not answer the order to record: {exc or 'time-out'}") from exc
+            monitor_id = ""
         except (AsteriskError, Error, Hangup) as exc:
             if gone(exc):
                 raise Hangup(f"the channel {piece.channel} has hung up") from exc
