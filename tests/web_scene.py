@@ -138,8 +138,8 @@ class WebScene:
         return job.id
 
     def grown(self) -> int:
-        """Bytes of sound in the largest raw file."""
-        return max((f.stat().st_size - 44 for f in self.spool.glob("*.wav")), default=0)
+        """Bytes of sound in the smallest raw file."""
+        return min((f.stat().st_size - 44 for f in self.spool.glob("*.wav")), default=0)
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
         deadline = time.monotonic() + seconds

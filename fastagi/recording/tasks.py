@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from fastagi.errors import TakenOver
+from fastagi.errors import Error, Hangup, TakenOver
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +50,9 @@ class Tasks:
         self._short.discard(task)
         if not task.cancelled() and isinstance(task.exception(), TakenOver):
             log.warning("recording_taken_over", task=task.get_name(), error=str(task.exception()))
+        elif not task.cancelled() and isinstance(task.exception(), (Error, Hangup)):
+            # a user's mistake or a call that went: whoever asked has been told
+            log.debug("task_refused", task=task.get_name(), error=str(task.exception()))
         elif not task.cancelled() and task.exception() is not None:
             self.died += 1
             log.error("task_died", task=task.get_name(), exc_info=task.exception())

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
@@ -26,6 +26,7 @@ from fastagi.web.disks import Disks, Measured
 from fastagi.web.lag import LoopLag
 from fastagi.web.observed import Observations
 from fastagi.web.sources import Sources
+from fastagi.web.version import VERSION
 
 LEDGER_SECONDS = 2.0
 """How long a scrape waits for the ledger."""
@@ -58,6 +59,7 @@ class Metrics:
         self._faults: Tally[str] = Tally({"ledger": 0, "disk": 0})
         self._live = _Prepared()
         self._under_way: asyncio.Task[bytes] | None = None
+        self._asking: asyncio.Task[list[deliveries.Depth]] | None = None
         observed.registry.register(self._live)
         ProcessCollector(registry=observed.registry)
 
@@ -65,6 +67,7 @@ class Metrics:
         """The route. Scrapes that come at once share one answer."""
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self.text(), name="scrape")
+            self._under_way.add_done_callback(_seen)
         text = await asyncio.shield(self._under_way)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
@@ -76,14 +79,28 @@ class Metrics:
         self._live.families = list(self.live(Slow(measured, depths)))
         return await asyncio.to_thread(generate_latest, self._observed.registry)
 
+    async def close(self) -> None:
+        """Break off what runs."""
+        left = [task for task in (self._under_way, self._asking) if task is not None and not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def _depths(self) -> list[deliveries.Depth] | None:
+        """From the ledger. While one question is not answered, no second one is asked: they would pile up there."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(), name="scrape-ledger")
+            self._asking.add_done_callback(_seen)
         try:
             async with asyncio.timeout(LEDGER_SECONDS):
-                found: list[deliveries.Depth] = await self._sources.store.read(deliveries.depths, self._sources.clock())
-                return found
+                return await asyncio.shield(self._asking)
         except (StoreError, TimeoutError):
             self._faults["ledger"] += 1
             return None
+
+    async def _ask(self) -> list[deliveries.Depth]:
+        found: list[deliveries.Depth] = await self._sources.store.read(deliveries.depths, self._sources.clock())
+        return found
 
     def live(self, slow: Slow) -> Iterator[Metric]:
         """Everything but what `Observations` has. Runs on the loop: reads, and waits for nothing."""
@@ -275,7 +292,13 @@ class Metrics:
             [((what,), count) for what, count in self._faults.items()],
         )
         node = self._sources.settings.store.node
-        yield _gauge("info", "Always 1; its labels say who answers", ("version", "node"), [((_version(), node), 1)])
+        yield _gauge("info", "Always 1; its labels say who answers", ("version", "node"), [((VERSION, node), 1)])
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Its error was told to who asked, or nobody waits for it any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _Prepared(Collector):
@@ -303,10 +326,3 @@ def _counter(name: str, words: str, labels: tuple[str, ...], rows: Rows) -> Metr
     for values, value in rows:
         family.add_metric(values, value)
     return family
-
-
-def _version() -> str:
-    try:
-        return version("fastagi-recorder")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"

@@ -10,13 +10,22 @@ from aiohttp import web
 
 from fastagi.agi.listening import bind, bound_port
 from fastagi.errors import ConfigError
-from fastagi.web.answers import guard, sign
+from fastagi.web.access import Role, Tokens
+from fastagi.web.answers import answer, guard, sign
+from fastagi.web.api import Api, Asked, Route, Turns
+from fastagi.web.calls import Calls
+from fastagi.web.deliveries import Deliveries
 from fastagi.web.disks import Disks
+from fastagi.web.events import Events
 from fastagi.web.health import Health
 from fastagi.web.lag import LoopLag
 from fastagi.web.metrics import Metrics
 from fastagi.web.observed import Observations
+from fastagi.web.openapi import document
+from fastagi.web.recordings import Recordings
+from fastagi.web.sound import Sound
 from fastagi.web.sources import Sources
+from fastagi.web.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +62,9 @@ class HttpServer:
         self._health = Health(sources, self._disks)
         self._lag = LoopLag()
         self.metrics = Metrics(sources, observed, self._disks, self._lag)
+        self._sound = Sound(sources)
+        self._events = Events(sources)
+        self.api = self._api()
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -61,6 +73,22 @@ class HttpServer:
         """The port it listens on, once started; before that the one asked for."""
         return self._port
 
+    def _api(self) -> Api:
+        turns = Turns()
+        routes = [
+            *Recordings(self._sources, turns).routes(),
+            *self._sound.routes(),
+            *Deliveries(self._sources, turns).routes(),
+            *Calls(self._sources, turns).routes(),
+            *self._events.routes(),
+        ]
+
+        async def openapi(asked: Asked) -> web.Response:
+            return answer(document([*routes, itself], VERSION))
+
+        itself = Route("GET", "/api/openapi.json", openapi, Role.VIEWER, "This text", answers={200: "OpenAPI 3.1"})
+        return Api(Tokens(self._sources.settings.http.tokens), [*routes, itself])
+
     def application(self) -> web.Application:
         """All routes."""
         app = web.Application(middlewares=[guard], client_max_size=BODY_BYTES)
@@ -68,6 +96,7 @@ class HttpServer:
         app.router.add_get("/healthz", self._health.healthz)
         app.router.add_get("/readyz", self._health.readyz)
         app.router.add_get("/metrics", self.metrics.handle)
+        self.api.add_to(app)
         return app
 
     async def start(self) -> None:
@@ -108,9 +137,12 @@ class HttpServer:
             server.close()
         self._servers.clear()
         self._lag.stop()
+        await self._events.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        await self.metrics.close()
+        self._sound.close()
         self._disks.close()
 
     def _accept(self) -> asyncio.BaseProtocol:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastagi.agi import AgiServer
 from fastagi.delivery import Courier, SinkRegistry
+from fastagi.recording.commands import Commands
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
@@ -23,6 +24,7 @@ class Sources:
     settings: Settings
     store: Store
     recorder: Recorder
+    commands: Commands
     courier: Courier
     registry: SinkRegistry
     sink_names: SinkNames

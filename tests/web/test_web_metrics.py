@@ -13,7 +13,7 @@ from delivery_scenes import finish_many
 from web_scene import web_scene
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome
-from fastagi.domain.recording import Recording
+from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import SinkError, StoreDown
 from fastagi.recording.job import Job
@@ -148,7 +148,7 @@ async def test_ten_thousand_recordings_and_a_full_queue_hold_the_loop_for_no_scr
         store, courier = scene.parts.store, scene.parts.courier
         # for a sink that nobody here has: they wait, and nothing works at them while the clock is looked at
         await store.run(finish_many, courier, 0, 10_000, "elsewhere", time.time())
-        template = Recording("rec-x", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav")
+        template = Recording("rec-x", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", pieces=(Piece("/spool/x.wav"),))
         for n in range(2_000):
             scene.parts.recorder.jobs.add(Job(replace(template, id=f"rec-{n}", uniqueid=f"1.{n}")))
         held: list[float] = []

@@ -1,0 +1,81 @@
+"""`/api/v1/deliveries`: what is to be delivered, what was tried, and an operator's retry."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+import structlog
+from aiohttp import web
+
+from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.errors import StoreDown, StoreError
+from fastagi.store.units import deliveries as units
+from fastagi.web import shapes
+from fastagi.web.access import Role
+from fastagi.web.answers import Refusal, answer
+from fastagi.web.api import Asked, Route, Turns
+from fastagi.web.asking import CURSOR, LIMIT, an_id, choice, text
+from fastagi.web.sources import Sources
+
+log = structlog.get_logger(__name__)
+
+MOST_ATTEMPTS = 500
+
+
+class Deliveries:
+    """The routes of deliveries."""
+
+    def __init__(self, sources: Sources, turns: Turns) -> None:
+        self._sources = sources
+        self._turns = turns
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        filters = (
+            choice("status", "", [s.value for s in DeliveryStatus]),
+            text("sink", "its name"),
+            an_id("recording_id", ""),
+        )
+        there = {404: "there is no such delivery"}
+        return [
+            Route("GET", "/deliveries", self.list, Role.VIEWER, "List deliveries, newest first",
+                  (*filters, CURSOR, LIMIT), answers={200: "a page; `next` is the cursor of the next one, or null"}),
+            Route("GET", "/deliveries/{id}", self.show, Role.VIEWER, "One delivery and its attempts",
+                  answers={200: "found", **there}),
+            Route("POST", "/deliveries/{id}/retry", self.retry, Role.OPERATOR,
+                  "Try it now; a dead one gets a new day",
+                  answers={200: "it is due", **there, 409: "it is delivered, running or parked"}),
+        ]  # fmt: skip
+
+    async def list(self, asked: Asked) -> web.Response:
+        """GET /deliveries."""
+        query = {"limit": 50, **asked.query}
+        found, following = await self._turns.take(lambda: self._sources.store.read(units.page, **query))
+        return answer({"deliveries": [shapes.delivery(d) for d in found], "next": following})
+
+    async def show(self, asked: Asked) -> web.Response:
+        """GET /deliveries/{id}."""
+        found = await self._sources.store.read(_whole, asked.id)
+        if found is None:
+            raise Refusal(404, f"there is no delivery {asked.id}")
+        delivery, attempts = found
+        shown = [shapes.attempt(a) for a in attempts[-MOST_ATTEMPTS:]]
+        return answer({**shapes.delivery(delivery), "attempts": shown, "attempts_made": delivery.attempts})
+
+    async def retry(self, asked: Asked) -> web.Response:
+        """POST /deliveries/{id}/retry."""
+        if await self._sources.store.read(units.get, asked.id) is None:
+            raise Refusal(404, f"there is no delivery {asked.id}")
+        try:
+            await self._sources.courier.retry(asked.id)
+        except StoreDown:
+            raise
+        except StoreError as exc:
+            raise Refusal(409, str(exc)) from None
+        log.info("delivery_retried", delivery_id=asked.id, who=asked.who.name)
+        found: Delivery | None = await self._sources.store.read(units.get, asked.id)
+        return answer(shapes.delivery(found) if found is not None else {})
+
+
+def _whole(conn: sa.Connection, delivery_id: str) -> tuple[Delivery, list[units.Attempt]] | None:
+    delivery = units.get(conn, delivery_id)
+    return None if delivery is None else (delivery, units.attempts(conn, delivery_id))
