@@ -46,8 +46,8 @@ exten => nowhere,1,Answer()
  same => n,Set(GLOBAL(OUTCOME)=${RECORDING_STATE}|${RECORDING_CAUSE}|${RECORDING_ERROR})
  same => n,Wait(60)
 exten => feature,1,Answer()
- same => n,Set(__DYNAMIC_FEATURES=record-callee#record-caller#pause-callee#pause-caller)
- same => n,Dial(PJSIP/agent1,20)
+ same => n,Set(DYNAMIC_FEATURES=record-caller#pause-caller)
+ same => n,Dial(PJSIP/agent1,20,b(sub-record-callee^s^1(record-callee#pause-callee)))
 """
 
 
