@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from fastagi.cli.deliveries import deliveries
 from fastagi.cli.demo import demo
 from fastagi.cli.doctor import doctor
 from fastagi.cli.exits import Commands
+from fastagi.cli.recordings import recordings
 from fastagi.cli.serve import serve
+from fastagi.cli.store import store
 
 cli = typer.Typer(
     name="fastagi",
@@ -26,6 +29,9 @@ cli = typer.Typer(
 cli.command()(serve)
 cli.command()(doctor)
 cli.command()(demo)
+cli.add_typer(recordings, name="recordings")
+cli.add_typer(deliveries, name="deliveries")
+cli.add_typer(store, name="store")
 
 
 def _show_version(wanted: bool) -> None:

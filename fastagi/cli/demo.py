@@ -103,6 +103,11 @@ def _show(outcome: Outcome) -> None:
     out.print()
     out.print(outline(outcome.webhook.body), style="dim", markup=False)
     out.print()
+    told = outcome.to_dict()
     show_pairs(
-        (("Listen", outcome.to_dict()["listen"]), ("Kept", f"{outcome.folder}; nothing of the demo runs any more"))
+        (
+            ("Listen", told["listen"]),
+            ("Look", f"fastagi recordings show {recording.id} --config {told['config']}"),
+            ("Kept", f"{outcome.folder}; nothing of the demo runs any more"),
+        )
     )

@@ -9,9 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on standard output.")]
@@ -42,37 +40,37 @@ def styled(value: object) -> Text:
     return Text("".join(c if c.isprintable() else " " for c in text), style=STYLES.get(text, ""))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    """A plain table.
-
-    :param right: columns of numbers
-    """
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=True, overflow="fold")
-    for row in rows:
-        made.add_row(*(styled(cell) for cell in row))
-    return made
-
-
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), empty: str = ""
 ) -> None:
-    """Prints it; `empty` on standard error when there is nothing.
+    """Prints columns; the last one runs on. On standard error `empty`, when there is nothing.
 
     What is piped elsewhere is separated by tabs: for cut and awk.
+
+    :param right: columns of numbers
     """
-    rows = list(rows)
-    if not rows and empty:
+    cells = [[styled(cell) for cell in row] for row in rows]
+    if not cells and empty:
         console(stderr=True).print(empty, style="dim")
         return
     if not sys.stdout.isatty():
-        for row in [columns, *rows]:
-            typer.echo("\t".join(styled(cell).plain for cell in row))
+        for row in [[Text(name) for name in columns], *cells]:
+            typer.echo("\t".join(cell.plain for cell in row))
         return
     out = console()
-    made = table(columns, rows, right=right)
-    out.print(made, width=max(out.width, out.measure(made).maximum))
+    widths = [max(len(name), *(row[n].cell_len for row in cells), 0) for n, name in enumerate(columns)]
+    for row in [[Text(name, style="bold") for name in columns], *cells]:
+        line = Text()
+        for n, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            gap = " " * (width - cell.cell_len)
+            if columns[n] in right:
+                line.append(gap)
+                line.append_text(cell)
+            else:
+                line.append_text(cell)
+                line.append(gap if n < len(columns) - 1 else "")
+            line.append("  " if n < len(columns) - 1 else "")
+        out.print(line)
 
 
 def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
@@ -84,9 +82,9 @@ def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
         out.print(Text.assemble((f"{name:{width}}", "bold"), "  ", value if isinstance(value, Text) else styled(value)))
 
 
-def outline(value: dict[str, Any], depth: int = 2) -> str:
-    """A JSON object for people: one key a line down to `depth`, what is deeper on that line."""
-    if depth <= 0 or not value:
+def outline(value: Any, depth: int = 2) -> str:
+    """JSON for people: an object's keys a line each down to `depth`, what is deeper on that line."""
+    if depth <= 0 or not isinstance(value, dict) or not value:
         return json.dumps(value, ensure_ascii=False, default=str)
     lines = []
     for key, item in value.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -35,6 +36,8 @@ ASTERISK = 22
 SUPPORTED = range(16, 24)
 
 UP_SECONDS = 30.0
+CONFIG = "fastagi.toml"
+
 CALL_SECONDS = 90.0
 """The call lasts 15 s; a loaded machine may need several times that."""
 
@@ -87,6 +90,7 @@ class Outcome:
             "share_heard": round(self.share_heard, 3),
             "listen": how_to_listen(self.file),
             "folder": str(self.folder),
+            "config": str(self.folder / CONFIG),
             "asterisk": self.asterisk,
             "started_at": rfc3339(self.recording.started_at),
             "seconds": round(self.seconds, 1),
@@ -130,8 +134,16 @@ async def run(folder: Path, progress: Progress) -> Outcome:
 
 
 def _made(folder: Path) -> Path:
+    """The folder, with settings for the commands that look at what the demo leaves (`fastagi recordings …`)."""
     folder = folder.absolute()
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("ledger.db*"):  # of a demo that was broken off: its calls are nobody's any more
+        left.unlink()
+    (folder / CONFIG).write_text(
+        "# For looking at the demo's recordings. It names no Asterisk: to serve, begin with deploy/fastagi.toml.\n"
+        f"[recordings]\ndirectory = {json.dumps(str(folder / 'recordings'))}\n"
+        f'[store]\nurl = {json.dumps("sqlite:///" + str(folder / "ledger.db"))}\nnode = "demo"\n'
+    )
     return folder
 
 

@@ -20,6 +20,7 @@ LARGEST_PAGE = 1000
 class RecordingFilter:
     """What to list; empty fields do not filter, all others must match.
 
+    :param caller_prefix: numbers that begin so; :param called_prefix: likewise
     :param since: requested at or after, unix seconds; :param until: before
     :param search: substring, any case, of name, file, caller, called or uniqueid
     :param deleted: None for all, False for those that still have their file, True for the others
@@ -36,6 +37,8 @@ class RecordingFilter:
     asterisk: str = ""
     node: str = ""
     file_format: str = ""
+    caller_prefix: str = ""
+    called_prefix: str = ""
     since: float | None = None
     until: float | None = None
     search: str = ""
@@ -62,6 +65,9 @@ def _conditions(wanted: RecordingFilter) -> list[sa.ColumnElement[bool]]:
     found: list[sa.ColumnElement[bool]] = [
         table.c[name] == getattr(wanted, name) for name in _EQUAL if getattr(wanted, name)
     ]
+    for column, prefix in ((table.c.caller, wanted.caller_prefix), (table.c.called, wanted.called_prefix)):
+        if prefix:
+            found.append(column.startswith(prefix, autoescape=True))
     if wanted.since is not None:
         found.append(table.c.requested_at >= wanted.since)
     if wanted.until is not None:
@@ -137,3 +143,15 @@ def expired(conn: sa.Connection, before: float, *, limit: int = 100, node: str =
     if node:
         statement = statement.where(table.c.node == node)
     return [recording_of(row) for row in conn.execute(statement).mappings()]
+
+
+def named(conn: sa.Connection, start: str, limit: int = 3) -> list[Recording]:
+    """Recordings whose id begins so, newest first: people type the first letters."""
+    statement = sa.select(table).where(table.c.id.startswith(start, autoescape=True))
+    return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id.desc()).limit(limit)).mappings()]
+
+
+def of_file(conn: sa.Connection, path: str) -> Recording | None:
+    """The recording that has this absolute path; of several the newest."""
+    row = conn.execute(sa.select(table).where(table.c.file_path == path).order_by(table.c.id.desc())).mappings().first()
+    return None if row is None else recording_of(row)

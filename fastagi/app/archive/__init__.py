@@ -1,0 +1,12 @@
+"""What operators do with recordings that have ended: find, prove, export, decrypt, hold, delete.
+
+Beside a running server, or without one: over a `fastagi.store.visit.Visit`, so nothing here takes the ledger's lock.
+"""
+
+from fastagi.app.archive.decrypting import decrypt
+from fastagi.app.archive.exporting import Exported, export
+from fastagi.app.archive.finding import Selection, by_name, select
+from fastagi.app.archive.keeping import delete, hold, release
+from fastagi.app.archive.proving import prove
+
+__all__ = ["Exported", "Selection", "by_name", "decrypt", "delete", "export", "hold", "prove", "release", "select"]

@@ -1,0 +1,76 @@
+"""Which recordings are meant: by id or its first letters, by file, or by a filter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from fastagi.domain.recording import Recording
+from fastagi.errors import BadArgument, Error
+from fastagi.store.units import catalogue, recordings
+from fastagi.store.units.catalogue import RecordingFilter
+from fastagi.store.visit import Visit
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to look at.
+
+    :param names: ids, their first letters, or files; if any are given the filter does not count
+    :param limit: at most so many; 0 for all
+    """
+
+    names: tuple[str, ...] = ()
+    filter: RecordingFilter = field(default_factory=RecordingFilter)
+    limit: int = 0
+
+
+async def by_name(ledger: Visit, name: str) -> Recording:
+    """The recording of that id (its first letters do where only one begins so) or file.
+
+    :raises Error: there is none, or several
+    :raises BadArgument: empty
+    """
+    if not name:
+        raise BadArgument("a recording's id is empty")
+    found = await ledger.read(recordings.get, name)
+    if found is not None:
+        return found
+    if name.startswith("rec-"):
+        several = await ledger.read(catalogue.named, name, 3)
+        if len(several) == 1:
+            return several[0]
+        if several:
+            raise Error(
+                f"several recordings begin with {name}: {', '.join(r.id for r in several)}, …: write more of it"
+            )
+    else:
+        found = await ledger.read(catalogue.of_file, await asyncio.to_thread(os.path.realpath, name))
+        if found is not None:
+            return found
+    raise Error(f"there is no recording {name} in {ledger.shown}")
+
+
+async def select(ledger: Visit, selection: Selection) -> AsyncIterator[Recording]:
+    """The recordings, newest first; page by page, so that any number goes.
+
+    :raises Error: a name that fits none, or several
+    """
+    if selection.names:
+        for name in selection.names:
+            yield await by_name(ledger, name)
+        return
+    cursor: str | None = None
+    left = selection.limit
+    while True:
+        limit = min(PAGE, left) if selection.limit else PAGE
+        page, cursor = await ledger.read(catalogue.page, selection.filter, cursor=cursor, limit=limit)
+        for recording in page:
+            yield recording
+        left -= len(page)
+        if cursor is None or (selection.limit and left <= 0):
+            return

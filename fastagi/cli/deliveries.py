@@ -1,0 +1,126 @@
+"""`fastagi deliveries …`: what has arrived, what waits, what was given up."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from fastagi.cli.configuration import Config, settings_for
+from fastagi.cli.filters import Limit
+from fastagi.cli.output import AsJson, console, print_json, show_table, when
+from fastagi.cli.running import run
+from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.domain.timestamps import rfc3339
+from fastagi.errors import BadArgument
+from fastagi.store.units import deliveries as units
+from fastagi.store.visit import Visit
+from fastagi.web import shapes
+
+deliveries = typer.Typer(no_args_is_help=True, help="See deliveries, and have dead ones tried again.")
+
+PAGE = 500
+
+Status = Annotated[
+    str, typer.Option(metavar="STATUS", help="waiting, running, delivered, dead or parked.", show_default=False)
+]
+Sink = Annotated[str, typer.Option(metavar="NAME", help="To that sink.", show_default=False)]
+
+
+def _status(text: str) -> str:
+    known = [status.value for status in DeliveryStatus]
+    if text and text.lower() not in known:
+        raise BadArgument(f"--status {text!r}: use one of {', '.join(known)}")
+    return text.lower()
+
+
+async def _pages(ledger: Visit, status: str, sink: str, recording: str, limit: int) -> list[Delivery]:
+    found: list[Delivery] = []
+    cursor: str | None = None
+    while True:
+        count = min(PAGE, limit - len(found)) if limit else PAGE
+        page, cursor = await ledger.read(
+            units.page, status=status, sink=sink, recording_id=recording, cursor=cursor, limit=count
+        )
+        found += page
+        if cursor is None or (limit and len(found) >= limit):
+            return found
+
+
+@deliveries.command("list")
+def list_(
+    config: Config = None,
+    status: Status = "",
+    sink: Sink = "",
+    recording: Annotated[str, typer.Option(metavar="ID", help="Of that recording.", show_default=False)] = "",
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List deliveries, newest first."""
+    settings = settings_for(config)
+    status = _status(status)
+
+    async def work() -> list[Delivery]:
+        async with Visit(settings.store.url) as ledger:
+            return await _pages(ledger, status, sink, recording, limit)
+
+    found = run(work())
+    if as_json:
+        print_json([shapes.delivery(d) for d in found])
+        return
+    show_table(
+        ("id", "made", "sink", "status", "attempts", "next", "recording", "last error"),
+        [
+            (
+                d.id,
+                when(d.created_at),
+                d.sink,
+                d.status.value,
+                d.attempts,
+                when(d.next_at) if d.status is DeliveryStatus.WAITING else "",
+                d.recording_id,
+                d.last_error,
+            )
+            for d in found
+        ],
+        right=("attempts",),
+        empty="no such deliveries",
+    )
+    if limit and len(found) == limit:
+        console(stderr=True).print(f"the newest {limit}; --limit 0 shows all", style="dim")
+
+
+@deliveries.command()
+def retry(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Dead or waiting deliveries.", show_default=False)
+    ] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead ones, instead of ids.")] = False,
+    sink: Sink = "",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have deliveries tried again now: a dead one gets a new day, a waiting one waits no longer.
+
+    A running server takes them up within a minute. Exit code 1 when one of them cannot be tried again.
+    """
+    if bool(ids) == dead:
+        raise BadArgument("deliveries retry: give either ids, or --dead for all dead ones")
+    settings = settings_for(config)
+
+    async def work() -> list[units.Due]:
+        async with Visit(settings.store.url) as ledger:
+            chosen = list(ids or ())
+            if dead:
+                chosen = [d.id for d in await _pages(ledger, DeliveryStatus.DEAD.value, sink, "", 0)]
+            return [await ledger.run(units.revive, each, time.time()) for each in chosen]
+
+    due = run(work())
+    if as_json:
+        print_json([{"id": d.id, "sink": d.sink, "status": "waiting", "next_at": rfc3339(d.next_at)} for d in due])
+    else:
+        for d in due:
+            console().print(f"{d.id} to {d.sink} is due now")
+        if not due:
+            console(stderr=True).print("no dead deliveries", style="dim")

@@ -1,0 +1,65 @@
+"""Options that choose recordings, the same on every command that takes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fastagi.cli.moments import moment
+from fastagi.domain import states
+from fastagi.errors import BadArgument
+from fastagi.store.units.catalogue import RecordingFilter
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[ID]...", help="Ids, their first letters, or files.", show_default=False),
+]
+Since = Annotated[
+    str, typer.Option(metavar="WHEN", help="From then on: 2026-11-20, 14:05, friday, 36h ago.", show_default=False)
+]
+Until = Annotated[str, typer.Option(metavar="WHEN", help="Before then.", show_default=False)]
+Caller = Annotated[str, typer.Option(metavar="NUMBER", help="Callers that begin so.", show_default=False)]
+Called = Annotated[str, typer.Option(metavar="NUMBER", help="Called numbers that begin so.", show_default=False)]
+Search = Annotated[str, typer.Option(metavar="TEXT", help="In name, file, numbers and uniqueid.", show_default=False)]
+State = Annotated[str, typer.Option(metavar="STATE", help="recording, idle or error.", show_default=False)]
+Cause = Annotated[
+    str, typer.Option(metavar="CAUSE", help="hangup, aborted, silence, size, timeout or error.", show_default=False)
+]
+Uniqueid = Annotated[str, typer.Option(metavar="UNIQUEID", help="Of that channel.", show_default=False)]
+Asterisk = Annotated[str, typer.Option(metavar="NAME", help="Of that [[asterisk]].", show_default=False)]
+Limit = Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0 for all.")]
+
+
+def wanted(
+    *,
+    since: str = "",
+    until: str = "",
+    caller: str = "",
+    called: str = "",
+    state: str = "",
+    cause: str = "",
+    **exact: Any,
+) -> RecordingFilter:
+    """The filter of these options.
+
+    :raises BadArgument: a time, state or cause that there is not
+    """
+    return RecordingFilter(
+        since=moment("--since", since),
+        until=moment("--until", until),
+        caller_prefix=caller,
+        called_prefix=called,
+        state=_one_of("--state", state, states.State),
+        cause=_one_of("--cause", cause, states.Cause),
+        **exact,
+    )
+
+
+def _one_of(option: str, text: str, known: type[states.State] | type[states.Cause]) -> str:
+    if not text:
+        return ""
+    for member in known:
+        if text.upper() == member.value:
+            return member.value
+    raise BadArgument(f"{option} {text!r}: use one of {', '.join(m.value.lower() for m in known)}")
