@@ -37,14 +37,35 @@ exten => _loop-.,1,Answer()
  same => n,Goto(again)
 exten => mute,1,Answer()
  same => n,Wait(600)
+[from-sipp]
+exten => phone,1,Answer()
+ same => n,AGI(${SERVER}/phone)
+ same => n,Dial(PJSIP/agent1,20)
+exten => third,1,Goto(whole,loop-third,1)
+; a callee on whose leg the route ${ROUTE2} is asked when he answers
+[whole-callee]
+exten => s,1,AGI(${SERVER}/${ROUTE2})
+ same => n,Return()
+[whole]
 ; runs the route ${ROUTE} of the server ${SERVER}, then waits or does what ${THEN} says
+exten => 33,1,Goto(loop-third,1)
+exten => conference,1,Answer()
+ same => n,ConfBridge(whole)
+exten => queued,1,Answer()
+ same => n,Queue(whole)
+exten => pickup,1,Answer()
+ same => n,Pickup(ringing@whole)
+exten => ringing,1,Ringing()
+ same => n,Wait(600)
 exten => asked,1,Answer()
- same => n,AGI(${SERVER}/${ROUTE})
+ same => n,ExecIf($[${LEN(${ROUTE})} > 0]?AGI(${SERVER}/${ROUTE}))
  same => n,ExecIf($[${LEN(${THEN})} > 0]?${THEN}:NoOp())
  same => n,Wait(600)
 """
 
-EXTRA_FILES: dict[str, str] = {}
+EXTRA_FILES: dict[str, str] = {
+    "custom/queues.conf": "[whole]\nstrategy = ringall\njoinempty = yes\nmember => Local/loop-high@whole/n\n"
+}
 """Configuration beyond the shipped one."""
 
 SPEECH_SECONDS = 2.0
@@ -100,12 +121,26 @@ def tones(samples: Samples, *hertz: float, rate: int = 8000) -> list[tuple[float
     return [tuple(h for h in hertz if share_of(part, h, rate) > 0.15) for part in parts]
 
 
+def order(samples: Samples, *hertz: float) -> list[float]:
+    """The tones in the order in which they are heard, each once per stretch."""
+    found: list[float] = []
+    for here in tones(samples, *hertz):
+        if len(here) == 1 and (not found or found[-1] != here[0]):
+            found.append(here[0])
+    return found
+
+
 def span_of(samples: Samples, hertz: float, rate: int = 8000) -> tuple[float, float]:
     """First and last moment at which that tone is heard, to 10 ms; (-1, -1) when it is not."""
     size = rate // 50
     step = rate // 100
     at = [i / rate for i in range(0, len(samples) - size, step) if share_of(samples[i : i + size], hertz, rate) > 0.5]
     return (at[0], at[-1] + 0.02) if at else (-1.0, -1.0)
+
+
+def bytes_of(told: RecordingMetadata) -> int:
+    """Size of the finished file."""
+    return Path(told.file_path).stat().st_size
 
 
 def last_sound(samples: Samples, rate: int = 8000, dbfs: float = -48.0) -> float:
@@ -139,7 +174,7 @@ async def whole_scene(asterisk: AsteriskServer, folder: Path, **sections: dict[s
 
 async def ask(scene: Scene, route: str, far_end: str, *, then: str = "", **options: Any) -> Any:
     """A call whose dialplan asks `route` and then lives on by itself: the session ends, the call does not."""
-    variables = {"SERVER": scene.url("").rstrip("/"), "ROUTE": route, "THEN": then, **options.pop("variables", {})}
+    variables = {"__SERVER": scene.url("").rstrip("/"), "ROUTE": route, "THEN": then, **options.pop("variables", {})}
     return await scene.asterisk.originate(far_end, context="whole", exten="asked", variables=variables, **options)
 
 

@@ -9,6 +9,7 @@ after it, and somebody who leaves a conference are no moves.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ EVENTS = ("BlindTransfer", "AttendedTransfer", "ParkedCall")
 
 PARTED_SECONDS = 5.0
 """A leg that was taken out of its bridge (AMI Bridge) hangs up at once; who stays longer does something of its own."""
+
+ARRIVES_SECONDS = 0.3
+"""Time for a leg to arrive in its next bridge; a party who goes on alone after the talk delays the end by so much."""
 
 MOST_PIECES = 100
 """A call that is sent round and round must not fill the spool with files."""
@@ -71,15 +75,26 @@ class Follower:
             for job in self._jobs.on_channel(pbx.name, move.leaver):
                 self._spawn(self.follow(job, move, name), f"follow {job.id}")
 
-    def seen_at_hangup(self, pbx: Pbx, gone: LiveChannel | None) -> Move | None:
-        """The move that no event told of: those it talked to a moment ago are in another bridge, with others."""
+    async def seen_at_hangup(self, pbx: Pbx, gone: LiveChannel | None) -> Move | None:
+        """The move that no event told of: those it talked to a moment ago are in another bridge, with others.
+
+        Waits a moment for one who is in no bridge yet and still up (Asterisk 16 takes him out before it puts him in).
+        """
         if gone is None:
             return None
-        for uniqueid, (bridge, at) in gone.parted.items():
-            peer = pbx.book.get(uniqueid)
-            recent = self._clock() - at <= PARTED_SECONDS
-            if recent and peer is not None and peer.bridge not in ("", bridge) and pbx.book.peers(uniqueid):
-                return Move(gone.uniqueid, uniqueid)
+        now = self._clock()
+        left = {uid: bridge for uid, (bridge, at) in gone.parted.items() if now - at <= PARTED_SECONDS}
+        deadline = time.monotonic() + ARRIVES_SECONDS
+        while left:
+            for uniqueid, bridge in list(left.items()):
+                peer = pbx.book.get(uniqueid)
+                if peer is None or peer.bridge == bridge:
+                    del left[uniqueid]
+                elif peer.bridge and pbx.book.peers(uniqueid):
+                    return Move(gone.uniqueid, uniqueid)
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(ARRIVES_SECONDS / 20)
         return None
 
     async def follow(self, job: Job, move: Move, why: str) -> bool:

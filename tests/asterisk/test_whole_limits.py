@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
 import soundfile
 from recording_scene import Scene
-from whole_scene import SPEECH_SECONDS, ask, heard, last_sound, seconds, told_of
+from whole_scene import SPEECH_SECONDS, ask, bytes_of, heard, last_sound, seconds, told_of
 
 from fastagi import AesCbcCipher, AesGcmCipher
 from fastagi.recording import limits
@@ -103,7 +102,7 @@ async def test_size_bounds_the_finished_file_header_and_encryption_included(scen
     for name, options in kinds.items():
         told = await told_of(scene, name)
         assert told.extra["cause"] == "SIZE", name
-        size = os.path.getsize(told.file_path)
+        size = bytes_of(told)
         assert size == told.extra["bytes"] <= options["max_bytes"]
         assert size > options["max_bytes"] - (300 if name != "flac" else 12_000), name
         if name == "alaw":
