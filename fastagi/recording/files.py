@@ -86,11 +86,12 @@ def remove(paths: tuple[str, ...]) -> None:
 
 
 def size(path: str) -> int:
-    """Bytes, or -1 when it is not there."""
+    """Bytes, or -1 when it is not there, or is no file."""
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except OSError:
         return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
 def spool_fault(spool: Path) -> str:
@@ -175,8 +176,8 @@ def free_bytes(path: Path) -> int:
     """Free disk where `path` is (or its nearest parent that exists)."""
     while not path.exists() and path != path.parent:
         path = path.parent
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+    room = os.statvfs(path)
+    return room.f_bavail * room.f_frsize
 
 
 def relative_to(path: str, directory: Path) -> str:
