@@ -6,6 +6,7 @@ Blocking functions; the recorder runs them in its file threads. Nothing here kno
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
