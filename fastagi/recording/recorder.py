@@ -284,7 +284,7 @@ class Recorder:
         self.completeness.synced(pbx)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
-        self.completeness.event(pbx, name, channel)
+        self.completeness.event(pbx, name, headers.get("Context", ""), channel)
         self.adoption.event(pbx, name, channel)
         if name in TALK_EVENTS:
             self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))

@@ -5,13 +5,17 @@ What a verdict means is decided by whoever judges a call; this only keeps it and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
+from fastagi.store.rows import recording_of
 from fastagi.store.schema import call as table
+from fastagi.store.schema import recording
 
 RECORDED = "recorded"
 """The verdict of a call whose recording is complete; any other verdict of a required call is listed as incomplete."""
@@ -112,6 +116,24 @@ def open_calls(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
     """Calls of that PBX that have not ended, oldest first."""
     statement = sa.select(*_COLUMNS).where(table.c.asterisk == asterisk, table.c.ended_at.is_(None))
     return [AnsweredCall(*row) for row in conn.execute(statement.order_by(table.c.id))]
+
+
+def unjudged(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
+    """Calls of that PBX that have ended and were not judged, oldest first."""
+    statement = sa.select(*_COLUMNS).where(
+        table.c.asterisk == asterisk, table.c.ended_at.is_not(None), table.c.verdict == ""
+    )
+    return [AnsweredCall(*row) for row in conn.execute(statement.order_by(table.c.id))]
+
+
+def recordings_of(conn: sa.Connection, asterisk: str, uniqueid: str, linkedids: Sequence[str]) -> list[Recording]:
+    """The recordings of a channel and of the others of its call, newest first, at most 1,000."""
+    statement = sa.select(recording).where(
+        recording.c.asterisk == asterisk,
+        sa.or_(recording.c.uniqueid == uniqueid, recording.c.linkedid.in_(list(linkedids))),
+    )
+    rows = conn.execute(statement.order_by(recording.c.id.desc()).limit(1000)).mappings()
+    return [recording_of(row) for row in rows]
 
 
 def page(
