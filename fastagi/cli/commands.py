@@ -23,12 +23,13 @@ cli = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-cli.command()(serve)
-cli.command()(doctor)
-cli.command()(demo)
+cli.command(short_help="Run the server until SIGTERM.")(serve)
+cli.command(short_help="Prove the settings against the live system.")(doctor)
+cli.command(short_help="Record and deliver a real call on a real Asterisk.")(demo)
 cli.add_typer(recordings, name="recordings")
 cli.add_typer(deliveries, name="deliveries")
 cli.add_typer(store, name="store")

@@ -91,7 +91,7 @@ def list_(
         console(stderr=True).print(f"the newest {limit}; --limit 0 shows all", style="dim")
 
 
-@deliveries.command()
+@deliveries.command(short_help="Have dead or waiting ones tried again now.")
 def retry(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Dead or waiting deliveries.", show_default=False)

@@ -107,7 +107,7 @@ def list_(
         console(stderr=True).print(f"the newest {limit}; --limit 0 shows all", style="dim")
 
 
-@recordings.command()
+@recordings.command(short_help="Show all that is known of one.")
 def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> None:
     """Show all that is known of a recording: its facts, its deliveries with their attempts, its journal."""
     settings = settings_for(config)
@@ -150,7 +150,7 @@ def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> No
         out.print(Text(f"  {when(e.at)}  {e.event:<14} {e.to_phase}{detail}"))
 
 
-@recordings.command()
+@recordings.command(short_help="Prove that files are what was recorded.")
 def verify(
     names: Names = None,
     config: Config = None,
@@ -211,7 +211,7 @@ def verify(
         raise typer.Exit(1)
 
 
-@recordings.command()
+@recordings.command(short_help="Copy files and metadata into a folder.")
 def export(
     folder: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder; made if need be.")],
     names: Names = None,
@@ -267,7 +267,7 @@ def export(
         raise typer.Exit(1)
 
 
-@recordings.command()
+@recordings.command(short_help="Make an encrypted one readable.")
 def decrypt(
     name: Annotated[str, typer.Argument(metavar="ID|FILE", help="A recording, or an encrypted file.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The clear file.")],
@@ -302,7 +302,7 @@ def decrypt(
     console(stderr=True).print(f"{output} is in clear: whoever reads it can listen")
 
 
-@recordings.command()
+@recordings.command(short_help="Keep one whatever happens (legal hold).")
 def hold(recording_id: Id, reason: Reason, who: Who = "", config: Config = None, as_json: AsJson = False) -> None:
     """Keep a recording whatever happens (legal hold): neither retention nor `delete` touch it."""
     _keep("hold", recording_id, reason, who, config, as_json)
@@ -314,7 +314,7 @@ def release(recording_id: Id, reason: Reason, who: Who = "", config: Config = No
     _keep("release", recording_id, reason, who, config, as_json)
 
 
-@recordings.command()
+@recordings.command(short_help="Delete a file and its key.")
 def delete(
     recording_id: Id,
     reason: Reason,

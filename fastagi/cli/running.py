@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -31,6 +32,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
+        if threading.current_thread() is not threading.main_thread():
+            return await task  # signals are the main thread's
         loop.add_signal_handler(signal.SIGTERM, end)
         try:
             return await task

@@ -21,7 +21,7 @@ def _store() -> None:
     """A group, though it has one command."""
 
 
-@store.command()
+@store.command(short_help="SQLite to PostgreSQL.")
 def move(
     target: Annotated[
         str, typer.Option("--to", metavar="URL", help="postgresql://user:password@host/database, empty.")
