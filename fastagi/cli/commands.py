@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fastagi.cli.calls import calls
 from fastagi.cli.deliveries import deliveries
 from fastagi.cli.demo import demo
 from fastagi.cli.doctor import doctor
@@ -32,6 +33,7 @@ cli.command(short_help="Prove the settings against the live system.")(doctor)
 cli.command(short_help="Record and deliver a real call on a real Asterisk.")(demo)
 cli.add_typer(recordings, name="recordings")
 cli.add_typer(deliveries, name="deliveries")
+cli.add_typer(calls, name="calls")
 cli.add_typer(store, name="store")
 
 

@@ -1,8 +1,12 @@
-"""`fastagi deliveries` and `fastagi store`."""
+"""`fastagi deliveries`, `fastagi calls` and `fastagi store`."""
 
 from __future__ import annotations
 
 import pytest
+
+from fastagi.store import Store
+from fastagi.store.units import calls
+from fastagi.store.units.calls import AnsweredCall
 
 
 def test_list_and_filters(desk) -> None:
@@ -57,3 +61,46 @@ def test_move_that_cannot_be(desk, target: str, said: str) -> None:
     assert said in done.err
     assert "hunter2" not in done.err
     assert done.out == ""
+
+
+def _calls(desk) -> None:
+    """One recorded, one missed, one that is up, one of last month that was missed."""
+
+    async def work(store: Store) -> None:
+        for uniqueid, at, ended, verdict in (
+            ("1.1", desk.noon, desk.noon + 60, "recorded"),
+            ("1.2", desk.noon, desk.noon + 61, "missing"),
+            ("1.3", desk.noon, None, ""),
+            ("1.4", desk.noon - 30 * 86_400, desk.noon, "short"),
+        ):
+            await store.run(calls.answered, AnsweredCall("pbx", uniqueid, answered_at=at, required=True, caller="0221"))
+            if ended is not None:
+                await store.run(calls.ended, "pbx", uniqueid, ended)
+                await store.run(calls.judged, "pbx", uniqueid, verdict, reason="because")
+
+    desk.write(work)
+
+
+def test_calls_check(desk) -> None:
+    _calls(desk)
+    since = "2026-11-21"
+    done = desk("calls", "check", "--since", since, "--json")
+    assert done.code == 1
+    assert done.json["ok"] is False
+    assert done.json["counts"] == {"recorded": 1, "missing": 1}
+    assert [c["uniqueid"] for c in done.json["calls"]] == ["1.2"]
+    text = desk("calls", "check", "--since", "2026-10-01")
+    assert text.code == 1
+    assert "1 missing, 1 recorded, 1 short" in text.err
+    assert text.out.count("because") == 2
+    well = desk("calls", "check", "--since", "2027-01-01")
+    assert (well.code, well.out) == (0, "")
+    assert "nothing is followed" in well.err
+
+
+def test_calls_list(desk) -> None:
+    _calls(desk)
+    assert len(desk("calls", "list", "--json").json) == 4
+    assert [c["uniqueid"] for c in desk("calls", "list", "--json", "--limit", "1").json] == ["1.4"]
+    assert desk("calls", "list", "--asterisk", "other", "--json").json == []
+    assert "up" in desk("calls", "list").out
