@@ -18,7 +18,7 @@ import structlog
 from fastagi.audio import Rendered
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
-from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
+from fastagi.errors import AsteriskError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
 from fastagi.recording import files, foreign
 from fastagi.recording.control import gone
 from fastagi.recording.job import Job, Jobs
@@ -280,7 +280,10 @@ class Ender:
         )
         if self._journal.behind == 0 and UNREACHED not in after.facts:  # else the sweep removes them, once it is sure
             pbx = self._pbxs.get(after.asterisk)
-            await self._threads.run(files.remove, foreign.removable(after, pbx.spool if pbx is not None else None))
+            try:
+                await self._threads.run(files.remove, foreign.removable(after, pbx.spool if pbx is not None else None))
+            except OSError as exc:  # the finished file is safe; the sweep tries again
+                log.warning("raw_files_not_removed", recording_id=job.id, error=str(exc))
         log.info(
             "recording_finished",
             recording_id=job.id,
@@ -294,7 +297,8 @@ class Ender:
 
     async def _failed(self, job: Job, exc: Exception) -> None:
         """The finished file could not be made: the raw files stay, the operator is told."""
-        kept = ", ".join(job.recording.pieces[-1].paths[:1])
+        paths = [path for piece in job.recording.pieces for path in piece.paths[:1]]
+        kept = [path for path in paths if await self._threads.run(files.size, path) > 0]
         what = str(exc) or type(exc).__name__
         async with job.lock:
             if job.phase is not Phase.FINISHING:
@@ -305,8 +309,8 @@ class Ender:
                 "disk_full": isinstance(exc, DiskFull),
             }
             error = f"the finished file could not be made: {what}"
-            if not isinstance(exc, AudioError) or isinstance(exc, DiskFull):
-                error += f" (Asterisk's file is kept: {kept})"
+            if kept:
+                error += f" (Asterisk's file is kept: {', '.join(kept)})"
             await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, facts=extra)
         log.error("recording_failed", recording_id=job.id, channel=job.recording.channel, error=error)
         await self._threads.run(files.release, job.recording.file_path)

@@ -69,11 +69,14 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
 
 
 def release(path: str) -> None:
-    """Give a reserved name back: remove it only while it is still the empty file that reserved it."""
+    """Give a reserved name back: remove it only while it is still the empty file that reserved it.
+
+    Never raises: what cannot be removed (its folder has been replaced, is read-only now) has lost no recording.
+    """
     try:
         if os.stat(path).st_size == 0:
             os.unlink(path)
-    except FileNotFoundError:
+    except OSError:
         pass
 
 

@@ -1,0 +1,174 @@
+"""Recordings that cannot be: cause ERROR with what is wrong and what to do, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import structlog.testing
+from recorder_calls import of_call, on_call, place
+from recording_scene import Scene, recording_scene
+
+from fastagi import Cause, Error, State
+from fastagi.errors import Hangup
+from fastagi.recording import starting
+from fastagi.testing import AsteriskServer
+
+pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[22, 16], ids=["asterisk22", "asterisk16"])
+async def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    asterisk: AsteriskServer = request.getfixturevalue(f"asterisk{request.param}")
+    async with recording_scene(asterisk, tmp_path_factory.mktemp("faulty"), recordings={"start_seconds": 0.4}) as scene:
+        yield scene
+
+
+def a_folder(raw: Path) -> None:
+    raw.mkdir()
+
+
+def a_link_to_nowhere(raw: Path) -> None:
+    raw.symlink_to(raw.parent / "not" / "there.wav")
+
+
+def free(raw: Path) -> None:
+    raw.unlink() if raw.is_symlink() else raw.rmdir()
+
+
+@pytest.mark.parametrize("block", [a_folder, a_link_to_nowhere])
+async def test_a_file_that_asterisk_cannot_open(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, block: Callable[[Path], None]
+) -> None:
+    """Asterisk answers success and starts its thread all the same: only the file tells."""
+    new_id, name = starting.new_id, "rec-" + os.urandom(13).hex()
+    names = iter([name])
+    raw = scene.spool / f"{name}.wav"
+    block(raw)
+    monkeypatch.setattr(starting, "new_id", lambda kind, *rest: next(names, None) or new_id(kind, *rest))
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        started = await rec.start("blocked", dtmf_elim=False)
+        seen = started, rec.state(), rec.cause(), rec.error
+        left = await scene.asterisk.cli(f"mixmonitor list {call.channel}")
+        assert await rec.wait_until_finished(5) is Cause.ERROR
+        free(raw)
+        return seen, left, await rec.start("blocked"), rec.error, await rec.stop()
+
+    call = await place(scene, handler)
+    (started, state, cause, error), left, again, later, stopped = await call.done()
+    assert (started, state, cause) == (False, State.ERROR, Cause.ERROR)
+    assert str(raw) in error
+    assert "writable for Asterisk" in error
+    assert "0x" not in left  # no half MixMonitor on the channel
+    assert (again, later, stopped) == (True, "", True)  # and the name was free again
+    assert len(await call.told()) == 1
+    assert [p.name for p in scene.directory.iterdir() if p.name.startswith("blocked")] == ["blocked.wav"]
+    (scene.directory / "blocked.wav").unlink()
+
+
+async def test_a_spool_that_is_not_there(scene: Scene) -> None:
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        scene.spool.rename(scene.spool.with_name("away"))
+        try:
+            cause = await rec.record("nowhere")
+            with pytest.raises(Error, match="does not exist: create it"):
+                await call.record_start("nowhere")
+        finally:
+            scene.spool.with_name("away").rename(scene.spool)
+        return cause, rec.state(), rec.error
+
+    with structlog.testing.capture_logs() as logs:
+        call = await place(scene, handler)
+        cause, state, error = await call.done()
+    assert (cause, state) == (Cause.ERROR, State.ERROR)
+    assert error == f"the spool directory {scene.spool} does not exist: create it, writable for Asterisk"
+    assert [e["error"] for e in logs if e["event"] == "recording_failed"] == [error, error]
+    assert not list(scene.directory.glob("nowhere*"))
+    assert of_call(scene, call.uniqueid) == []  # there is no file to deliver
+
+
+@pytest.mark.parametrize("who", ["ours", "asterisks"])
+async def test_permission_denied(scene: Scene, who: str) -> None:
+    """Whatever stands in a folder's place refuses root too."""
+    folder = scene.directory / "taken" if who == "ours" else scene.spool
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        away = folder.with_name(folder.name + "-away")
+        if folder.exists():
+            folder.rename(away)
+        folder.write_text("")
+        try:
+            started = await rec.start("taken/x")
+        finally:
+            folder.unlink()
+            if away.exists():
+                away.rename(folder)
+        return started, rec.state(), rec.cause(), rec.error
+
+    started, state, cause, error = await on_call(scene, handler)
+    assert (started, state, cause) == (False, State.ERROR, Cause.ERROR)
+    assert str(folder) in error
+    assert ("make [recordings] directory writable" if who == "ours" else "is no directory") in error
+    assert not list((scene.directory / "taken").glob("*"))
+
+
+async def test_a_file_that_cannot_be_finished(scene: Scene) -> None:
+    """It was recorded: Asterisk's file is kept, and the error says where."""
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        assert await rec.start("gone/x")
+        shutil.rmtree(scene.directory / "gone")
+        (scene.directory / "gone").write_text("")
+        stopped = await rec.stop()
+        seen = stopped, rec.state(), rec.cause(), rec.error
+        name = await call.record_start("gone-too/x")
+        shutil.rmtree(scene.directory / "gone-too")
+        (scene.directory / "gone-too").write_text("")
+        with pytest.raises(Error, match="could not be made"):
+            await call.record_stop()
+        return seen, name
+
+    (stopped, state, cause, error), _ = await on_call(scene, handler)
+    assert (stopped, state, cause) == (False, State.ERROR, Cause.ERROR)
+    kept = Path(error.rpartition("kept: ")[2].rstrip(")"))
+    assert kept in scene.spool.iterdir(), error
+    for name in ("gone", "gone-too"):
+        (scene.directory / name).unlink()
+
+
+async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the check and the command: Hangup, not ERROR, and no name left."""
+    begin = scene.recorder.starter.command
+
+    async def late(job: Any, pbx: Any) -> Any:
+        await scene.asterisk.cli(f"channel request hangup {job.recording.channel}")
+        channel = job.recording.uniqueid
+        await scene.until(lambda: pbx.book.get(channel) is None)
+        return await begin(job, pbx)
+
+    monkeypatch.setattr(scene.recorder.starter, "command", late)
+    done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def handler(call: Any) -> None:
+        async def elsewhere() -> None:
+            try:
+                await call.WholeCallRecorder.start("late")
+            except Exception as exc:
+                done.set_result(exc)
+
+        call.task = asyncio.create_task(elsewhere())  # the session ends, so that the channel can
+
+    await place(scene, handler)
+    assert isinstance(await asyncio.wait_for(done, 20), Hangup)
+    assert not list(scene.directory.glob("late*"))
