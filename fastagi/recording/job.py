@@ -125,6 +125,12 @@ class Jobs:
         self._leave(job, before)
         self._enter(job)
 
+    def supersede(self, job: Job) -> None:
+        """Its uniqueid belongs to another call now, which may have a recording of its own."""
+        if self._by_key.get(job.key) is job:
+            del self._by_key[job.key]
+        self._leave(job, job.recording.pieces[-1].uniqueid)
+
     def close(self, job: Job) -> None:
         """It ended: no longer open, remembered as its call's last."""
         self._by_id.pop(job.id, None)

@@ -22,6 +22,7 @@ from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.errors import FastAGIError
 from fastagi.recording import files
 from fastagi.recording.adoption import Adoption
+from fastagi.recording.announcing import Announcer
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.completeness import Completeness
 from fastagi.recording.ending import Ender
@@ -132,6 +133,9 @@ class Recorder:
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
         self.completeness = Completeness(store, self.jobs, pbxs, settings.required, clock=clock)
+        self.announcer = Announcer(pbxs, self.jobs, self.tasks.spawn)
+        self.journal.listen(self.announcer.changed)
+        self.completeness.listen(self.announcer.judged)
         self.adoption = Adoption(
             self.journal,
             self.jobs,
@@ -183,6 +187,7 @@ class Recorder:
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
+        self.tasks.keep(self.announcer.run(), "alarms")
         self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
         self.tasks.keep(self.sweep.run(), "sweep")
@@ -247,6 +252,12 @@ class Recorder:
 
     def current(self, key: Key) -> Job | None:
         return self.jobs.current(key)
+
+    async def over_unseen(self, job: Job) -> None:
+        """Its call is over, and its uniqueid is another call's now: end it, and let that one be recorded."""
+        log.warning("uniqueid_used_again", recording_id=job.id, uniqueid=job.recording.uniqueid)
+        self.jobs.supersede(job)
+        await self.ender.ended_unseen(job)
 
     def last(self, key: Key) -> Recording | None:
         return self.jobs.last(key)

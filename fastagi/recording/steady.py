@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 JUMP_SECONDS = 1.0
 """What NTP corrects by slewing is followed at once; what is more is a jump."""
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 2.0
 
 
 class SteadyClock:

@@ -16,7 +16,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import LIVE, Cause, Phase, State
 from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
-from fastagi.recording.control import AgiPath
+from fastagi.recording.control import AgiPath, id_variable
 from fastagi.recording.job import Job, Key
 from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
@@ -340,6 +340,21 @@ class UASWholeCallFileRecorder:
             self._recorder.perhaps_over(call.pbx.name, call.uniqueid)
             await asyncio.sleep(LOOK_SECONDS)  # it is being ended: `job.wait` is next
 
+    async def _is_of_another_call(self, job: Job) -> bool:
+        """Is that recording of a call that is over, though nobody has told us yet?
+
+        A restarted Asterisk uses uniqueids again. A channel that is being recorded has the MixMonitor's id in a
+        variable of its own; one that has none is another channel.
+        """
+        last = job.recording.pieces[-1]
+        known = job.phase is not Phase.REQUESTED and job.recording.spec.engine == "mixmonitor"
+        if not known or job.recording.adopted or last.uniqueid != self._call.uniqueid or self._call.closed:
+            return False
+        if await self._call.get_variable(id_variable(last)):
+            return False
+        await self._recorder.over_unseen(job)
+        return True
+
     def _running(self) -> Job:
         job = self._recorder.current(self._key)
         if job is None:
@@ -353,7 +368,8 @@ class UASWholeCallFileRecorder:
         await self._answered()
         call = self._call
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
-        if self._recorder.current(self._key) is not None:
+        running = self._recorder.current(self._key)
+        if running is not None and not await self._is_of_another_call(running):
             raise Error(
                 "this call is being recorded already: stop that recording, or use call.recorder(name) for another"
             )

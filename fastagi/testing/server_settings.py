@@ -12,7 +12,7 @@ from fastagi.testing.asterisk import AsteriskServer
 from fastagi.testing.ports import free_port
 
 
-def settings_data(asterisk: AsteriskServer, folder: Path, **sections: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
+def settings_data(asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
     """The settings as tables. Makes the spool and the recordings directory, writable for Asterisk.
 
     :param folder: gets ``spool``, ``recordings`` and the ledger
@@ -44,7 +44,7 @@ def settings_data(asterisk: AsteriskServer, folder: Path, **sections: Mapping[st
     return data
 
 
-def settings_for(asterisk: AsteriskServer, folder: Path, **sections: Mapping[str, Any] | list[Any]) -> Settings:
+def settings_for(asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]) -> Settings:
     """`settings_data`, checked.
 
     :raises pydantic.ValidationError: a section is wrong
