@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastagi.testing import sound
 
-CALLER = ("hello-world", "auth-thankyou", "demo-thanks")
+CALLER = ("hello-world", "auth-thankyou")
 CALLEE = ("tt-weasels", "vm-goodbye")
 
 CONTEXT = "fastagi-demo"
@@ -16,14 +16,14 @@ DIALPLAN = """
 ; the caller: the AGI line is all that a dialplan of yours needs
 exten => s,1,Answer()
  same => n,AGI(${{FASTAGI}}/record/start,filename={name})
- same => n,Playback(quiet-300&{caller[0]}&quiet-3500&{caller[1]}&quiet-500&{caller[2]}&quiet-9000)
+ same => n,Playback(quiet-300&{caller[0]}&quiet-3500&{caller[1]}&quiet-9000)
 ; the other side, who hangs up in the end
 exten => callee,1,Answer()
- same => n,Playback(quiet-2200&{callee[0]}&quiet-7500&{callee[1]}&quiet-500)
+ same => n,Playback(quiet-2200&{callee[0]}&quiet-1500&{callee[1]}&quiet-500)
  same => n,Hangup()
 """
 
-QUIET_MS = (300, 500, 2200, 3500, 7500, 9000)
+QUIET_MS = (300, 500, 1500, 2200, 3500, 9000)
 """Pauses are played, not waited: a telephone sends frames while nobody speaks, and the file is as long as the call."""
 
 VOICE_SECONDS = 2.0

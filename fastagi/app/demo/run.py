@@ -39,7 +39,7 @@ UP_SECONDS = 30.0
 CONFIG = "fastagi.toml"
 
 CALL_SECONDS = 90.0
-"""The call lasts 15 s; a loaded machine may need several times that."""
+"""The call lasts 8 s; a loaded machine may need several times that."""
 
 TELL_SECONDS = 10.0
 """While something takes long, this often something is said."""
@@ -259,7 +259,7 @@ def _tell(recording: Recording, progress: Progress) -> None:
     match recording.phase.value:
         case "active":
             progress.done(f"the call is up and is being recorded ({recording.id})")
-            progress.doing("two people talk for a quarter of a minute")
+            progress.doing("two people talk")
         case "stopping" | "closing" | "finishing":
             progress.doing("the call is over; the file is being finished")
         case "finished":
