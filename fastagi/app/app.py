@@ -33,6 +33,7 @@ from fastagi.delivery.registry import registry_of
 from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError, Error
 from fastagi.handlers import ping, record
+from fastagi.handlers.user_events import UserEvents
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
 from fastagi.recording.pbx import Pbx
@@ -269,6 +270,7 @@ class Parts:
             clock=app._clock,
         )
         self.commands = Commands(self.recorder, self.sink_names)
+        self.user_events = UserEvents(self.recorder, self.commands, self.recorder.announcer)
         self.threads = HandlerThreads(settings.agi.threads)
         agi = settings.agi
         self.agi: AgiServer[CallChannel] = AgiServer(
@@ -332,6 +334,8 @@ class Parts:
         try:
             await self.store.start()
             await self.recorder.open()
+            for pbx in self.pbxs.values():
+                self.user_events.listen(pbx)
             await self.courier.start()
             for manager in self.app._managers.values():
                 await manager.start()

@@ -249,13 +249,9 @@ def _unlink(paths: tuple[str, ...]) -> str:
     for path in paths:
         try:
             os.unlink(path)
+            files.sync(Path(path).parent)
         except FileNotFoundError:
             continue
         except OSError as exc:
             return f"{path}: {exc.strerror}"
-        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     return ""

@@ -1,0 +1,201 @@
+"""`UserEvent: FastAGIRecord`: recordings commanded by any AMI client or dialplan line.
+
+    Action: UserEvent                         UserEvent(FastAGIRecord,Command: start,filename: calls/1)
+    UserEvent: FastAGIRecord
+    Command: start
+    Channel: PJSIP/100-00000001
+    filename: calls/{uniqueid}
+
+The keys are those of the AGI routes. Whoever may send a UserEvent may command, so nothing in it is believed: it is
+typed and checked like a caller's own words, and a wrong one is answered by an announcement (`Change: refused`) and the
+log. A dialplan's UserEvent commands its own channel only: a comma in a caller's name could add a `Channel` of his.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from fastagi.ami.events import Headers
+from fastagi.errors import BadArgument, FastAGIError
+from fastagi.handlers.arguments import flag, options, seconds
+from fastagi.recording.announcing import Announcer, one_line
+from fastagi.recording.channels import LiveChannel
+from fastagi.recording.commands import Commands
+from fastagi.recording.pbx import Pbx
+from fastagi.recording.recorder import Recorder
+
+log = structlog.get_logger(__name__)
+
+NAME = "FastAGIRecord"
+
+COMMANDS = ("start", "stop", "pause", "resume", "mute", "unmute")
+
+MOST_WAITING = 1000
+"""Commands not carried out yet: each takes milliseconds; more than that is a fault or an attack."""
+
+LONGEST = 1000
+"""Characters of one value: Asterisk itself reads no longer line."""
+
+_ASTERISKS = frozenset(
+    (
+        *("event", "privilege", "userevent", "systemname", "timestamp", "sequencenumber", "actionid"),
+        *("file", "line", "func", "channel", "channelstate", "channelstatedesc", "language", "accountcode"),
+        *("calleridnum", "calleridname", "connectedlinenum", "connectedlinename", "context", "exten", "priority"),
+        *("uniqueid", "linkedid"),
+    )
+)
+"""Headers that Asterisk itself puts in; `Channel` is read from the first one there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, checked as far as its words go.
+
+    :param arguments: parameters of `RecordingSpec`, typed
+    """
+
+    name: str
+    channel: str = ""
+    recording_id: str = ""
+    recorder: str = ""
+    filename: str = ""
+    sink: str | None = None
+    mid_call: bool = True
+    seconds: float | None = None
+    direction: str = "received"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(headers: Headers) -> Command:
+    """The command in a UserEvent.
+
+    :raises BadArgument: an unknown command or key, a value of the wrong type, a key that is there twice
+    """
+    words: dict[str, str] = {}
+    for key, value in headers.items_all():
+        low = key.lower()
+        if low == "channel" and low in words and words[low] != value:
+            raise BadArgument("Channel is there twice: a UserEvent of the dialplan commands its own channel only")
+        if low in _ASTERISKS and low != "channel":
+            continue
+        if low in words and low != "channel":
+            raise BadArgument(f"{low[:80]} is there twice")
+        if len(value) > LONGEST or not value.isprintable():
+            raise BadArgument(f"{low[:80]} is longer than {LONGEST} characters, or has a control character")
+        words[low] = value.strip()
+    name = words.pop("command", "")
+    if name not in COMMANDS:
+        raise BadArgument(f"Command: {name[:80]!r} is not known: there are {', '.join(COMMANDS)}")
+    channel, recording_id = words.pop("channel", ""), words.pop("recordingid", "")
+    if name == "start" and recording_id:
+        raise BadArgument("RecordingID has no meaning with start: it gets a new one")
+    also = {"pause": ("seconds",), "mute": ("direction",), "unmute": ("direction",)}.get(name, ())
+    arguments = options(words, also)
+    if name != "start" and arguments:
+        raise BadArgument(f"{next(iter(arguments))} has no meaning with {name}")
+    return Command(
+        name,
+        channel=channel,
+        recording_id=recording_id,
+        recorder=words.get("recorder", ""),
+        filename=words.get("filename", ""),
+        sink=words.get("sink") or None,
+        mid_call=flag("mid_call", words.get("mid_call", "yes")),
+        seconds=seconds("seconds", words.get("seconds")),
+        direction=words.get("direction", "received"),
+        arguments=arguments,
+    )
+
+
+class UserEvents:
+    """Carries commands out, those for one channel one after the other.
+
+    :ivar taken: commands carried out; :ivar refused: wrong ones, and those that could not be; metrics
+    """
+
+    def __init__(self, recorder: Recorder, commands: Commands, announcer: Announcer) -> None:
+        self._recorder = recorder
+        self._commands = commands
+        self._announcer = announcer
+        self._lanes: dict[tuple[str, str], deque[Command]] = {}
+        self._waiting = 0
+        self.taken = 0
+        self.refused = 0
+
+    def listen(self, pbx: Pbx) -> None:
+        """Take this Asterisk's."""
+        pbx.listen(self._event)
+
+    def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        if name != "UserEvent" or headers.get("UserEvent", "").lower() != NAME.lower():
+            return
+        assert isinstance(headers, Headers)
+        try:
+            command = parse(headers)
+            if self._waiting >= MOST_WAITING:
+                raise BadArgument(f"{MOST_WAITING} commands wait already")
+        except BadArgument as exc:
+            self._refuse(pbx, headers.get("Command", ""), headers.get("Channel", ""), str(exc))
+            return
+        live = pbx.book.find(command.channel)
+        lane = (pbx.name, live.uniqueid if live is not None else command.channel or command.recording_id)
+        self._waiting += 1
+        if lane in self._lanes:
+            self._lanes[lane].append(command)
+        else:
+            self._lanes[lane] = deque([command])
+            self._recorder.spawn(self._work(pbx, lane), f"user events {lane[1][:80]}")
+
+    async def _work(self, pbx: Pbx, lane: tuple[str, str]) -> None:
+        waiting = self._lanes[lane]
+        try:
+            while waiting:
+                command = waiting.popleft()
+                self._waiting -= 1
+                try:
+                    await self._carry_out(pbx, command)
+                    self.taken += 1
+                except FastAGIError as exc:
+                    self._refuse(pbx, command.name, command.channel, str(exc), command.recording_id)
+        finally:
+            self._waiting -= len(waiting)
+            del self._lanes[lane]
+
+    async def _carry_out(self, pbx: Pbx, command: Command) -> None:
+        do = self._commands
+        if command.name == "start":
+            await do.start_on_channel(
+                command.channel,
+                command.filename,
+                command.arguments,
+                asterisk=pbx.name,
+                recorder=command.recorder,
+                sink=command.sink,
+                mid_call=command.mid_call,
+            )
+            return  # one that could not be started is announced as failed
+        if command.recording_id:
+            job = do.of_id(command.recording_id)
+            if job.recording.asterisk != pbx.name:
+                raise BadArgument(f"recording {command.recording_id[:80]!r} is not on {pbx.name}")
+        else:
+            job = do.on_channel(command.channel, pbx.name, command.recorder)
+        if command.name == "stop":
+            await do.stop(job, wait=False)
+        elif command.name == "pause":
+            await do.pause(job, command.seconds)
+        elif command.name == "resume":
+            await do.resume(job)
+        else:
+            await do.mute(job, command.direction, command.name == "mute")
+
+    def _refuse(self, pbx: Pbx, command: str, channel: str, error: str, recording_id: str = "") -> None:
+        self.refused += 1
+        command, channel = one_line(command)[:80], one_line(channel)[:200]
+        log.warning("user_event_refused", asterisk=pbx.name, command=command, channel=channel, error=one_line(error))
+        self._announcer.refused(pbx.name, command, channel, error, recording_id)
