@@ -26,7 +26,7 @@ demo: $(READY) .demo-needs ## a real Asterisk, a real call, recorded and deliver
 # Only what fetches an Asterisk, and only where there is none: neither installed nor fetched before.
 .PHONY: .demo-needs
 .demo-needs:
-	$(if $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin" command -v asterisk mmdebstrap || \
+	$(if $(shell PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v asterisk || command -v mmdebstrap || \
 	    ls -d "$${FASTAGI_CACHE:-$$HOME/.cache/fastagi}"/asterisk-22 2>/dev/null),@:,$(call apt,mmdebstrap))
 
 test: system check asterisk ## everything: check, then all tests, with real Asterisks 22 and 16
