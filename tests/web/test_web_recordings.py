@@ -39,7 +39,7 @@ async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp
         assert scene.parts.recorder.jobs.get(made["id"]).resume_timer is not None
         status, body, _ = await scene.request("POST", path + "/resume", role="operator")
         assert (status, body["phase"]) == (200, "active")
-        await scene.until(lambda: scene.grown() > 0)
+        await scene.until(lambda: scene.parts.recorder.jobs.get(made["id"]).size > 44)
 
         status, body, _ = await scene.request("POST", path + "/stop?wait=20", role="operator")
         assert (status, body["state"], body["cause"]) == (200, "IDLE", "ABORTED")
