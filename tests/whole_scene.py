@@ -48,6 +48,8 @@ exten => s,1,AGI(${SERVER}/${ROUTE2})
  same => n,Return()
 [whole]
 ; runs the route ${ROUTE} of the server ${SERVER}, then waits or does what ${THEN} says
+exten => listening,1,Answer()
+ same => n,AGI(${SERVER}/listener)
 exten => 33,1,Goto(loop-third,1)
 exten => conference,1,Answer()
  same => n,ConfBridge(whole)
@@ -85,6 +87,7 @@ def lay_sounds(asterisk: AsteriskServer) -> None:
         "high": tone_samples(60, 1000),
         "third": tone_samples(60, 1700),
         "short-prompt": tone_samples(3, 600),
+        "longer-prompt": tone_samples(4, 600),
         "digits": np.concatenate(
             [tone_samples(1, 440, level=0.02), digit_samples("159#", on=0.12, off=0.12), quiet(30)]
         ),

@@ -115,6 +115,7 @@ class Rendered:
     :param level: of what was kept; :param received: of that leg; :param sent: of that leg (None: it was not recorded)
     :param one_sided: one leg was never heard while the other was
     :param copied: the raw file already was what was asked for
+    :param gaps: the silence between pieces, (start, end) in seconds of the finished file
     :param warnings: what could not be done as asked, for people
     """
 
@@ -132,6 +133,7 @@ class Rendered:
     sent: LevelFacts | None = None
     one_sided: bool = False
     copied: bool = False
+    gaps: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
@@ -141,6 +143,8 @@ class Rendered:
         if self.received is not None and self.sent is not None:
             facts["legs"] = {"received": self.received.to_dict(), "sent": self.sent.to_dict()}
         facts["dtmf"] = {"removed": self.digits, "spans": [list(span) for span in self.digit_spans]}
+        if self.gaps:
+            facts["gaps"] = [list(span) for span in self.gaps]
         if self.warnings:
             facts["warnings"] = list(self.warnings)
         return facts

@@ -93,8 +93,20 @@ def render(plan: RenderPlan) -> Rendered:
         sent=found.sent,
         one_sided=bool(found.received and found.sent and one_sided(found.received, found.sent)),
         copied=bool(raw),
+        gaps=_in_the_file(line, found.keep, frames / plan.rate),
         warnings=tuple(line.warnings),
     )
+
+
+def _in_the_file(line: Timeline, keep: Spans, seconds: float) -> tuple[tuple[float, float], ...]:
+    """Where the gaps between pieces are in what was kept of the time line."""
+
+    def place(frame: int) -> float:
+        kept = sum(max(0, min(frame, end) - start) for start, end in keep)
+        return round(min(kept / line.rate, seconds), 3)
+
+    spans_found = ((place(start), place(end)) for start, end in line.gaps)
+    return tuple((start, end) for start, end in spans_found if end > start)
 
 
 def _look(plan: RenderPlan, line: Timeline) -> _Findings:
