@@ -44,7 +44,7 @@ format: $(READY) ## let ruff format the code
 
 bench: $(READY) ## against the peers, side by side; figures are ratios within one run
 	@for folder in benchmarks/*/; do \
-	    name=$$(basename $$folder); \
+	    name=$$(basename $$folder); if [ $$name = soak ]; then continue; fi; \
 	    if [ -f $$folder/__main__.py ]; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	    elif [ -f $$folder/run.py ]; then echo "== $$name"; $(BIN)/python $$folder/run.py || exit 1; fi; \
 	done

@@ -124,6 +124,7 @@ class Serving:
         self,
         asterisk: AsteriskServer,
         folder: Path,
+        /,
         *,
         sink: str = "",
         ami_port: int | None = None,
@@ -136,7 +137,8 @@ class Serving:
         self.port = int(sections.get("agi", {}).get("port", 0)) or free_port()
         self.spool = Path(sections.get("asterisk", {}).get("spool", folder / "spool"))
         self.directory = Path(sections.get("recordings", {}).get("directory", folder / "recordings"))
-        self.database = folder / "ledger.db"
+        url = str(sections.get("store", {}).get("url", f"sqlite:///{folder}/ledger.db"))
+        self.database = Path(url.removeprefix("sqlite:///"))
         self.log = folder / "server.log"
         self.config = folder / "fastagi.json"
         self.script = script
@@ -156,7 +158,7 @@ class Serving:
         data: dict[str, dict[str, Any]] = {
             "agi": {"port": self.port},
             "recordings": {"directory": str(self.directory)},
-            "store": {"url": f"sqlite:///{self.database}", "node": "one"},
+            "store": {"url": url, "node": "one"},
             "http": {"enabled": False},
         }
         for name, section in sections.items():

@@ -55,6 +55,7 @@ class Journal:
     :param spool_of: the folder for side files, by Asterisk name
     :ivar refused: writes that the ledger did not take at once, since the start; a metric
     :ivar on_lost: called with a job that another server has taken over
+    :ivar on_caught_up: called when the ledger has everything again
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Journal:
         self._listeners: list[Listener] = []
         self.refused = 0
         self.on_lost: Callable[[Job], None] = lambda job: None
+        self.on_caught_up: Callable[[], None] = lambda: None
 
     @property
     def behind(self) -> int:
@@ -202,7 +204,9 @@ class Journal:
         """For ever: put the backlog into the ledger as soon as it takes it. Owned by the app."""
         while True:
             await asyncio.sleep(CATCH_UP_SECONDS)
-            await self.flush()
+            if self._backlog and await self.flush():
+                log.warning("ledger_caught_up")
+                self.on_caught_up()
 
     async def flush(self) -> bool:
         """Try to write the backlog now, in order. True when nothing is left."""

@@ -30,6 +30,7 @@ from fastagi.recording.evidence import Evidence
 from fastagi.recording.following import EVENTS as MOVES
 from fastagi.recording.following import Follower
 from fastagi.recording.hearing import Hearing
+from fastagi.recording.hearing import Hearing
 from fastagi.recording.job import Job, Jobs, Key
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
@@ -137,6 +138,7 @@ class Recorder:
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
         self.completeness = Completeness(store, self.jobs, pbxs, settings.required, clock=clock)
+        self.hearing = Hearing(self.jobs, self.threads, settings.silence_dbfs, clock)
         self.announcer = Announcer(pbxs, self.jobs, self.tasks.spawn)
         self.journal.listen(self.announcer.changed)
         self.completeness.listen(self.announcer.judged)
@@ -192,6 +194,7 @@ class Recorder:
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
+        self.tasks.keep(self.hearing.run(), "hearing")
         self.tasks.keep(self.hearing.run(), "hearing")
         self.tasks.keep(self.announcer.run(), "alarms")
         self.tasks.keep(self.evidence.run(), "retention")

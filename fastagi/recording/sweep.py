@@ -8,6 +8,7 @@ disk was full) is tried again. Files that are young, or grow, or are not ours, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -91,6 +92,7 @@ class Sweep:
         self._dead = dead
         self._clock = clock
         self._tried: set[str] = set()
+        self._wake = asyncio.Event()
         self._walk: Iterator[Path | None] | None = None
         self.removed = 0
         self.adopted = 0
@@ -106,7 +108,14 @@ class Sweep:
                 await self.round()
             except (FastAGIError, OSError) as exc:
                 log.warning("sweep_broken_off", error=str(exc))
-            await asyncio.sleep(self._settings.sweep_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sweep_seconds):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    def soon(self) -> None:
+        """Sweep now: something was kept that need not be kept any more."""
+        self._wake.set()
 
     async def round(self) -> None:
         """Sweep once. A fault of one recording does not keep the others."""

@@ -1,0 +1,63 @@
+"""Faults under load, and how much there may be of it. Everything on real Asterisks and a real server process.
+
+    python -m benchmarks.soak kills [--kills 200] [--calls 50] [--seed 1]
+    python -m benchmarks.soak calls [--most 400] [--step 25]
+    python -m benchmarks.soak recovery [--recordings 1000] [--seconds 10]
+    python -m benchmarks.soak            all three
+
+`kills`: the server is killed (SIGKILL) at random moments, its starts included, while so many calls are up at any time;
+each call is accounted for afterwards: recording, length, cause, delivery. `calls`: more and more recorded calls at once
+until Asterisk or the machine gives up; none of those that were recorded may be lost. `recovery`: so many recordings
+that were cut off (ledger says active, headers without sizes, no call up) until the last one is finished and delivered.
+Exit code 1 when anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from benchmarks.soak.calls import calls
+from benchmarks.soak.kills import kills
+from benchmarks.soak.recovery import recovery
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
+    parser.add_argument("what", nargs="*", choices=["kills", "calls", "recovery", []], help="which; all when none")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--calls", type=int, default=50, help="calls that are up at any time while it is killed")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most", type=int, default=400, help="calls at once to go up to")
+    parser.add_argument("--step", type=int, default=25)
+    parser.add_argument("--recordings", type=int, default=1000)
+    parser.add_argument("--seconds", type=float, default=10.0, help="audio of each interrupted recording")
+    chosen = parser.parse_args()
+    what = chosen.what or ["kills", "calls", "recovery"]
+    lost = False
+    for name in what:
+        with tempfile.TemporaryDirectory(prefix="fastagi-soak-") as folder:
+            Path(folder).chmod(0o755)
+            run = {
+                "kills": lambda f: kills(f, chosen.kills, chosen.calls, chosen.seed),
+                "calls": lambda f: calls(f, chosen.most, chosen.step),
+                "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
+            }[name]
+            try:
+                figures = asyncio.run(run(Path(folder)))
+            except AssertionError as exc:
+                lost = True
+                print(f"{name}: LOST: {exc}", flush=True)
+            else:
+                print(f"{name}: {json.dumps(figures)}", flush=True)
+    return int(lost)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
