@@ -32,10 +32,15 @@ def demo(
     this machine's own, or fetched from Debian the first time.
     """
     from fastagi.app import demo as app_demo  # audio and the test Asterisk: only this command needs them
+    from fastagi.app.demo import orphans
     from fastagi.app.demo.run import own_folder
 
-    with Told(console(stderr=True)) as told:
-        outcome = run(app_demo.run(folder if folder is not None else own_folder(), told))
+    orphans.adopt()
+    try:
+        with Told(console(stderr=True)) as told:
+            outcome = run(app_demo.run(folder if folder is not None else own_folder(), told))
+    finally:
+        orphans.bury()
     if as_json:
         print_json(outcome.to_dict())
     else:
