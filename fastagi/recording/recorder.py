@@ -30,7 +30,6 @@ from fastagi.recording.evidence import Evidence
 from fastagi.recording.following import EVENTS as MOVES
 from fastagi.recording.following import Follower
 from fastagi.recording.hearing import Hearing
-from fastagi.recording.hearing import Hearing
 from fastagi.recording.job import Job, Jobs, Key
 from fastagi.recording.journal import Journal
 from fastagi.recording.keys import KeyStore
@@ -111,9 +110,6 @@ class Recorder:
         self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
         self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, clock)
-        self.hearing = Hearing(
-            self.jobs, self.threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds
-        )
         self.recovery = Recovery(
             self.journal,
             self.jobs,
@@ -194,7 +190,6 @@ class Recorder:
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
-        self.tasks.keep(self.hearing.run(), "hearing")
         self.tasks.keep(self.hearing.run(), "hearing")
         self.tasks.keep(self.announcer.run(), "alarms")
         self.tasks.keep(self.evidence.run(), "retention")

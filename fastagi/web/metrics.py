@@ -21,6 +21,7 @@ from fastagi.delivery.registry import OBJECT
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.domain.states import OPEN, Phase
 from fastagi.errors import StoreError
+from fastagi.recording.judging import VERDICTS
 from fastagi.store.units import deliveries
 from fastagi.web.disks import Disks, Measured
 from fastagi.web.lag import LoopLag
@@ -105,6 +106,7 @@ class Metrics:
     def live(self, slow: Slow) -> Iterator[Metric]:
         """Everything but what `Observations` has. Runs on the loop: reads, and waits for nothing."""
         yield from self._recordings()
+        yield from self._completeness()
         yield from self._asterisks()
         yield from self._agi()
         yield from self._deliveries(slow.depths)
@@ -130,6 +132,36 @@ class Metrics:
         }
         for alarm in ALARMS:
             yield _gauge(f"recordings_{alarm}", words[alarm], (), [((), alarms[alarm])])
+
+    def _completeness(self) -> Iterator[Metric]:
+        recorder = self._sources.recorder
+        calls = recorder.completeness
+        yield _gauge("calls_required", "Calls up that [recordings] required wants recorded", (), [((), calls.open)])
+        yield _counter(
+            "calls_judged",
+            "Calls that had to be recorded and have ended, by what was found",
+            ("verdict",),
+            [((verdict,), calls.counts[verdict]) for verdict in VERDICTS],
+        )
+        yield _counter("calls_unfollowed", "Calls that were too many to be followed", (), [((), calls.unfollowed)])
+        yield _counter(
+            "recordings_adopted",
+            "MixMonitors of others that were taken over",
+            (),
+            [((), recorder.adoption.adopted)],
+        )
+        yield _counter(
+            "recordings_taken_over", "Recordings of servers that died, taken over", (), [((), recorder.takeover.taken)]
+        )
+        yield _gauge(
+            "servers_dead", "Servers whose recordings wait for an heir", (), [((), len(recorder.takeover.dead))]
+        )
+        yield _counter(
+            "recordings_deleted",
+            "Recordings whose file was deleted: retention, or an admin",
+            (),
+            [((), recorder.evidence.deleted)],
+        )
 
     def _asterisks(self) -> Iterator[Metric]:
         pbxs = {name: p for name, p in self._sources.pbxs.items() if p.manager is not None}
