@@ -57,9 +57,9 @@ def route_for(scene: Scene, handler: Callable[..., Any]) -> tuple[str, asyncio.F
     """A route of its own for `handler`, async or plain, and the future of what it gives."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[Any] = loop.create_future()
-    result.add_done_callback(lambda f: f.exception())  # a test that does not look is not warned of it
+    result.add_done_callback(lambda f: f.cancelled() or f.exception())  # who does not look is not warned of it
 
-    def settle(value: Any, exc: Exception | None) -> None:
+    def settle(value: Any, exc: BaseException | None) -> None:
         if not result.done():
             result.set_result(value) if exc is None else result.set_exception(exc)
 
@@ -68,7 +68,7 @@ def route_for(scene: Scene, handler: Callable[..., Any]) -> tuple[str, asyncio.F
         async def run(call: Any) -> None:
             try:
                 settle(await handler(call), None)
-            except Exception as exc:
+            except BaseException as exc:  # pytest's own failures are no Exceptions
                 settle(None, exc)
                 raise
 
@@ -77,7 +77,7 @@ def route_for(scene: Scene, handler: Callable[..., Any]) -> tuple[str, asyncio.F
         def run(call: Any) -> None:  # type: ignore[misc]
             try:
                 value = handler(call)
-            except Exception as exc:
+            except BaseException as exc:
                 loop.call_soon_threadsafe(settle, None, exc)
                 raise
             loop.call_soon_threadsafe(settle, value, None)

@@ -39,6 +39,8 @@ LONGEST_WAIT_SECONDS = 7 * 86_400
 
 _RUNNING = LIVE - {Phase.STOPPING}
 
+_BUSY = "the channel is {}: start the recorder before that, or pass mid_call=True"
+
 
 class RecordedCall(AgiPath, Protocol):
     """What the recorder needs of a call: its AGI session and who it is."""
@@ -227,8 +229,8 @@ class UASWholeCallFileRecorder:
         :returns: False when the file could not be finished (state ERROR)
         :raises Hangup: the call is over; :raises Error: it is not answered
         """
-        await self._answered()
         job = self._recorder.current(self._key)
+        await self._answered(job)
         if job is None:
             return True
         await self._recorder.stop(job)
@@ -251,8 +253,8 @@ class UASWholeCallFileRecorder:
                 f"seconds_timeout={seconds_timeout!r} must be 0 to {LONGEST_WAIT_SECONDS} seconds, "
                 "or None to wait for ever"
             )
-        await self._answered()
         job = self._recorder.current(self._key)
+        await self._answered(job)
         if job is None:
             return self.cause()
         return job.recording.cause if await self.wait_for(job, seconds_timeout) else Cause.TIMEOUT
@@ -350,6 +352,8 @@ class UASWholeCallFileRecorder:
         known = job.phase is not Phase.REQUESTED and job.recording.spec.engine == "mixmonitor"
         if not known or job.recording.adopted or last.uniqueid != self._call.uniqueid or self._call.closed:
             return False
+        if self._call.current_command is not None:  # a Dial may hold the session for hours
+            return False
         if await self._call.get_variable(id_variable(last)):
             return False
         await self._recorder.over_unseen(job)
@@ -365,8 +369,10 @@ class UASWholeCallFileRecorder:
         self, filename: str, options: dict[str, Any], cipher: Cipher | None, mid_call: bool, sink: Any | None
     ) -> Job:
         spec = spec_from(options, cipher)
-        await self._answered()
         call = self._call
+        if not mid_call and call.playing and not call.pbx.up:  # the session itself would be asked, and it is taken
+            raise Error(_BUSY.format("playing"))
+        await self._answered()
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         running = self._recorder.current(self._key)
         if running is not None and not await self._is_of_another_call(running):
@@ -378,7 +384,7 @@ class UASWholeCallFileRecorder:
             if not busy and call.playing:
                 busy = "playing"
             if busy:
-                raise Error(f"the channel is {busy}: start the recorder before that, or pass mid_call=True")
+                raise Error(_BUSY.format(busy))
         linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
         sinks = call.sink_names(sink)
         request = Request(
@@ -405,17 +411,22 @@ class UASWholeCallFileRecorder:
             call.release_sinks(sinks)
         return job
 
-    async def _answered(self) -> None:
-        """The seed's first rule: IDLE raises Hangup, anything but answered raises Error."""
+    async def _answered(self, job: Job | None = None) -> None:
+        """The seed's first rule: IDLE raises Hangup, anything but answered raises Error.
+
+        :param job: its recording, if there is one: then it was answered, and only a hangup can have changed that
+        """
         call = self._call
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         if call.hung_up or (live is not None and live.leaving):
             raise Hangup("the call has hung up")
         if live is not None and live.up:
             return
+        if live is None and call.pbx.up and (job is not None or call.closed):
+            raise Hangup("the call has hung up")
+        if job is not None:
+            return
         if call.closed:
-            if live is None and call.pbx.up:
-                raise Hangup("the call has hung up")
             raise Error("the AGI session of this call is over, and its state cannot be asked")
         try:
             async with asyncio.timeout(STATUS_SECONDS):
