@@ -117,7 +117,7 @@ async def test_a_ledger_that_is_gone_shows_as_down_and_leaves_its_figures_out(
             assert job.recording.state == "RECORDING", "a call is recorded all the same"
             figures = await scene.metrics()
             assert figures["fastagi_store_up"][()] == 0
-            assert figures["fastagi_ledger_backlog"][()] == scene.parts.recorder.journal.behind > 0
+            assert 0 < figures["fastagi_ledger_backlog"][()] <= scene.parts.recorder.journal.behind
             assert "fastagi_deliveries_waiting" not in figures, "old figures would look like good ones"
             assert figures["fastagi_scrape_faults_total"][(("what", "ledger"),)] == 1
         await scene.until(lambda: not scene.parts.recorder.journal.behind)
