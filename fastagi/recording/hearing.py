@@ -1,22 +1,29 @@
-"""The live ear: running recordings in which nothing, or one side only, has been heard for long.
+"""The live ear: running recordings in which nothing has been heard for long, or one side never.
 
-A recording is listened to from its start until every side that has a file of its own has sounded, mostly a few seconds;
-then never again, so that it costs next to nothing. What is found is an alarm of the job (`silent`, `one_sided`), which
-goes as soon as the missing side is heard. Pauses do not count. What the finished file says is judged by
-`fastagi.audio.render`.
+What is found is an alarm of the job: `silent` while nobody is heard for `quiet_seconds`, `one_sided` once the recording
+has run so long and one side was never heard while the other was. Both go as soon as it is not so any more. A side that
+was heard once may listen for as long as it likes; pauses and muted sides are silent because somebody wanted it so.
+
+It costs little: until every side was heard, all that comes is listened to, mostly some seconds; after that two seconds
+now and then, from the end of the file backwards, and more only where those are silent. What the finished file says is
+judged by `fastagi.audio.render`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import structlog
 
-from fastagi.audio import GrowingWav, Levels
+from fastagi.audio import Levels, inspect
 from fastagi.audio.levels import ONE_SIDED_SECONDS, SILENT_SECONDS
-from fastagi.domain.recording import Recording
+from fastagi.audio.wavfile import PCM
+from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError
 from fastagi.recording.job import Job, Jobs
@@ -24,112 +31,202 @@ from fastagi.recording.threads import FileThreads
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 2.0
-"""Asterisk writes every two seconds."""
+LOOK_SECONDS = 5.0
+"""Asterisk writes every two seconds, and the alarms count in tens of seconds."""
 
-SILENT_AFTER_SECONDS = 30.0
-"""Nothing heard on any side for so long: longer than ringing, and than waiting for somebody to speak first."""
+STEP_SECONDS = 2
+"""Listened to at once, going backwards."""
 
-ONE_SIDED_AFTER_SECONDS = 60.0
-"""One side heard, the other not for so long: longer than most announcements."""
+MOST_SECONDS = 600
+"""Not yet heard audio that is looked at in one round: more has been silent for longer than any alarm waits."""
 
-ALARMS = frozenset({"silent", "one_sided"})
+SILENT, ONE_SIDED = "silent", "one_sided"
+
+
+@dataclass(slots=True)
+class _Side:
+    """One side of a recording: its file now, how much of that was listened to, how long it has sounded in all."""
+
+    path: str = ""
+    frames: int = 0
+    heard: float = 0.0
 
 
 class Ear:
-    """How long each side of one recording has sounded. `listen` is blocking: it reads the files.
+    """What has been heard of one recording. Times are seconds during which it ran, pauses left out.
 
-    :ivar heard: seconds by side: ``received`` and ``sent``, or ``mixed`` where they have no files of their own
+    :ivar listened: since it was first listened to; :ivar quiet: since anything was last heard
     """
 
-    def __init__(self, threshold_dbfs: float) -> None:
-        self._threshold = threshold_dbfs
-        self._files: dict[str, GrowingWav] = {}
-        self._levels: dict[str, Levels] = {}
-        self._before: dict[str, float] = {}
-        self.heard: dict[str, float] = {}
+    def __init__(self, silence_dbfs: float) -> None:
+        self._silence_dbfs = silence_dbfs
+        self._sides: dict[str, _Side] = {}
+        self.listened = 0.0
+        self.quiet = 0.0
 
-    def listen(self, recording: Recording) -> None:
-        """Hear what came since the last time.
+    def passed(self, seconds: float) -> None:
+        """So much time has passed since the last look."""
+        self.listened += seconds
+        self.quiet += seconds
 
-        :raises AudioError: a file that cannot be judged while it grows
-        """
-        piece = recording.pieces[-1]
-        both = {"received": piece.received, "sent": piece.sent}
-        for side, path in both.items() if all(both.values()) else [("mixed", piece.paths[0])]:
-            file = self._files.get(side)
-            if file is None or file.path != path:  # the recording goes on in other files: what was heard counts
-                self._before[side] = self.heard.get(side, 0.0)
-                self._levels.pop(side, None)
-                file = self._files[side] = GrowingWav(path)
-            while len(block := file.read_new()):
-                self._levels.setdefault(side, Levels(file.rate, self._threshold)).feed(block)
-            levels = self._levels.get(side)
-            self.heard[side] = self._before[side] + (levels.facts().active_seconds if levels is not None else 0.0)
+    def paused(self) -> None:
+        """It is paused: the silence before it is not continued by the silence after it."""
+        self.quiet = 0.0
 
     @property
     def all_heard(self) -> bool:
         """Has every side sounded?"""
-        return bool(self.heard) and all(seconds >= SILENT_SECONDS for seconds in self.heard.values())
+        return bool(self._sides) and all(side.heard >= SILENT_SECONDS for side in self._sides.values())
 
-    def alarm(self, elapsed: float) -> str:
-        """The alarm to be raised, empty when there is none.
+    def listen(self, piece: Piece) -> None:
+        """Hear what came since the last time. Blocking.
 
-        :param elapsed: seconds that the recording has run, without pauses
+        :raises AudioError: a file that cannot be judged while it grows
         """
-        if self.all_heard or not self.heard:
-            return ""
-        loudest = max(self.heard.values())
-        if loudest < SILENT_SECONDS:
-            return "silent" if elapsed >= SILENT_AFTER_SECONDS else ""
-        return "one_sided" if elapsed >= ONE_SIDED_AFTER_SECONDS and loudest >= ONE_SIDED_SECONDS else ""
+        everything = not self.all_heard
+        for name, path in _paths(piece).items():
+            side = self._sides.setdefault(name, _Side())
+            if path != side.path:
+                side.path, side.frames = path, 0
+            ago = self._hear(side, everything)
+            if ago is not None:
+                self.quiet = min(self.quiet, ago)
+                if not everything:
+                    return  # one is enough to know that it is not silent
+
+    def _hear(self, side: _Side, everything: bool) -> float | None:
+        """Seconds since the last sound in what is new, None when there is none."""
+        try:
+            fd = os.open(side.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return None  # not there (yet): nothing is heard
+        try:
+            if os.fstat(fd).st_size < 44:  # Asterisk's header; libc may flush it in parts
+                return None
+            info = inspect(side.path)
+            if info.tag != PCM or info.bits != 16 or info.channels != 1:
+                raise AudioError(f"{side.path}: not 16-bit mono PCM")
+            ago = None
+            step, end = STEP_SECONDS * info.rate, info.frames
+            low = max(side.frames, end - MOST_SECONDS * info.rate)
+            high = end
+            while high > low and (everything or ago is None):
+                start = max(low, high - step)
+                block = os.pread(fd, 2 * (high - start), info.data_offset + 2 * start)
+                levels = Levels(info.rate, self._silence_dbfs)
+                levels.feed(np.frombuffer(block[: len(block) // 2 * 2], np.int16))
+                sounded = levels.facts().active_seconds
+                if sounded >= SILENT_SECONDS and ago is None:
+                    ago = (end - high) / info.rate
+                side.heard += sounded
+                high = start
+            side.frames = end
+            return ago
+        except OSError as exc:
+            raise AudioError(f"{side.path}: {exc.strerror}") from None
+        finally:
+            os.close(fd)
+
+    def alarm(self, quiet_seconds: float, muted: frozenset[str]) -> str:
+        """The alarm that is true now, empty when none is.
+
+        :param muted: sides that somebody muted
+        """
+        if self.quiet >= quiet_seconds:
+            return SILENT
+        unheard = [name for name, side in self._sides.items() if side.heard < SILENT_SECONDS and name not in muted]
+        loudest = max((side.heard for side in self._sides.values()), default=0.0)
+        if unheard and loudest >= ONE_SIDED_SECONDS and self.listened >= quiet_seconds:
+            return ONE_SIDED
+        return ""
 
 
 class Hearing:
-    """Listens to all recordings that run."""
+    """Listens to all recordings that run; adopted ones are left alone, nobody here knows how they were meant.
+
+    :param quiet_seconds: how long may be silent; 0 for any time: then nothing is listened to
+    :param clock: seconds that only grow
+    """
 
     def __init__(
-        self, jobs: Jobs, threads: FileThreads, silence_dbfs: float, clock: Callable[[], float] = time.time
+        self,
+        jobs: Jobs,
+        threads: FileThreads,
+        *,
+        silence_dbfs: float,
+        quiet_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
         self._threads = threads
         self._silence_dbfs = silence_dbfs
+        self._quiet_seconds = quiet_seconds
         self._clock = clock
-        self._ears: dict[str, Ear | None] = {}
+        self._ears: dict[str, Ear] = {}
+        self._deaf: set[str] = set()
+        self._last = clock()
 
     async def run(self) -> None:
         """For ever. Owned by the recorder."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+            await self.round()
 
-    async def look(self) -> None:
+    async def round(self) -> None:
         """Listen to what came, raise alarms and take them back."""
-        running = [j for j in self._jobs if j.phase is Phase.ACTIVE]
-        self._ears = {j.id: self._ears.get(j.id, Ear(self._silence_dbfs)) for j in self._jobs}
-        wanted = [(job, ear) for job in running if (ear := self._ears[job.id]) is not None]
-        if not wanted:
+        now = self._clock()
+        passed, self._last = now - self._last, now
+        if not self._quiet_seconds:
             return
-        for job, alarm, over in await self._threads.run(self._listen, wanted):
-            for gone in (job.alarms & ALARMS) - {alarm}:
-                job.alarms.discard(gone)
+        known, self._ears = self._ears, {}
+        wanted: list[tuple[Job, Ear]] = []
+        for job in self._jobs:
+            if job.recording.adopted or job.id in self._deaf:
+                continue
+            ear = self._ears[job.id] = known.get(job.id) or Ear(self._silence_dbfs)
+            if job.phase is Phase.ACTIVE:
+                if job.id in known:
+                    ear.passed(passed)
+                wanted.append((job, ear))
+            else:
+                ear.paused()
+        self._deaf &= {job.id for job in self._jobs}
+        if wanted:
+            self._alarm(await self._threads.run(self._listen, wanted))
+
+    def _listen(self, wanted: list[tuple[Job, Ear]]) -> list[tuple[Job, str]]:
+        """(job, alarm) of each; blocking."""
+        found = []
+        for job, ear in wanted:
+            # once all were heard, half of what may be silent passes between two looks
+            if not ear.all_heard or ear.quiet >= self._quiet_seconds / 2:
+                try:
+                    ear.listen(job.recording.pieces[-1])
+                except AudioError as exc:
+                    log.info("recording_not_listened_to", recording_id=job.id, error=str(exc))
+                    self._deaf.add(job.id)
+                    continue
+            found.append((job, ear.alarm(self._quiet_seconds, _muted(job.recording))))
+        return found
+
+    def _alarm(self, found: list[tuple[Job, str]]) -> None:
+        for job, alarm in found:
+            for name in (SILENT, ONE_SIDED):
+                if name != alarm:
+                    job.alarms.discard(name)
             if alarm and alarm not in job.alarms:
                 job.alarms.add(alarm)
                 log.warning(f"recording_{alarm}", recording_id=job.id, channel=job.recording.channel)
-            if over:
-                self._ears[job.id] = None
 
-    def _listen(self, wanted: list[tuple[Job, Ear]]) -> list[tuple[Job, str, bool]]:
-        """(job, alarm, nothing more to listen for) of each."""
-        found = []
-        for job, ear in wanted:
-            recording = job.recording
-            try:
-                ear.listen(recording)
-            except AudioError:
-                found.append((job, "", True))  # another format: its finished file is judged
-                continue
-            paused = sum((s.end or s.start) - s.start for s in recording.pauses)
-            started = recording.started_at if recording.started_at is not None else self._clock()
-            found.append((job, ear.alarm(self._clock() - started - paused), ear.all_heard))
-        return found
+
+def _paths(piece: Piece) -> dict[str, str]:
+    """The sides' files; where there are none, the mixed one."""
+    if not (piece.received and piece.sent):
+        return {"mixed": piece.paths[0]}
+    sides = (piece.sent, piece.received) if piece.turned else (piece.received, piece.sent)
+    return dict(zip(("received", "sent"), sides, strict=True))
+
+
+def _muted(recording: Recording) -> frozenset[str]:
+    muted = recording.facts.get("muted", {})
+    return frozenset(("received", "sent")) if muted.get("both") else frozenset(side for side in muted if muted[side])

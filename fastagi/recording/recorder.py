@@ -134,7 +134,9 @@ class Recorder:
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
         self.completeness = Completeness(store, self.jobs, pbxs, settings.required, clock=clock)
-        self.hearing = Hearing(self.jobs, self.threads, settings.silence_dbfs, clock)
+        self.hearing = Hearing(
+            self.jobs, self.threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds
+        )
         self.announcer = Announcer(pbxs, self.jobs, self.tasks.spawn)
         self.journal.listen(self.announcer.changed)
         self.completeness.listen(self.announcer.judged)
