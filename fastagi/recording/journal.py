@@ -107,7 +107,7 @@ class Journal:
         """
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, event), **changes)
-        await self._of_job(job, self._write(after, self._advance, job.id, event, now, dict(changes)))
+        await self._of_job(job, self._write(after, self._advance, job.recording, event, now, dict(changes)))
         job.recording = after
         self._tell(after, event.value, changes)
         return after
@@ -124,7 +124,7 @@ class Journal:
         """FINISHED and its deliveries, in one transaction: from here on the sinks' turn is certain."""
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, Event.FINISHED), **changes)
-        await self._of_job(job, self._write(after, self._finish_unit, job.id, now, dict(changes), after.sinks))
+        await self._of_job(job, self._write(after, self._finish_unit, job.recording, now, dict(changes), after.sinks))
         job.recording = after
         self._courier.wake()
         self._drop_side_file(after.id)
@@ -138,16 +138,16 @@ class Journal:
             self.on_lost(job)
             raise
 
-    def _advance(self, conn: sa.Connection, recording_id: str, event: Event, at: float, changes: dict[str, Any]) -> Any:
-        return units.advance(conn, recording_id, event, at, changes, holder=self._store.node)
+    def _advance(self, conn: sa.Connection, before: Recording, event: Event, at: float, changes: dict[str, Any]) -> Any:
+        return units.advance(conn, before.id, event, at, changes, holder=self._store.node, known=before)
 
     def _change(self, conn: sa.Connection, recording_id: str, at: float, what: str, changes: dict[str, Any]) -> Any:
         return units.change(conn, recording_id, at, what, changes, holder=self._store.node)
 
     def _finish_unit(
-        self, conn: sa.Connection, recording_id: str, at: float, changes: dict[str, Any], sinks: tuple[str, ...]
+        self, conn: sa.Connection, before: Recording, at: float, changes: dict[str, Any], sinks: tuple[str, ...]
     ) -> None:
-        _, deliveries = units.finish(conn, recording_id, at, changes, sinks, holder=self._store.node)
+        _, deliveries = units.finish(conn, before.id, at, changes, sinks, holder=self._store.node, known=before)
         self._courier.enqueue(conn, deliveries)
 
     # -- writing, and what could not be written

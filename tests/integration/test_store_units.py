@@ -16,7 +16,7 @@ from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
 from fastagi.domain.recording import Piece, Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event, Phase, State
-from fastagi.errors import IllegalTransition, StoreDown, StoreError
+from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.store import Store, after_commit, open_store
 from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.units import calls, catalogue, deliveries, journal, keys, recordings, servers
@@ -144,6 +144,22 @@ async def test_only_one_of_two_that_advance_at_once_wins(store: Store) -> None:
     assert sum(isinstance(r, Recording) for r in results) == 1
     assert sum(isinstance(r, IllegalTransition) for r in results) == 5
     assert len(await store.read(journal.history, "rec-0001")) == 2
+
+
+async def test_who_knows_the_row_is_believed_only_while_it_is_so(store: Store) -> None:
+    item = recording()
+    await store.run(recordings.insert, item)
+    active = await store.run(recordings.advance, item.id, Event.STARTED, 2.0, {"started_at": 2.0}, known=item)
+    assert (await store.read(recordings.get, item.id)) == active
+    with pytest.raises(IllegalTransition):  # the copy is old: the row decides
+        await store.run(recordings.advance, item.id, Event.STARTED, 3.0, known=item)
+    held = await store.run(recordings.change, item.id, changes={"legal_hold": True})
+    closing = await store.run(recordings.advance, item.id, Event.HUNG_UP, 4.0, holder="one", known=active)
+    assert closing.phase is Phase.CLOSING
+    assert (await store.read(recordings.get, item.id)) == replace(held, phase=Phase.CLOSING)
+    with pytest.raises(TakenOver):
+        await store.run(recordings.advance, item.id, Event.CLOSED, 5.0, holder="two", known=closing)
+    assert [e.event for e in await store.read(journal.history, item.id)] == ["requested", "started", "hung_up"]
 
 
 async def test_change_is_no_transition(store: Store) -> None:
