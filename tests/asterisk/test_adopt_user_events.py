@@ -9,6 +9,7 @@ import soundfile
 from recording_scene import Scene, recording_scene
 
 from fastagi.domain.states import Phase
+from fastagi.recording.watch import LOOK_SECONDS
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
 
@@ -150,3 +151,14 @@ async def test_alarms_are_announced_as_they_come_and_go(asterisk22: AsteriskServ
         (job,) = scene.recorder.jobs
         await other.hears("alarm_over")
         assert job.phase is Phase.ACTIVE
+
+
+async def test_a_file_that_does_not_grow_is_alarmed_in_time(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    async with recording_scene(asterisk22, tmp_path) as scene, asterisk22.ami() as ami:
+        other = Client(scene, ami)
+        assert scene.settings.recordings.stalled_seconds + LOOK_SECONDS < 10  # what is promised, with the settings' own
+        call = await asterisk22.originate("Local/nothing@fastagi-testing/n")  # no frame ever flows on it
+        await other.command("start", Channel=call.channel)
+        await other.hears("started")
+        assert (await other.hears("alarm"))["Alarm"] == "stalled"
+        assert scene.recorder.watch.stalled == 1
