@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ from fastagi.agi import AgiServer, HandlerThreads, run_blocking
 from fastagi.ami import Manager
 from fastagi.app.keyfile import key_file
 from fastagi.app.routes import Handler, Routes, blocking
+from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
@@ -190,19 +191,39 @@ class App:
         ended: asyncio.Future[str] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _end, ended)
+        systemd = Systemd()
+        fault = ""
         try:
-            await self.start()
-            self.parts.recorder.tasks.fatal = ended
-            gc.freeze()
-            fault = await ended
+            if await self._started(ended):
+                self.parts.recorder.tasks.fatal = ended
+                gc.freeze()
+                systemd.serving()
+                fault = await ended
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+            systemd.stopping()
             if self._parts is not None:
                 log.info("stopping")
                 await self.stop()
+            systemd.close()
         if fault:
             raise Error(f"stopped because a background task died: {fault}")
+
+    async def _started(self, ended: asyncio.Future[str]) -> bool:
+        """`start`, unless a signal comes first (a database that does not answer holds it for a while)."""
+        starting = asyncio.ensure_future(self.start())
+        try:
+            waiting: set[asyncio.Future[Any]] = {starting, ended}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return True
+            return False
+        finally:
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
 
     def run(self) -> None:
         """`serve` on an event loop of its own (uvloop)."""
