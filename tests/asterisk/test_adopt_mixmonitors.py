@@ -166,3 +166,29 @@ async def test_a_foreign_file_that_vanishes_is_a_failure_that_says_so(
         await scene.until(lambda: job.phase is Phase.FAILED)
         assert str(path) in job.recording.error
         assert list(scene.directory.iterdir()) == []
+
+
+async def test_what_a_caller_starts_with_a_feature_code_is_adopted(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    async with recording_scene(asterisk22, tmp_path, recordings=ADOPT) as scene, asterisk22.ami() as ami:
+        lines = ("Answer()", "Set(FEATUREMAP(automixmon)=*3)", "Dial(Local/tone@fastagi-testing/n,,X)")
+        for priority, line in enumerate(lines, 1):
+            await asterisk22.cli(f'dialplan add extension "s,{priority},{line}" into adopt-touch replace')
+        call = await asterisk22.originate("Local/nothing@fastagi-testing/n", context="adopt-touch")
+        book = scene.app.parts.pbxs["pbx"].book
+        await scene.until(lambda: (live := book.get(call.uniqueid)) is not None and live.bridge)
+
+        async def press() -> None:
+            for digit in "*3":
+                await ami.action("PlayDTMF", Channel=call.channel, Digit=digit, Receive="true", Duration="100")
+
+        await press()
+        await scene.until(lambda: adopted(scene))
+        (job,) = adopted(scene)
+        theirs = Path(job.recording.pieces[0].mixed)
+        assert (theirs.parent, theirs.name[:5]) == (asterisk22.spool, "auto-")
+        await grown(scene, theirs)
+        await press()  # and the same again ends it
+        (told,) = await scene.delivered(1)
+        assert (told.name, told.extra["cause"]) == (theirs.name, "ABORTED")
+        assert book.get(call.uniqueid) is not None
+        theirs.unlink()
