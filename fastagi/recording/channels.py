@@ -129,6 +129,8 @@ class ChannelBook:
             return self._remove(uniqueid, now)
         channel = self._by_id.get(uniqueid)
         if channel is None:
+            if name in _NEAR_THE_END:  # it may be gone already, and would never leave again
+                return None
             channel = LiveChannel(uniqueid, headers.get("Channel", ""), since=now)
             self._by_id[uniqueid] = channel
             channel.first_context = headers.get("Context", "")
@@ -232,6 +234,8 @@ _ACTIONS: dict[str, Callable[[ChannelBook, LiveChannel, Mapping[str, str], float
     "MusicOnHoldStart": ChannelBook._on_moh_start,
     "MusicOnHoldStop": ChannelBook._on_moh_stop,
 }
+
+_NEAR_THE_END = frozenset({"HangupRequest", "SoftHangupRequest", "BridgeLeave", "MusicOnHoldStop"})
 
 EVENTS = tuple(_ACTIONS)
 """AMI events the book wants."""
