@@ -83,6 +83,7 @@ def lay_sounds(asterisk: AsteriskServer) -> None:
         "quiet": quiet(60),
         "talk": speech_samples(30, 5),
         "other": speech_samples(30, 8),
+        "whisper": speech_samples(30, 8, level=0.02),
         "low": tone_samples(60, 440),
         "high": tone_samples(60, 1000),
         "third": tone_samples(60, 1700),

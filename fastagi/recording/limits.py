@@ -94,7 +94,8 @@ class LimitWatch:
             self._was_there = True
             self._frames += len(block)
             # so long ago by the machine's clock, which may be another one than ours
-            self._grown_at = max(self._grown_at, now - max(0.0, time.time() - os.stat(path).st_mtime))
+            at = now - max(0.0, time.time() - os.stat(path).st_mtime)
+            self._grown_at = max(self._grown_at, min(at, piece.ended_at or at))
             if self._silence is not None and self._silence.feed(block) is not None:
                 return Cause.SILENCE
             if self._counter is not None:

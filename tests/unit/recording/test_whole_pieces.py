@@ -1,0 +1,234 @@
+"""Pieces of a recording: how they are put together, and what limits see of them while they are made."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.spec import RecordingSpec
+from fastagi.domain.states import Cause, Phase
+from fastagi.errors import AudioError
+from fastagi.recording.job import Job, Jobs
+from fastagi.recording.limits import FLUSH_SECONDS, LimitWatch
+from fastagi.recording.pieces import asterisk_direction
+from fastagi.recording.plan import made, render_plan, told
+from fastagi.recording.talking import TalkWatch
+
+NOW = 1_800_000_000.0
+
+
+def recording(*pieces: Piece, **more: Any) -> Recording:
+    spec = more.pop("spec", RecordingSpec(file_format="s16bit", milliseconds_max_silence=1000))
+    return Recording(
+        id="rec-1", node="n", asterisk="pbx", channel="a", uniqueid="1", name="x", file_path="/r/x.wav",
+        spec=spec, pieces=pieces, requested_at=NOW, started_at=NOW, **more,
+    )  # fmt: skip
+
+
+def piece(name: str, start: float, end: float = 0.0, **more: Any) -> Piece:
+    ended = NOW + end if end else 0.0
+    files = (f"{name}.wav", f"{name}-rx.wav", f"{name}-tx.wav")
+    return Piece(*files, channel="a", uniqueid="1", started_at=NOW + start, ended_at=ended, **more)
+
+
+def test_a_pause_is_as_long_as_it_was_or_nothing() -> None:
+    parts = (piece("a", 0, 4), piece("b", 9, 12, after="pause"), piece("c", 12.5, after="pause"))
+    plan = render_plan(recording(*parts), None, -48.0)
+    assert [p.gap_seconds for p in plan.pieces] == [0.0, 5.0, 0.5]
+    assert (plan.cuts, plan.pauses) == ((), ())
+    cut = RecordingSpec(pause_mode="cut")
+    assert [p.gap_seconds for p in render_plan(recording(*parts, spec=cut), None, -48.0).pieces] == [0.0, 0.0, 0.0]
+
+
+def test_the_one_who_stays_stays_on_his_side() -> None:
+    plan = render_plan(recording(piece("a", 0, 4), piece("b", 4.1, after="move", turned=True)), None, -48.0)
+    assert [(p.received, p.sent) for p in plan.pieces] == [("a-rx.wav", "a-tx.wav"), ("b-tx.wav", "b-rx.wav")]
+    assert plan.pieces[1].gap_seconds == pytest.approx(0.1)
+
+
+def test_pieces_without_files_are_left_out(tmp_path: Path) -> None:
+    there = tmp_path / "seen.wav"
+    there.touch()
+    parts = (
+        piece("a", 0, 4),
+        piece("b", 5, 5),  # moved while it was paused
+        piece("c", 6, 7, lost=True),
+        piece("d", 8, seen=False),
+        piece(str(there).removesuffix(".wav"), 9, seen=False),
+    )
+    assert [p.mixed for p in made(recording(*parts))] == ["a.wav", str(there)]
+    assert made(recording(piece("a", 0, 4, lost=True)))  # of nothing, the error names the file
+
+
+def test_a_muted_recording_of_others_is_cut_by_the_clock() -> None:
+    spans = {"pauses": (Span(1.0, 2.0), Span(5.0, None))}
+    assert render_plan(recording(piece("a", 0), adopted=True, **spans), None, -48.0).pauses == ((1.0, 2.0),)
+    cut = RecordingSpec(pause_mode="cut")
+    assert render_plan(recording(piece("a", 0), adopted=True, spec=cut, **spans), None, -48.0).cuts == ((1.0, 2.0),)
+
+
+def test_what_steered_it_is_not_told() -> None:
+    assert told({"resume_at": 1.0, "muted": {}}) == {"muted": {}}
+
+
+@pytest.mark.parametrize(
+    ("direction", "turned", "asterisk"),
+    [
+        ("received", False, "read"),
+        ("received", True, "write"),
+        ("sent", False, "write"),
+        ("sent", True, "read"),
+        ("both", True, "both"),
+    ],
+)
+def test_sides_are_meant_as_on_the_first_leg(direction: str, turned: bool, asterisk: str) -> None:
+    assert asterisk_direction(direction, piece("a", 0, turned=turned)) == asterisk
+
+
+def test_a_job_is_found_on_the_channel_it_moved_to() -> None:
+    jobs, job = Jobs(), Job(recording(piece("a", 0)))
+    jobs.add(job)
+    moved = Piece("b.wav", channel="b", uniqueid="2", after="move")
+    job.recording = recording(piece("a", 0, 4), moved)
+    jobs.on_other_channel(job, "1")
+    assert (jobs.on_channel("pbx", "1"), jobs.on_channel("pbx", "2")) == ([], [job])
+    assert jobs.current(("pbx", "1", "")) is job  # the call asks for its own recording
+    jobs.close(job)
+    assert jobs.on_channel("pbx", "2") == []
+    last = jobs.last(("pbx", "1", ""))
+    assert last is not None
+    assert last.id == "rec-1"
+
+
+# -- limits
+
+
+def write(path: Path, *parts: tuple[str, float]) -> None:
+    """A growing WAV file: sound ("s") and quiet ("q") of so many seconds, sizes still 0."""
+    time = np.arange(8000 * 60) / 8000
+    tone = (8000 * np.sin(2 * np.pi * 440 * time)).astype(np.int16)
+    data = b"".join((tone if kind == "s" else 0 * tone)[: round(8000 * s)].tobytes() for kind, s in parts)
+    head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data\0\0\0\0"
+    path.write_bytes(head + data)
+
+
+class Tape:
+    """A recording whose pieces are files in a folder."""
+
+    def __init__(self, folder: Path, **spec: Any) -> None:
+        self.folder = folder
+        self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
+        self.row = recording(spec=self.spec)
+
+    def piece(self, name: str, start: float, end: float = 0.0, after: str = "") -> Path:
+        path = self.folder / f"{name}.wav"
+        made = Piece(str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, after=after)
+        self.row = recording(*(p for p in self.row.pieces if p.mixed != made.mixed), made, spec=self.spec)
+        return path
+
+    def watch(self) -> LimitWatch:
+        return LimitWatch(self.row, None, -48.0)
+
+
+def test_silence_goes_on_over_a_pause(tmp_path: Path) -> None:
+    tape = Tape(tmp_path, milliseconds_max_silence=3000)
+    first = tape.piece("a", 0)
+    watch = tape.watch()
+    write(first, ("s", 1), ("q", 2))
+    assert watch.look(tape.row, NOW + 3, False) is Cause.NONE
+    tape.piece("a", 0, 3)
+    assert watch.look(tape.row, NOW + 100, True) is Cause.NONE
+    second = tape.piece("b", 100, after="pause")
+    write(second, ("q", 0.9))
+    assert watch.look(tape.row, NOW + 101, False) is Cause.NONE
+    write(second, ("q", 1.1))
+    assert watch.look(tape.row, NOW + 102, False) is Cause.SILENCE
+
+
+def test_a_piece_that_never_grows_is_silent_only_since_it_began(tmp_path: Path) -> None:
+    tape = Tape(tmp_path, milliseconds_max_silence=2000)
+    first = tape.piece("a", 0, 3)
+    write(first, ("s", 3))
+    write(tape.piece("b", 100, after="pause"))
+    watch = tape.watch()
+    assert watch.look(tape.row, NOW + 101, False) is Cause.NONE
+    assert watch.look(tape.row, NOW + 101.9 + FLUSH_SECONDS, False) is Cause.NONE
+    assert watch.look(tape.row, NOW + 102.1 + FLUSH_SECONDS, False) is Cause.SILENCE
+
+
+@pytest.mark.parametrize(("mode", "full"), [("silence", True), ("cut", False)])
+def test_a_pause_that_is_kept_fills_the_file(mode: str, full: bool, tmp_path: Path) -> None:
+    tape = Tape(tmp_path, max_bytes=16_000 * 10, pause_mode=mode)
+    write(tape.piece("a", 0, 3), ("s", 3))
+    watch = tape.watch()
+    assert watch.look(tape.row, NOW + 9, True) is Cause.NONE
+    assert (watch.look(tape.row, NOW + 11, True) is Cause.SIZE) is full
+    write(tape.piece("b", 9, after="pause"), ("s", 1.5))
+    assert (watch.look(tape.row, NOW + 11, False) is Cause.SIZE) is full
+
+
+def test_a_file_that_vanished_is_no_silence(tmp_path: Path) -> None:
+    tape = Tape(tmp_path, milliseconds_max_silence=1000)
+    path = tape.piece("a", 0)
+    watch = tape.watch()
+    assert watch.look(tape.row, NOW + 0.1, False) is Cause.NONE  # not there yet
+    write(path, ("s", 0.5))
+    watch.look(tape.row, NOW + 0.5, False)
+    path.unlink()
+    with pytest.raises(AudioError, match="was there and is gone"):
+        watch.look(tape.row, NOW + 60, False)
+
+
+def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> None:
+    """Monitor: a prompt to a silent caller is no silence, whichever leg it is in."""
+    spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2000)
+    legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
+    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    watch = LimitWatch(row, None, -48.0)
+    write(legs[0], ("q", 4))
+    write(legs[1], ("q", 1), ("s", 3))
+    assert watch.look(row, NOW + 4, False) is Cause.NONE
+    write(legs[0], ("q", 8))
+    write(legs[1], ("q", 1), ("s", 3), ("q", 4))
+    assert watch.look(row, NOW + 8, False) is Cause.SILENCE
+
+
+# -- limits by talk
+
+
+def talk(**spec: Any) -> tuple[Job, TalkWatch]:
+    row = recording(piece("a", 0), phase=Phase.ACTIVE, spec=RecordingSpec(file_format="s16bit", **spec))
+    job = Job(row)
+    return job, TalkWatch(job, LimitWatch(row, None, -48.0), NOW)
+
+
+def test_talk_and_prompts_are_no_silence() -> None:
+    job, watch = talk(milliseconds_max_silence=2000, milliseconds_initial_silence=4000)
+    assert watch.look(job, NOW + 3.9, False) is Cause.NONE
+    watch.talks("1")
+    assert watch.look(job, NOW + 60, False) is Cause.NONE
+    watch.talks("2")
+    watch.is_quiet("1", NOW + 61)
+    assert watch.look(job, NOW + 70, False) is Cause.NONE
+    watch.is_quiet("2", NOW + 71)
+    assert watch.look(job, NOW + 72.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 90, True) is Cause.NONE  # a prompt
+    assert watch.look(job, NOW + 91.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 92.1, False) is Cause.SILENCE
+
+
+def test_nobody_ever_said_a_word() -> None:
+    job, watch = talk(milliseconds_initial_silence=4000)
+    assert watch.look(job, NOW + 3.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 4.1, False) is Cause.SILENCE
+
+
+def test_size_by_the_clock() -> None:
+    job, watch = talk(max_bytes=160_044)
+    assert watch.look(job, NOW + 9.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 10.1, False) is Cause.SIZE
