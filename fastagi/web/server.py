@@ -10,6 +10,7 @@ from aiohttp import web
 
 from fastagi.agi.listening import bind, bound_port
 from fastagi.errors import ConfigError
+from fastagi.web import console
 from fastagi.web.access import Role, Tokens
 from fastagi.web.answers import answer, guard, sign
 from fastagi.web.api import Api, Asked, Route, Turns
@@ -97,6 +98,7 @@ class HttpServer:
         app.router.add_get("/readyz", self._health.readyz)
         app.router.add_get("/metrics", self.metrics.handle)
         self.api.add_to(app)
+        console.add_to(app)
         return app
 
     async def start(self) -> None:
