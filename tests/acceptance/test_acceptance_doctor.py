@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,19 @@ async def test_spool_missing_or_no_folder(asterisk22: AsteriskServer, tmp_path: 
     assert "is no directory" in _one(no_folder, "asterisk pbx", "spool").text
 
 
+@asynccontextmanager
+async def _another_program(port: int) -> AsyncIterator[None]:
+    """Has the port and answers, but not as fastagi."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nServer: another\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", port):
+        yield
+
+
 async def test_places_of_this_machine(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     config = write_settings(asterisk22, tmp_path, "[recordings.defaults]\n")
     settings = load(config, {})
@@ -184,10 +198,7 @@ async def test_places_of_this_machine(asterisk22: AsteriskServer, tmp_path: Path
     recordings = settings.recordings.model_copy(
         update={"directory": tmp_path / "plain" / "below", "min_free_mb": 10**9}
     )
-    with socket.socket() as agi, socket.socket() as http:
-        for opened, port in ((agi, settings.agi.port), (http, settings.http.port)):
-            opened.bind(("127.0.0.1", port))
-            opened.listen()
+    async with _another_program(settings.agi.port), _another_program(settings.http.port):
         findings = await _all(settings.model_copy(update={"recordings": recordings}))
     assert set(_failed(findings)) == {
         "spool/room", "recordings/room", "recordings/writable", "agi/port", "http/port", "key/master key",

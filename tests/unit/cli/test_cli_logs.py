@@ -147,9 +147,11 @@ def test_level_decides_and_commands_are_quiet() -> None:
 def test_console_line_cannot_write_to_the_terminal() -> None:
     out = _configured(json_lines=False)
     structlog.get_logger().warning("odd", caller="\x1b[31mred\r\nevil", channel="Local/a")
+    logging.getLogger("lib").warning("caller \x1b[31m said\r\n2026-01-01 [info] forged")
     text = out.getvalue()
     assert "\x1b" not in text
-    assert text.count("\n") == 1
+    assert "\r" not in text
+    assert text.count("\n") == 2, "no line is forged"
     assert "Local/a" in text
 
 

@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fastagi.cipher import AesCbcCipher, AesGcmCipher
 from fastagi.cli.moments import moment
 from fastagi.domain.states import Cause
 from fastagi.errors import BadArgument
-from fastagi.store import open_store
+from fastagi.store import Store, open_store
 from fastagi.store.units import journal
 
 AUDIO = b"RIFF some audio"
@@ -100,6 +101,19 @@ def test_without_a_ledger(desk) -> None:
         assert done.code == 1
         assert "there is no ledger" in done.err
     assert not (desk.folder / "ledger.db").exists(), "looking makes nothing"
+
+
+def test_ledger_of_another_version(desk) -> None:
+    recording = desk.recording()
+
+    async def age(store: Store) -> None:
+        await store.run(lambda conn: conn.execute(sa.text("UPDATE alembic_version SET version_num = '0000'")))
+
+    desk.write(age)
+    done = desk("recordings", "show", recording.id)
+    assert done.code == 1
+    assert "the ledger has schema 0000" in done.err
+    assert "start this version's server once" in done.err
 
 
 def test_beside_a_running_server(desk) -> None:
