@@ -34,7 +34,8 @@ CLOSE_POLL_SECONDS = 0.01
 """Asterisk closes the file some 5 ms after the Hangup event."""
 
 UNSEEN_SECONDS = 2.0
-"""What even a file that stood still long before its call was found over is waited for."""
+"""What a file is waited for that may well be closed already: one that stood still long before its call was found over,
+one that Asterisk said it has closed, one in which nothing was heard. It closes within 5 ms."""
 
 UNREACHED = "asterisk_unreached"
 """Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
@@ -168,11 +169,13 @@ class Ender:
     async def _halt(self, job: Job) -> None:
         """STOPPING: tell Asterisk, until it has stopped or the channel is gone."""
         pause = 0.2
+        told = False
         while job.phase is Phase.STOPPING:
             if await self._closed(job):
                 break
             try:
                 await self._tell_stop(job)
+                told = True
                 break
             except (AsteriskError, Error, Hangup) as exc:
                 if gone(exc):
@@ -185,7 +188,7 @@ class Ender:
                 await self._journal.move(job, Event.STOPPED)
             elif job.phase is not Phase.CLOSING:
                 return
-        await self._close(job)
+        await self._close(job, told=told)
 
     async def _tell_stop(self, job: Job) -> None:
         piece = job.recording.pieces[-1]
@@ -204,13 +207,14 @@ class Ender:
             return await self._threads.run(foreign.closed, recording.pieces[-1].paths, ended)
         return await self._threads.run(files.closed, recording.pieces[-1].paths)
 
-    async def _close(self, job: Job) -> None:
-        """CLOSING: until Asterisk has closed the raw files, or nobody will any more."""
+    async def _close(self, job: Job, *, told: bool = False) -> None:
+        """CLOSING: until Asterisk has closed the raw files, or nobody will any more.
+
+        :param told: Asterisk has said that it stopped; its files are closed then
+        """
         paths = job.recording.pieces[-1].paths
-        patience = self._close_seconds
-        if job.unseen:  # it was over long ago: what has stood still since has had its time
-            patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
-        deadline = time.monotonic() + max(min(UNSEEN_SECONDS, self._close_seconds), patience)
+        patience = await self._patience(job, paths, told)
+        deadline = time.monotonic() + patience
         pause = CLOSE_POLL_SECONDS
         sizes: tuple[int, ...] | None = None
         while not await self._closed(job):
@@ -229,6 +233,16 @@ class Ender:
                 return
             await self._journal.move(job, Event.CLOSED)
         await self._finish(job)
+
+    async def _patience(self, job: Job, paths: tuple[str, ...], told: bool) -> float:
+        """Seconds that files may take whose headers have no sizes, while nobody writes to them."""
+        patience = self._close_seconds
+        if job.unseen:  # it was over long ago: what has stood still since has had its time
+            patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
+        sizes = [await self._threads.run(files.size, path) for path in paths]
+        if max(sizes) <= files.HEADER_BYTES:  # nothing was ever heard: Asterisk leaves such a header as it is
+            return min(0.0 if told else UNSEEN_SECONDS, self._close_seconds)
+        return max(min(UNSEEN_SECONDS, self._close_seconds), patience)
 
     async def _finish(self, job: Job) -> None:
         """FINISHING: make the file, sync it, journal it with its deliveries, remove Asterisk's."""

@@ -1,0 +1,153 @@
+"""Deliveries through the whole App: a receiver that is down, refuses, vanishes; the order of a call; a long queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from delivery_scenes import NotingSink, finish_many
+from lost_scene import until
+
+from fastagi import App
+from fastagi.domain.spec import RecordingSpec
+from fastagi.errors import SinkError
+from fastagi.recording.starting import Request
+from fastagi.settings import Settings
+from fastagi.store.units import deliveries
+from fastagi.testing.fake_calls import FakeChannel
+from fastagi.testing.ports import free_port
+from fastagi.testing.scripted_ami import ScriptedAmi
+
+
+class Place:
+    """Folders and settings; `server` starts an App on them with these sinks, by name."""
+
+    def __init__(self, folder: Path, ami: ScriptedAmi) -> None:
+        self.ami = ami
+        pbx = {"name": "pbx", "port": ami.port, "username": ami.user, "secret": ami.secret, "spool": folder / "spool"}
+        self.settings = Settings.model_validate(
+            {
+                "agi": {"port": free_port()},
+                "recordings": {"directory": str(folder / "recordings")},
+                "store": {"url": f"sqlite:///{folder}/ledger.db", "node": "one"},
+                "http": {"enabled": False},
+                "asterisk": [pbx],
+            }
+        )
+
+    @asynccontextmanager
+    async def server(self, **sinks: Any) -> AsyncIterator[App]:
+        app = App(self.settings)
+        for name, sink in sinks.items():
+            app.sink(name, sink)
+        await app.start()
+        try:
+            await until(lambda: app.parts.pbxs["pbx"].up)
+            yield app
+        finally:
+            await app.stop(5)
+
+    async def record(self, app: App, channel: FakeChannel, sink: str, recorder: str = "") -> str:
+        """Record that call and stop again: the recording's id."""
+        job = await app.parts.recorder.start(
+            Request(
+                pbx=app.parts.pbxs["pbx"],
+                channel=channel.name,
+                uniqueid=channel.uniqueid,
+                filename="",
+                spec=RecordingSpec(dtmf_elim=False),
+                recorder=recorder,
+                sinks=(sink,),
+            )
+        )
+        await asyncio.sleep(0.05)  # a second of talk
+        await app.parts.recorder.stop(job)
+        assert job.recording.error == ""
+        return job.id
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    for name in ("spool", "recordings"):
+        (tmp_path / name).mkdir()
+    async with ScriptedAmi(spool=tmp_path / "spool", speed=20.0) as ami:
+        yield Place(tmp_path, ami)
+
+
+async def statuses(app: App) -> list[tuple[str, int]]:
+    def unit(conn: sa.Connection) -> list[tuple[str, int]]:
+        rows = conn.execute(sa.text("select status, attempts from delivery order by id"))
+        return [(status, attempts) for status, attempts in rows]
+
+    return await app.parts.store.read(unit)
+
+
+async def test_a_receiver_that_was_down_gets_all_of_a_call_in_order_across_a_restart(place: Place) -> None:
+    down = NotingSink(lambda metadata: SinkError("connection refused"))
+    up = NotingSink()
+    call = place.ami.call()
+    async with place.server(crm=down) as app:
+        made = [await place.record(app, call, "crm", recorder) for recorder in ("", "second", "third")]
+        await until(lambda: len(down.seen) >= 1)
+        assert set(down.seen) == {made[0]}, "the later ones of a call wait for the first"
+    async with place.server(crm=up) as app:
+        for row in await app.parts.store.read(deliveries.due, 10, sink="crm"):
+            await app.parts.courier.retry(row.id)
+        await until(lambda: len(up.seen) == 3, 40)
+        assert up.seen == made
+        assert [status for status, _ in await statuses(app)] == ["delivered"] * 3
+    assert len(set(up.deliveries)) == 3
+
+
+async def test_a_dead_letter_is_kept_and_an_operator_revives_it(place: Place) -> None:
+    refusing = True
+    sink = NotingSink(lambda metadata: SinkError("410 Gone", retry=False) if refusing else None)
+    async with place.server(crm=sink) as app:
+        made = await place.record(app, place.ami.call(), "crm")
+        await until(lambda: app.parts.courier.stats()["dead"] == 1)
+        assert await statuses(app) == [("dead", 1)]
+    refusing = False
+    async with place.server(crm=sink) as app:
+        assert await statuses(app) == [("dead", 1)], "a restart changes nothing about it"
+        (delivery,) = await app.parts.store.read(deliveries.of_recording, made)
+        assert "410 Gone" in delivery.last_error
+        await app.parts.courier.retry(delivery.id)
+        await until(lambda: app.parts.courier.stats()["delivered"] == 1)
+        assert await statuses(app) == [("delivered", 2)]
+
+
+async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(place: Place) -> None:
+    async with place.server(crm=NotingSink(lambda metadata: SinkError("down"))) as app:
+        made = await place.record(app, place.ami.call(), "crm")
+    async with place.server() as app:
+        assert [status for status, _ in await statuses(app)] == ["parked"]
+    back = NotingSink()
+    async with place.server(crm=back) as app:
+        await until(lambda: back.seen == [made])
+        await until(lambda: app.parts.courier.stats()["delivered"] == 1)
+
+
+async def test_ten_thousand_waiting_deliveries_do_not_slow_a_call(place: Place) -> None:
+    quick, down = NotingSink(), NotingSink(lambda metadata: SinkError("down"))
+    async with place.server(quick=quick, crm=down) as app:
+
+        async def seconds() -> float:
+            begun = time.perf_counter()
+            for _ in range(15):
+                made = await place.record(app, place.ami.call(), "quick")
+                await until(lambda made=made: made in quick.seen)
+            return time.perf_counter() - begun
+
+        await seconds()
+        alone = await seconds()
+        for first in range(0, 10_000, 1000):
+            await app.parts.store.run(finish_many, app.parts.courier, first, 1000, "crm", time.time())
+        await until(lambda: app.parts.courier.stats()["down"] == ["crm"])
+        beside = await seconds()
+        assert beside < 3 * alone + 0.5, f"{beside / alone:.1f} times as long"
