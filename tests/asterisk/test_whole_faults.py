@@ -1,0 +1,251 @@
+"""What goes wrong with files: spools that vanish or cannot be written, raw files that are no audio, full disks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recording_scene import Scene
+from whole_scene import heard, seconds, share_of, told_of, whole_scene
+
+from fastagi.audio import TEMPORARY_SUFFIX, finalfile
+from fastagi.testing import AsteriskServer
+
+LOW = 440.0
+
+
+def route(scene: Scene, name: str, seen: dict[str, Any] | None = None, **options: Any) -> None:
+    """Records until the far end hangs up, and notes what the recorder says."""
+
+    @scene.app.route(name)
+    async def record(call: Any) -> None:
+        recorder = call.WholeCallRecorder
+        started = await recorder.start(name, file_format="s16bit", **options)
+        if seen is not None:
+            seen[name] = (started, str(recorder.state()), str(recorder.cause()), recorder.error)
+        await call.exec("Wait", 30)
+
+
+async def only_job(scene: Scene) -> Any:
+    await scene.until(lambda: [j for j in scene.recorder.jobs if j.phase.value == "active"])
+    (job,) = scene.recorder.jobs
+    return job
+
+
+async def ended(scene: Scene, job: Any) -> Any:
+    assert await job.wait(30)
+    return job.recording
+
+
+async def test_a_hangup_is_finished_at_once_also_where_a_side_never_sent_a_frame(scene: Scene) -> None:
+    """Nothing is ever sent to the recorded channel: its leg stays an empty file that nobody completes."""
+    route(scene, "empty-leg", dtmf_elim=True)
+    call = await scene.call("empty-leg", far_end="Local/loop-low@whole/n")
+    job = await only_job(scene)
+    await asyncio.sleep(1.0)
+    await scene.hangup(call)
+    await scene.until(lambda: scene.recorder.pbxs["pbx"].book.get(call.uniqueid) is None)
+    hung_up = time.monotonic()
+    recording = await ended(scene, job)
+    assert time.monotonic() - hung_up < 3 * 0.3  # 50 ms on a quiet machine
+    assert recording.facts["salvaged"] is False
+    assert recording.cause.value == "HANGUP"
+
+
+async def test_the_spool_directory_vanishes_in_mid_call(scene: Scene) -> None:
+    """Asterisk does not notice. The rest of the call is recorded into a new directory; what is lost is told."""
+    route(scene, "vanished")
+    call = await scene.call("vanished", far_end="Local/loop-low@whole/n")
+    await only_job(scene)
+    await asyncio.sleep(1.0)
+    shutil.rmtree(scene.spool)
+    await scene.until(lambda: scene.spool.exists() and any(scene.spool.glob("*-1.wav")), 20)
+    await asyncio.sleep(1.2)
+    await scene.hangup(call)
+    told = await told_of(scene, "vanished")
+    ((start, end),) = told.extra["lost"]
+    assert start == 0.0
+    assert 0.9 < end < 8.0
+    assert told.extra["cause"] == "HANGUP"
+    assert 0.8 < seconds(told) < told.duration_seconds
+    assert share_of(heard(told), LOW) > 0.9
+    assert list(scene.spool.iterdir()) == []
+
+
+async def test_the_spool_vanishes_and_cannot_be_made_again(scene: Scene) -> None:
+    """A file in its place: those who talk are asked of Asterisk, and the end says what became of the recording."""
+    route(scene, "gone", milliseconds_max_silence=1500)
+    await scene.call("gone", far_end="Local/say-hello@whole/n")
+    job = await only_job(scene)
+    await asyncio.sleep(0.5)
+    shutil.rmtree(scene.spool)
+    scene.spool.write_text("in the way")
+    recording = await ended(scene, job)
+    assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR")
+    assert recording.facts["ended_by"] == "SILENCE"  # two seconds of speech, and 1.5 of none
+    assert "No such file" in recording.error or "Not a directory" in recording.error
+    assert "\n" not in recording.error
+
+
+async def test_a_spool_that_cannot_be_written_is_an_error_that_says_so(scene: Scene) -> None:
+    seen: dict[str, Any] = {}
+    route(scene, "no-spool", seen)
+    scene.spool.rmdir()
+    await scene.call("no-spool", far_end="Local/mute@whole/n")
+    await scene.until(lambda: seen)
+    started, state, cause, error = seen["no-spool"]
+    assert (started, state, cause) == (False, "ERROR", "ERROR")
+    assert "does not exist: create it, writable for Asterisk" in error
+    assert list(scene.directory.iterdir()) == []  # the name is free again
+
+
+async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(scene: Scene) -> None:
+    """Asterisk says Success all the same; a folder of the raw file's name is in its way."""
+    seen: dict[str, Any] = {}
+    route(scene, "blocked", seen)
+    made = scene.recorder.starter._intended
+
+    def blocking(request: Any) -> Any:
+        recording = made(request)
+        Path(recording.pieces[0].mixed).mkdir()
+        return recording
+
+    scene.recorder.starter._intended = blocking
+    scene.recorder.starter._seen = _never
+    await scene.call("blocked", far_end="Local/mute@whole/n")
+    await scene.until(lambda: seen)
+    assert seen["blocked"][:3] == (False, "ERROR", "ERROR")
+    assert "Asterisk could not open" in seen["blocked"][3]
+    assert list(scene.directory.iterdir()) == []
+
+
+async def _never(piece: Any) -> bool:
+    return Path(piece.paths[0]).is_file()
+
+
+BAD: dict[str, tuple[bytes | None, str]] = {
+    "empty": (b"", "the file is empty"),
+    "headerless": (b"\x01\x02" * 8000, "not audio that can be read"),
+    "text": (b"Response: Error\r\n" * 100, "not audio that can be read"),
+    "gone": (None, "No such file"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_raw_file_that_is_no_audio_is_kept_and_told(whole22: AsteriskServer, tmp_path: Path, kind: str) -> None:
+    data, reason = BAD[kind]
+    async with whole_scene(whole22, tmp_path, recordings={"close_seconds": 1.0}) as scene:
+        recording, raw = await _spoiled(scene, lambda path: _put(path, data))
+        assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR")
+        assert reason in recording.error
+        assert raw.name in recording.error
+        assert "\n" not in recording.error
+        assert recording.facts["ended_by"] == "HANGUP"
+        assert raw.exists() is (data is not None)
+        if data is not None:
+            assert raw.read_bytes() == data
+        assert list(scene.directory.iterdir()) == []
+
+
+def _put(path: Path, data: bytes | None) -> None:
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["size 0", "too large", "cut off"])
+async def test_a_broken_header_is_mended(whole22: AsteriskServer, tmp_path: Path, kind: str) -> None:
+    """As a killed Asterisk leaves it."""
+
+    def spoil(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        if kind == "cut off":
+            del data[len(data) // 2 | 1 :]
+        else:
+            wrong = 0 if kind == "size 0" else 0xFFFFFFF0
+            struct.pack_into("<I", data, 4, wrong)
+            struct.pack_into("<I", data, 40, wrong)
+        path.write_bytes(data)
+
+    async with whole_scene(whole22, tmp_path, recordings={"close_seconds": 1.0}) as scene:
+        recording, _ = await _spoiled(scene, spoil)
+        assert (recording.state.value, recording.cause.value) == ("IDLE", "HANGUP")
+        assert recording.facts["salvaged"] is True
+        assert recording.audio_seconds > 0.3
+        told = await told_of(scene, "spoiled")
+        assert share_of(heard(told)[400:], LOW) > 0.9
+
+
+async def _spoiled(scene: Scene, spoil: Any) -> tuple[Any, Path]:
+    """A call whose raw file is spoiled after Asterisk closed it and before it is finished."""
+    route(scene, "spoiled", dtmf_elim=False)
+    closed = scene.recorder.ender._closed
+    raw: list[Path] = []
+
+    async def spoiling(job: Any) -> bool:
+        whole: bool = await closed(job)
+        if whole and not raw:
+            raw.append(Path(job.recording.pieces[-1].mixed))
+            spoil(raw[0])
+            whole = await closed(job)
+        return whole
+
+    scene.recorder.ender._closed = spoiling
+    call = await scene.call("spoiled", far_end="Local/loop-low@whole/n")
+    job = await only_job(scene)
+    await asyncio.sleep(1.2)
+    await scene.hangup(call)
+    return await ended(scene, job), raw[0]
+
+
+async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
+    whole22: AsteriskServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with whole_scene(whole22, tmp_path) as scene:
+        route(scene, "full", dtmf_elim=False, rate=11025)
+        opened = finalfile.FinalFile.commit
+
+        def no_room(self: Any) -> str:
+            raise self._fault(OSError(28, "No space left on device"))
+
+        monkeypatch.setattr(finalfile.FinalFile, "commit", no_room)
+        call = await scene.call("full", far_end="Local/loop-low@whole/n")
+        job = await only_job(scene)
+        await asyncio.sleep(0.8)
+        await scene.hangup(call)
+        recording = await ended(scene, job)
+        assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR")
+        assert recording.facts["disk_full"] is True
+        assert "no room" in recording.error
+        raw = Path(recording.pieces[0].mixed)
+        assert raw.name in recording.error
+        assert raw.exists()
+        assert [p for p in scene.directory.iterdir() if p.stat().st_size] == []
+        monkeypatch.setattr(finalfile.FinalFile, "commit", opened)
+        again = await scene.recorder.ender.refinish(recording)
+        assert (await ended(scene, again)).cause.value == "HANGUP"
+        told = await told_of(scene, "full")
+        assert share_of(heard(told)[1000:], LOW, 11025) > 0.9
+        assert not raw.exists()
+
+
+async def test_clear_leftovers_of_a_crash_are_swept_at_start(whole22: AsteriskServer, tmp_path: Path) -> None:
+    """Whoever was killed while it finished an encrypted file leaves no clear one; what it leaves goes at the start."""
+    async with whole_scene(whole22, tmp_path) as scene:
+        folder = scene.directory / "2026"
+        folder.mkdir()
+        left = [folder / f".secret.wav{TEMPORARY_SUFFIX}", folder / f".other.flac{TEMPORARY_SUFFIX}"]
+        for path in left:
+            path.write_bytes(b"half a file")
+            os.utime(path, (1_700_000_000, 1_700_000_000))
+        kept = folder / "finished.wav"
+        kept.write_bytes(b"whole")
+        await scene.restart()
+        await scene.until(lambda: not any(path.exists() for path in left), 15)
+        assert kept.exists()
