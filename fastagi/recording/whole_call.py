@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
+import structlog
+
 from fastagi.cipher import Cipher
 from fastagi.domain import states
 from fastagi.domain.recording import Recording
@@ -407,6 +409,8 @@ class UASWholeCallFileRecorder:
         except FastAGIError:
             call.release_sinks(sinks)
             raise
+        # from here on what this session logs is about this recording, too
+        structlog.contextvars.bind_contextvars(recording_id=job.id)
         if job.phase is Phase.FAILED:
             call.release_sinks(sinks)
         return job

@@ -27,6 +27,7 @@ log = structlog.get_logger("survey")
 async def survey(call):
     log.info("asked", password="hunter2", caller=call.caller)
     await call.record_start("survey")
+    log.info("records")
     await call.stream_file("demo-thanks")
 
 @app.route("threaded")
@@ -57,6 +58,8 @@ async def test_call_is_recorded_and_sigterm_drains(asterisk22: AsteriskServer, t
     asked = server.logged("asked")[0]
     assert (asked["uniqueid"], asked["caller"], asked["logger"]) == (call.uniqueid, "5551234", "survey")
     assert asked["password"] == "[hidden]"
+    assert "recording_id" not in asked
+    assert server.logged("records")[0]["recording_id"] == started["recording_id"]
     assert [line["event"] for line in server.lines[-1:]] == ["stopped"]
     assert asterisk22.ami_secret not in server.raw
     assert "hunter2" not in server.raw
