@@ -38,7 +38,7 @@ exten => s,1,Set(TRIES=0)
  same => n(again),AGI(${SERVER}/record/start?filename=calls/${UNIQUEID}${MORE})
  same => n,GotoIf($["${RECORDING_STATE}" = "RECORDING"]?on)
  same => n,Set(TRIES=$[${TRIES} + 1])
- same => n,GotoIf($[${TRIES} > 150]?off)
+ same => n,GotoIf($[${TRIES} > 1000]?off)
  same => n,Wait(0.2)
  same => n,Goto(again)
  same => n(on),Wait(${HOLD})
@@ -47,6 +47,9 @@ exten => s,1,Set(TRIES=0)
 
 TOLERANCE_SECONDS = 1.5
 """Between the wall clock and the audio: when a start was seen, when the last frame came."""
+
+TOLERANCE_SHARE = 0.05
+"""An Asterisk that does not get its share of the processor makes fewer frames than the clock has room for."""
 
 
 async def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "") -> None:
@@ -353,7 +356,7 @@ def account(calls: Mapping[str, Call], server: Serving, receiver: Receiver) -> d
         ended = call.ended_at if call.limit is None else row["started_at"] + call.limit
         missing = ended - row["started_at"] - row["audio_seconds"]
         short = max(short, missing)
-        if abs(missing) > TOLERANCE_SECONDS:
+        if abs(missing) > TOLERANCE_SECONDS + TOLERANCE_SHARE * call.hold:
             faults.append(f"{row['id']}: {row['audio_seconds']} s of audio, {missing:.2f} s too short")
         if abs(row["ended_at"] - ended) > TOLERANCE_SECONDS:
             faults.append(f"{row['id']}: ended {row['ended_at'] - ended:.2f} s after its call")
@@ -392,15 +395,19 @@ def _file_faults(row: Mapping[str, Any]) -> list[str]:
 
 
 async def killing(server: Serving, kills: int, seed: int, *, longest: float = 3.0) -> list[float]:
-    """Kill and start the server so many times, each at a random moment of its life, its start included.
+    """Kill and start the server so many times, each at a random moment of its life.
+
+    Every other life is counted from its launch, so that its start is killed too; the rest serves for a while.
 
     :returns: how long each life lasted, seconds
     """
     moments = random.Random(seed)
     lives = []
-    for _ in range(kills):
+    for number in range(kills):
         if not server.running:
             server.launch()
+        if number % 2:
+            await until(server.answers, 60)
         life = moments.uniform(0.0, longest)
         await asyncio.sleep(life)
         assert server.running, f"the server ended by itself:\n{server.tail()}"

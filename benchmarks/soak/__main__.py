@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -42,20 +43,21 @@ def main() -> int:
     what = chosen.what or ["kills", "calls", "recovery"]
     lost = False
     for name in what:
-        with tempfile.TemporaryDirectory(prefix="fastagi-soak-") as folder:
-            Path(folder).chmod(0o755)
-            run = {
-                "kills": lambda f: kills(f, chosen.kills, chosen.calls, chosen.seed),
-                "calls": lambda f: calls(f, chosen.most, chosen.step),
-                "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
-            }[name]
-            try:
-                figures = asyncio.run(run(Path(folder)))
-            except AssertionError as exc:
-                lost = True
-                print(f"{name}: LOST: {exc}", flush=True)
-            else:
-                print(f"{name}: {json.dumps(figures)}", flush=True)
+        folder = tempfile.mkdtemp(prefix=f"fastagi-soak-{name}-")
+        Path(folder).chmod(0o755)
+        run = {
+            "kills": lambda f: kills(f, chosen.kills, chosen.calls, chosen.seed),
+            "calls": lambda f: calls(f, chosen.most, chosen.step),
+            "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
+        }[name]
+        try:
+            figures = asyncio.run(run(Path(folder)))
+        except AssertionError as exc:
+            lost = True
+            print(f"{name}: LOST: {exc}\n  ledger, log and files are in {folder}", flush=True)
+        else:
+            print(f"{name}: {json.dumps(figures)}", flush=True)
+            shutil.rmtree(folder)
     return int(lost)
 
 
