@@ -142,7 +142,8 @@ class Ender:
     async def ended_unseen(self, job: Job, facts: Mapping[str, Any] | None = None) -> bool:
         """Its call ended while nobody looked, some time ago: when and why is told by its files and its limits."""
         recording = job.recording
-        last_write = await self._threads.run(files.last_write, recording.pieces[-1].paths)
+        paths = tuple(path for piece in recording.pieces for path in piece.paths)
+        last_write = await self._threads.run(files.last_write, paths)
         now = self._clock()
         job.unseen = True
         started, timeout = recording.started_at, recording.spec.seconds_timeout
@@ -240,7 +241,7 @@ class Ender:
         if job.unseen:  # it was over long ago: what has stood still since has had its time
             patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
         sizes = [await self._threads.run(files.size, path) for path in paths]
-        if max(sizes) <= files.HEADER_BYTES:  # nothing was ever heard: Asterisk leaves such a header as it is
+        if max(sizes, default=0) <= files.HEADER_BYTES:  # nothing was ever heard: Asterisk leaves such a header as it is
             return min(0.0 if told else UNSEEN_SECONDS, self._close_seconds)
         return max(min(UNSEEN_SECONDS, self._close_seconds), patience)
 

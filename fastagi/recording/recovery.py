@@ -125,10 +125,11 @@ class Recovery:
     # -- its call is over
 
     async def _gone(self, job: Job, **facts: object) -> None:
-        first = job.recording.pieces[-1].paths[0]
-        if job.phase is Phase.REQUESTED and await self._threads.run(files.size, first) < 0:
-            await self._never_began(job, "the call ended before Asterisk was told to record it")
-            return
+        if job.phase is Phase.REQUESTED:
+            first = job.recording.pieces[-1].paths[0]
+            if await self._threads.run(files.size, first) < 0:
+                await self._never_began(job, "the call ended before Asterisk was told to record it")
+                return
         await self._ender.ended_unseen(job, facts)
 
     async def _never_began(self, job: Job, why: str) -> None:
