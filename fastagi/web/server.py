@@ -114,6 +114,7 @@ class HttpServer:
             max_line_size=LINE_BYTES,
             max_field_size=LINE_BYTES,
             lingering_time=2.0,
+            auto_decompress=False,  # nobody has to pack 64 kB, and what unpacks to a gigabyte stays packed
             shutdown_timeout=DRAIN_SECONDS,
         )
         await self._runner.setup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 from pathlib import Path
@@ -133,6 +134,16 @@ async def test_a_wrong_body_is_refused_in_one_line(scene: WebScene, data: bytes,
         "POST", "/api/v1/recordings/rec-1/pause", role="operator", data=data, headers={"Content-Type": kind}
     )
     assert (found, set(body)) == (status, {"error"})
+
+
+async def test_a_packed_body_is_not_unpacked(scene: WebScene) -> None:
+    bomb = gzip.compress(b'{"seconds": 1' + b" " * (1 << 25) + b"}")
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    for data in (bomb, gzip.compress(b'{"seconds": 1}')):
+        status, body, _ = await scene.request(
+            "POST", "/api/v1/recordings/rec-1/pause", role="operator", data=data, headers=headers
+        )
+        assert (status, "not JSON" in body["error"]) == (400, True)
 
 
 @pytest.mark.parametrize(
