@@ -209,7 +209,7 @@ class Adoption:
             spec=spec,
             phase=Phase.ACTIVE,
             caller=live.caller,
-            called=live.exten,
+            called=live.called,
             pieces=(replace(found.piece, started_at=started),),
             sinks=self._sinks(),
             adopted=True,

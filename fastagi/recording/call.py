@@ -10,6 +10,7 @@ from fastagi.agi import Channel
 from fastagi.domain.formats import FORMATS
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
+from fastagi.recording.channels import called_number
 from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class CallChannel(Channel):
         self.pbx = pbx
         self._sinks = sinks
         self._recorders: dict[str, UASWholeCallFileRecorder] = {}
+        live = pbx.book.get(self.uniqueid) if pbx.up else None
+        if live is not None:
+            self.linkedid = live.linkedid
         self.over = asyncio.Event()
         self.on_hangup(self._told_of_hangup)
 
@@ -153,6 +157,13 @@ class CallChannel(Channel):
         """Is a command running that plays to the caller?"""
         return (self.current_command or "").upper().startswith(PLAYING)
 
+    @property
+    def called(self) -> str:
+        """The number that was dialled: the extension, or, in a subroutine's ``s``, what the call began with."""
+        live = self.pbx.book.get(self.uniqueid)
+        first = live.first_exten if live is not None else ""
+        return called_number(self.extension, first, self.env.get("agi_dnid", ""))
+
     def name_fields(self) -> dict[str, str]:
         """Values of `{field}` in a file name."""
         return {
@@ -160,7 +171,7 @@ class CallChannel(Channel):
             "linkedid": self.linkedid,
             "caller": self.caller,
             "caller_name": self.caller_name,
-            "extension": self.extension,
+            "extension": self.called,
             "context": self.context,
             "channel": self.channel,
             "asterisk": self.pbx.name,

@@ -44,12 +44,18 @@ class LiveChannel:
     since: float = 0.0
     answered_at: float | None = None
     first_context: str = ""
+    first_exten: str = ""
     parted: dict[str, tuple[str, float]] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
 
     @property
     def up(self) -> bool:
         return self.state == UP
+
+    @property
+    def called(self) -> str:
+        """The number that was dialled, also while the channel is in a subroutine's ``s``."""
+        return called_number(self.exten, self.first_exten)
 
     def busy_with(self) -> str:
         """What the seed forbids a recorder to start in; empty when nothing."""
@@ -60,6 +66,14 @@ class LiveChannel:
                 else "connected to another channel"
             )
         return "on music on hold" if self.on_hold_music else ""
+
+
+def called_number(*extensions: str) -> str:
+    """The first of them that somebody can have dialled: not one of the dialplan's own (``s``, ``h``, ``i``, ``t``)."""
+    return next((e for e in extensions if e not in _OWN_EXTENSIONS), extensions[0])
+
+
+_OWN_EXTENSIONS = frozenset({"", "s", "h", "i", "t", "T", "e", "o", "a", "failed", "unknown", "<unknown>"})
 
 
 class ChannelBook:
@@ -105,6 +119,7 @@ class ChannelBook:
             old = self._by_id.get(uid)
             if old is not None and channel.since <= old.since + SAME_SECONDS:  # a restarted Asterisk uses ids again
                 channel.since, channel.first_context = old.since, old.first_context
+                channel.first_exten = old.first_exten
                 channel.answered_at = old.answered_at or channel.answered_at
                 channel.on_hold_music = old.on_hold_music
                 channel.leaving = old.leaving
@@ -134,6 +149,7 @@ class ChannelBook:
             channel = LiveChannel(uniqueid, headers.get("Channel", ""), since=now)
             self._by_id[uniqueid] = channel
             channel.first_context = headers.get("Context", "")
+            channel.first_exten = headers.get("Exten", "")
         self._common(channel, headers, now)
         action(self, channel, headers, now)
         return channel

@@ -81,7 +81,7 @@ class Commands:
                 filename=filename,
                 spec=spec,
                 caller=live.caller,
-                called=live.exten,
+                called=live.called,
                 fields=name_fields(pbx, live),
                 sinks=self._sinks.names(sink),
             )
@@ -174,7 +174,7 @@ def name_fields(pbx: Pbx, live: LiveChannel) -> dict[str, str]:
         "linkedid": live.linkedid,
         "caller": live.caller,
         "caller_name": live.caller_name,
-        "extension": live.exten,
+        "extension": live.called,
         "context": live.context,
         "channel": live.name,
         "asterisk": pbx.name,

@@ -152,7 +152,7 @@ class Completeness:
             channel=channel.name,
             context=context,
             caller=channel.caller,
-            called=channel.exten,
+            called=channel.called,
             answered_at=at,
             required=True,
         )

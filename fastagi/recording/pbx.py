@@ -133,4 +133,5 @@ def _live(row: ChannelRow, now: float) -> LiveChannel:
         since=now - row.duration,
         answered_at=now - row.duration if row.state_num == 6 else None,
         first_context=row.context,
+        first_exten=row.exten,
     )

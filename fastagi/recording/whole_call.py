@@ -56,7 +56,7 @@ class RecordedCall(AgiPath, Protocol):
     @property
     def caller(self) -> str: ...
     @property
-    def extension(self) -> str: ...
+    def called(self) -> str: ...
     @property
     def hung_up(self) -> bool: ...
     @property
@@ -398,8 +398,8 @@ class UASWholeCallFileRecorder:
             filename=filename,
             spec=spec,
             caller=call.caller,
-            called=call.extension,
-            fields=call.name_fields(),
+            called=call.called,
+            fields={**call.name_fields(), "linkedid": linkedid},
             cipher=cipher,
             sinks=sinks,
             agi=call,
@@ -424,8 +424,9 @@ class UASWholeCallFileRecorder:
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         if call.hung_up or (live is not None and live.leaving):
             raise Hangup("the call has hung up")
-        if live is not None and live.up:
-            return
+        idle = call.current_command is None and not call.closed
+        if live is not None and live.up and (job is not None or not idle):
+            return  # else the channel itself is asked: no event has told of an AMI Hangup while a session keeps it
         if live is None and call.pbx.up and (job is not None or call.closed):
             raise Hangup("the call has hung up")
         if job is not None:
@@ -436,6 +437,8 @@ class UASWholeCallFileRecorder:
             async with asyncio.timeout(STATUS_SECONDS):
                 status = await call.channel_status()
         except TimeoutError:
+            if live is not None and live.up:
+                return
             busy = call.current_command or "a command"
             raise Error(
                 f"the call's state cannot be asked: {busy} is running, and there is no AMI connection"

@@ -15,6 +15,7 @@ from recorder_calls import of_call
 from recording_scene import Scene, recording_scene
 
 from fastagi import State
+from fastagi.domain.states import Phase
 from fastagi.testing import AmiSession, AsteriskServer, SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.sip import Digits, Wait
@@ -90,7 +91,7 @@ exten => wrong,1,Answer()
  same => n,Gosub(note,s,1(pause))
  same => n,AGI(${FASTAGI}/recrod/start)
  same => n,Gosub(note,s,1(route))
- same => n,Gosub(sub-record-start,s,1(fine/${UNIQUEID}))
+ same => n,Gosub(sub-record-start,s,1(fine/{extension}-{linkedid}))
  same => n,Gosub(note,s,1(fine))
  same => n,AGI(${FASTAGI}/record/start,filename=twice)
  same => n,Gosub(note,s,1(twice))
@@ -157,6 +158,16 @@ async def agent(site: Site, tmp_path: Path) -> AsyncIterator[SippAgent]:
     audio = speech(tmp_path / "agent.wav", 6, 2)
     async with SippAgent(site.pbx.agent_ports["agent1"], audio=audio, loop=True) as agent:
         yield agent
+
+
+async def press(site: Site, code: str) -> None:
+    """The agent presses these keys."""
+    book = site.scene.app.parts.pbxs["pbx"].book
+    agent = next(c for c in book if c.name.startswith("PJSIP/agent1") and c.bridge)
+    for digit in code:
+        done = await site.ami.action("PlayDTMF", Channel=agent.name, Digit=digit, Receive="true", Duration="100")
+        assert done["Response"] == "Success", done
+        await asyncio.sleep(0.2)
 
 
 async def test_the_subroutines_from_start_to_stop(site: Site) -> None:
@@ -230,7 +241,8 @@ async def test_what_is_wrong_is_said_and_the_call_goes_on(site: Site) -> None:
         assert (note["State"], note["Cause"]) == ("IDLE", "NONE")
         assert words in note["Error"]
     assert (await site.note("route", call.other_uniqueid))["Status"] == "FAILURE"
-    assert ("RECORDING", "NONE") in await site.notes(call.other_uniqueid, "fine")
+    fine = await site.note("fine", call.other_uniqueid)
+    assert (fine["State"], Path(fine["File"]).name) == ("RECORDING", f"wrong-{call.uniqueid}.wav")
     twice = await site.note("twice", call.other_uniqueid)
     assert (twice["State"], "recorded already" in twice["Error"]) == ("RECORDING", True)
     assert len([e for e in logs if e["event"] == "record_refused"]) == 8
@@ -250,13 +262,6 @@ async def test_one_touch_codes_record_and_pause_a_call_between_two(
     codes = ("*5", "*6", "*6", "*5")
     gaps = (1.5, 1.0, 1.5, 60)
 
-    async def press(code: str) -> None:
-        callee = next(c for c in book if c.name.startswith("PJSIP/agent1") and c.bridge)
-        for digit in code:
-            done = await site.ami.action("PlayDTMF", Channel=callee.name, Digit=digit, Receive="true", Duration="100")
-            assert done["Response"] == "Success", done
-            await asyncio.sleep(0.2)
-
     steps: list[Any] = [Wait(0.6)]
     for code, gap in zip(codes, gaps, strict=True):
         steps += [Digits(code), Wait(gap)] if presses == "caller" else []
@@ -270,7 +275,7 @@ async def test_one_touch_codes_record_and_pause_a_call_between_two(
         uniqueid = next(c.uniqueid for c in book if c.caller == caller and c.name.startswith("PJSIP/sipp"))
         if presses == "callee":
             for code, gap in zip(codes, (*gaps[:3], 0), strict=True):
-                await press(code)
+                await press(site, code)
                 await asyncio.sleep(gap)
         (told,) = await site.told(uniqueid)
         await site.pbx.cli("channel request hangup all")  # who is killed says no BYE
@@ -289,10 +294,16 @@ async def test_a_queue_call_is_recorded_whole(site: Site, agent: SippAgent) -> N
     call = await site.call("sales@queue-recorded")
     await agent.answered()
     job = await site.recording("queue/sales")
-    assert job.recording.uniqueid == call.other_uniqueid
+    assert (job.recording.uniqueid, job.recording.called) == (call.other_uniqueid, "sales")
+    # the agent has the code, and what he pauses is the caller's recording
+    book = site.scene.app.parts.pbxs["pbx"].book
+    await site.scene.until(lambda: any(c.name.startswith("PJSIP/agent1") and c.bridge for c in book))
+    await press(site, "*6")
+    await site.scene.until(lambda: job.phase is Phase.PAUSED)
     await site.ami.action("Hangup", Channel=call.channel)
     (told,) = await site.told(call.other_uniqueid)
     assert told.extra["cause"] == "HANGUP"
+    assert len(told.extra["paused"]) == 1
 
 
 async def test_a_queues_talk_is_recorded_on_the_agents_channel(site: Site, agent: SippAgent) -> None:
@@ -341,4 +352,27 @@ async def test_the_starting_dialplan_records_a_dialled_call(tmp_path: Path) -> N
         call = await pbx.originate("Local/4711@recorded-calls/n", wait=False)
         (told,) = await scene.delivered(1)  # nobody has 4711: the call ends, and so does its recording
         assert (told.session_id, told.extra["cause"]) == (call.other_uniqueid, "HANGUP")
-        assert told.extra["called"] == "s"
+        assert told.extra["called"] == "4711"  # though a subroutine's `s` asked for it
+
+
+@pytest.mark.parametrize("version", [22, 16])
+async def test_the_shipped_manager_users_rights_are_enough_for_the_recorder(version: int, tmp_path: Path) -> None:
+    shipped = (SHIPPED / "manager.conf").read_text().replace("[fastagi]", "[least]")  # the test's own user is so called
+    user = {"username": "least", "secret": "change-me"}
+    async with (
+        AsteriskServer(version, extra_files={"custom/manager.conf": shipped}) as pbx,
+        recording_scene(pbx, tmp_path, asterisk=user) as scene,
+    ):
+
+        async def handler(call: Any) -> None:
+            rec = call.WholeCallRecorder
+            assert await rec.start("least")
+            assert await rec.pause()
+            assert await rec.resume()
+            assert await rec.stop()
+            assert await rec.start("least")
+
+        scene.app.route("least")(handler)
+        await scene.call("least")
+        assert [m.extra["cause"] for m in await scene.delivered(2)] == ["ABORTED", "HANGUP"]
+        assert [x for x in pbx.complaints() if "manager" in x.lower()] == []
