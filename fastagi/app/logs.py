@@ -50,7 +50,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: boo
     if quiet:
         level = max(level, logging.WARNING)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *_steps(settings.json_lines, _colours(out))],
+        processors=[structlog.contextvars.merge_contextvars, *_steps(settings.json_lines, out)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *names: LineLogger(out, str(names[0]) if names else ""),
         cache_logger_on_first_use=False,
@@ -73,7 +73,11 @@ def _colours(out: TextIO) -> bool:
         return False
 
 
-def _steps(json_lines: bool, colours: bool) -> list[Callable[..., Any]]:
+def _utf8(out: TextIO) -> bool:
+    return (getattr(out, "encoding", None) or "utf-8").lower().replace("_", "-") in ("utf-8", "utf8")
+
+
+def _steps(json_lines: bool, out: TextIO) -> list[Callable[..., Any]]:
     common: list[Callable[..., Any]] = [
         structlog.processors.add_log_level,
         _add_logger_name,
@@ -82,12 +86,12 @@ def _steps(json_lines: bool, colours: bool) -> list[Callable[..., Any]]:
         redact,
     ]
     if json_lines:
-        return [*common, _in_order, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+        return [*common, _in_order, structlog.processors.JSONRenderer(ensure_ascii=not _utf8(out), default=str)]
     return [
         *common,
         _printable,
         structlog.dev.ConsoleRenderer(
-            colors=colours, exception_formatter=structlog.dev.plain_traceback, pad_event_to=28, sort_keys=False
+            colors=_colours(out), exception_formatter=structlog.dev.plain_traceback, pad_event_to=28, sort_keys=False
         ),
     ]
 
@@ -101,7 +105,11 @@ class LineLogger:
 
     def msg(self, message: str) -> None:
         try:
-            self._out.write(message + "\n")
+            try:
+                self._out.write(message + "\n")
+            except UnicodeEncodeError:  # half a character from a caller, or a terminal that has no such letters
+                code = self._out.encoding
+                self._out.write(message.encode(code, "backslashreplace").decode(code) + "\n")
             self._out.flush()
         except (OSError, ValueError):
             pass

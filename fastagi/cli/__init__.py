@@ -6,6 +6,9 @@ A command is a module of this package; what several share is in `exits` (errors)
 
 from __future__ import annotations
 
+import io
+import sys
+
 from fastagi.cli.commands import cli
 
 __all__ = ["cli", "main"]
@@ -13,4 +16,7 @@ __all__ = ["cli", "main"]
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without our arrow shows a question mark
+            stream.reconfigure(errors="replace" if stream is sys.stdout else "backslashreplace")
     cli()

@@ -130,6 +130,25 @@ async def test_login(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     assert "asterisk/settings" in _failed(findings)
 
 
+async def test_way_back_of_a_distant_asterisk(tmp_path: Path, asterisk22: AsteriskServer) -> None:
+    """192.0.2.0/24 is nobody's: nothing answers there, and what is judged are addresses."""
+    settings = load(write_settings(asterisk22, tmp_path), {})
+    here = settings.asterisk[0]
+
+    async def way_back(agi: dict[str, object], **pbx: object) -> list[str]:
+        section = here.model_copy(update=pbx)
+        changed = {"asterisk": [section], "agi": settings.agi.model_copy(update=agi)}
+        findings = await _all(settings.model_copy(update=changed))
+        return [f.remedy for f in findings if f.check == "way back"]
+
+    assert await way_back({}) == []
+    assert await way_back({"allow": ["192.0.2.0/24"]}) == ["add 127.0.0.1 to agi.allow"]
+    assert await way_back({"allow": ["192.0.2.0/24"]}, agi_hosts=["192.0.2.7"]) == [
+        "let agi.host be this machine's address on their network"
+    ]
+    assert await way_back({"allow": ["192.0.2.0/24"], "host": "0.0.0.0"}, agi_hosts=["192.0.2.7"]) == []
+
+
 async def test_modules(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     config = write_settings(asterisk22, tmp_path)
     await asterisk22.cli("module unload app_mixmonitor.so")

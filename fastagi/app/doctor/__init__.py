@@ -27,7 +27,9 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             "there is no [[asterisk]]: hangups would not be noticed",
             "add [[asterisk]] with host, username and secret_file; dialplan/manager.conf has the user's rights",
         )
-    areas: list[tuple[str, Findings]] = [(f"asterisk {s.name}", asterisk.examine(s)) for s in settings.asterisk]
+    areas: list[tuple[str, Findings]] = [
+        (f"asterisk {s.name}", asterisk.examine(s, settings.agi)) for s in settings.asterisk
+    ]
     areas += [("machine", places.examine(settings)), ("store", ledger.examine(settings))]
     areas += [("sinks", sinks.examine(settings))]
     for area, findings in areas:

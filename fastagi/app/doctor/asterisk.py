@@ -6,13 +6,15 @@ Nothing is changed there: every action names a channel that there is not, or onl
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
+import socket
 
 from fastagi.app.doctor.finding import Findings, Reporter
 from fastagi.app.doctor.session import Session, connected, text
 from fastagi.app.doctor.spool import same_spool
 from fastagi.errors import AsteriskDown, AsteriskError, ConfigError
-from fastagi.settings import AsteriskSettings
+from fastagi.settings import AgiSettings, AsteriskSettings
 
 NOBODY = "FastAGI/doctor"
 """A channel that never is."""
@@ -43,8 +45,10 @@ MODULES = (
 """Module, whether nothing goes without it, and what it does."""
 
 
-async def examine(settings: AsteriskSettings) -> Findings:
+async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
     """All that can be said of it."""
+    async for finding in _way_back(settings, agi):
+        yield finding
     say = Reporter(f"asterisk {settings.name}")
     where = f"{settings.username} at {settings.host}:{settings.port}"
     try:
@@ -72,6 +76,44 @@ async def examine(settings: AsteriskSettings) -> Findings:
         yield say.fail(
             "login", str(exc), f"compare username and secret with [{settings.username}] in manager.conf, and its permit"
         )
+
+
+async def _way_back(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
+    """Could the dialplan of that Asterisk call us? Judged by addresses: no call is made."""
+    say = Reporter(f"asterisk {settings.name}")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        yield say.fail(
+            "address", f"{settings.host}: {exc.strerror or exc}", "write an address, or a name that resolves"
+        )
+        return
+    addresses = [ipaddress.ip_address(str(a[4][0]).partition("%")[0]) for a in found]
+    callers = [ipaddress.ip_address(h) for h in settings.agi_hosts if _is_address(h)] or addresses
+    networks = [ipaddress.ip_network(n, strict=False) for n in agi.allow]
+    if not any(address in network for address in callers for network in networks):
+        shown = ", ".join(dict.fromkeys(map(str, callers)))
+        yield say.warn(
+            "way back", f"{shown} is not in agi.allow: calls from there are refused", f"add {shown} to agi.allow"
+        )
+    elif _is_loopback(agi.host) and not any(address.is_loopback for address in callers):
+        yield say.warn(
+            "way back",
+            f"agi.host is {agi.host}: the dialplan on {settings.host} cannot reach it",
+            "let agi.host be this machine's address on their network",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 async def _version(say: Reporter, session: Session) -> Findings:

@@ -161,6 +161,16 @@ def test_a_log_that_cannot_be_written_raises_nothing() -> None:
     structlog.get_logger().info("into the void")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_letters_that_the_stream_lacks(encoding: str) -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding=encoding)
+    logs.configure(LogSettings(json=True), out)
+    structlog.get_logger().info("odd", caller="名 é 😀", half="\udc80")
+    line = json.loads(raw.getvalue().decode(encoding))
+    assert (line["caller"], line["half"]) == ("名 é 😀", "\udc80")
+
+
 def test_configured_twice_writes_once() -> None:
     _configured()
     out = _configured()
