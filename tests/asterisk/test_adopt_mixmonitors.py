@@ -163,7 +163,8 @@ async def test_a_foreign_file_that_vanishes_is_a_failure_that_says_so(
         (job,) = adopted(scene)
         path.unlink()
         await scene.hangup(call)
-        await scene.until(lambda: job.phase is Phase.FAILED)
+        assert await job.wait(20)
+        assert job.phase is Phase.FAILED
         assert str(path) in job.recording.error
         assert list(scene.directory.iterdir()) == []
 
