@@ -150,10 +150,11 @@ async def test_a_legal_hold_is_stronger_than_any_deletion(archive: Archive) -> N
 async def test_what_is_not_delivered_is_not_deleted_unless_forced(archive: Archive) -> None:
     recording_id = await archive.finished(sinks=("crm", "archive"))
     evidence = archive.evidence()
-    crm, other = await archive.store.read(deliveries.of_recording, recording_id)
+    by_sink = {d.sink: d for d in await archive.store.read(deliveries.of_recording, recording_id)}
+    crm, other = by_sink["crm"], by_sink["archive"]
     claimed = await archive.store.run(deliveries.claim, crm.id, archive.now, "one")
     assert claimed is not None
-    with pytest.raises(Error, match=r"not delivered to .*crm \(running\).*archive \(waiting\)|archive \(waiting\)"):
+    with pytest.raises(Error, match=r"not delivered to (?=.*crm \(running\))(?=.*archive \(waiting\))"):
         await evidence.delete_recording(recording_id, "ann", "room")
     await evidence.delete_recording(recording_id, "ann", "room", force=True)
     after = await archive.store.read(deliveries.of_recording, recording_id)
