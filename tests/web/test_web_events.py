@@ -89,7 +89,8 @@ async def test_a_recordings_life_comes_as_it_happens_and_again_after_a_break(tmp
             assert again.numbers == sorted(set(again.numbers)), "the break's events and the live ones meet seamlessly"
 
 
-async def test_nobody_follows_nobody_reads(tmp_path: Path) -> None:
+async def test_nobody_follows_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PING_SECONDS", 600.0)
     async with web_scene(tmp_path) as scene:
         hub = scene.parts.http._events
         async with follow(scene):
