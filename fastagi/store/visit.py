@@ -7,6 +7,7 @@ was changed behind its back; PostgreSQL does so anyway.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,8 @@ class Visit:
         if self._path is not None:
             if not await asyncio.to_thread(self._path.is_file):
                 raise StoreError(f"{self.shown}: there is no ledger: the server makes it at its first start")
+            if not await asyncio.to_thread(os.access, self._path, os.R_OK | os.W_OK):
+                raise StoreError(f"{self.shown}: this user may not read and write it: run it as the server's user")
             self._engine = sa.create_engine("sqlite://", creator=self._raw, poolclass=NullPool, paramstyle="named")
             sa.event.listen(self._engine, "begin", lambda conn: conn.exec_driver_sql("BEGIN"))
         else:

@@ -126,6 +126,9 @@ async def test_login(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     section = settings.asterisk[0].model_copy(update={"secret": None, "secret_file": tmp_path / "nowhere"})
     findings = await _all(settings.model_copy(update={"asterisk": [section]}))
     assert "nowhere" in _one(findings, "asterisk pbx", "login").text
+    section = settings.asterisk[0].model_copy(update={"spool": tmp_path / "nowhere", "port": free_port()})
+    findings = await _all(settings.model_copy(update={"asterisk": [section]}))
+    assert "does not exist" in _one(findings, "asterisk pbx", "spool").text, "seen though Asterisk is away"
     findings = await _all(settings.model_copy(update={"asterisk": []}))
     assert "asterisk/settings" in _failed(findings)
 

@@ -12,7 +12,7 @@ import socket
 
 from fastagi.app.doctor.finding import Findings, Reporter
 from fastagi.app.doctor.session import Session, connected, text
-from fastagi.app.doctor.spool import same_spool
+from fastagi.app.doctor.spool import fault_here, same_spool
 from fastagi.errors import AsteriskDown, AsteriskError, ConfigError
 from fastagi.settings import AgiSettings, AsteriskSettings
 
@@ -51,8 +51,10 @@ async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
         yield finding
     say = Reporter(f"asterisk {settings.name}")
     where = f"{settings.username} at {settings.host}:{settings.port}"
+    asked = False
     try:
         async with connected(settings) as session:
+            asked = True
             yield say.ok("login", where)
             async for finding in _version(say, session):
                 yield finding
@@ -76,6 +78,9 @@ async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
         yield say.fail(
             "login", str(exc), f"compare username and secret with [{settings.username}] in manager.conf, and its permit"
         )
+    fault = None if asked else await asyncio.to_thread(fault_here, settings.spool)
+    if fault is not None:
+        yield say.fail("spool", *fault)
 
 
 async def _way_back(settings: AsteriskSettings, agi: AgiSettings) -> Findings:

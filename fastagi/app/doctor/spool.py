@@ -24,7 +24,7 @@ CONFIG_NAME = "fastagi-doctor.conf"
 
 async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
     """Whether Asterisk reads and writes where this server does."""
-    fault = await asyncio.to_thread(_fault_here, spool)
+    fault = await asyncio.to_thread(fault_here, spool)
     if fault:
         yield say.fail("spool", *fault)
         return
@@ -61,8 +61,8 @@ async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
         await asyncio.to_thread(_remove, sent, back)
 
 
-def _fault_here(spool: Path) -> tuple[str, str] | None:
-    """What is wrong before Asterisk is asked."""
+def fault_here(spool: Path) -> tuple[str, str] | None:
+    """What is wrong with it before Asterisk is asked, and what to do. Blocking."""
     make = f"install -d -o asterisk -g asterisk -m 2770 {spool}"
     if not spool.exists():
         return f"{spool} does not exist", make
