@@ -157,6 +157,22 @@ class Metrics:
             "servers_dead", "Servers whose recordings wait for an heir", (), [((), len(recorder.takeover.dead))]
         )
         yield _counter(
+            "recordings_unreached",
+            "Recordings that were ended because their Asterisk stayed away",
+            (),
+            [((), recorder.recovery.unreached)],
+        )
+        sweep = recorder.sweep
+        yield _counter("orphans_adopted", "Raw files unknown to the ledger made recordings", (), [((), sweep.adopted)])
+        yield _counter("recordings_refinished", "Finishings that were tried again", (), [((), sweep.refinished)])
+        yield _gauge("spool_set_aside", "Raw files that cannot be saved, in set-aside", (), [((), sweep.set_aside)])
+        yield _gauge(
+            "finished_unproved",
+            "Finished files that are not what was finished, and whose raw files are kept",
+            (),
+            [((), sweep.unproved)],
+        )
+        yield _counter(
             "recordings_deleted",
             "Recordings whose file was deleted: retention, or an admin",
             (),
