@@ -197,7 +197,7 @@ class Ender:
         if pbx is None:
             return
         live = pbx.book.get(piece.uniqueid)
-        control = pbx.control(live.name if live is not None else piece.channel, job.agi)
+        control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
         await control.stop(piece, job.recording.spec)
 
     async def _closed(self, job: Job) -> bool:
@@ -241,7 +241,9 @@ class Ender:
         if job.unseen:  # it was over long ago: what has stood still since has had its time
             patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
         sizes = [await self._threads.run(files.size, path) for path in paths]
-        if max(sizes, default=0) <= files.HEADER_BYTES:  # nothing was ever heard: Asterisk leaves such a header as it is
+        if (
+            max(sizes, default=0) <= files.HEADER_BYTES
+        ):  # nothing was ever heard: Asterisk leaves such a header as it is
             return min(0.0 if told else UNSEEN_SECONDS, self._close_seconds)
         return max(min(UNSEEN_SECONDS, self._close_seconds), patience)
 

@@ -11,8 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastagi.domain.recording import Recording
-from fastagi.domain.states import OPEN, Phase
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.states import LIVE, OPEN, Phase
 
 if TYPE_CHECKING:
     from fastagi.cipher import Cipher
@@ -70,6 +70,10 @@ class Job:
     def open(self) -> bool:
         return self.recording.phase in OPEN
 
+    def agi_of(self, piece: Piece) -> AgiPath | None:
+        """The AGI session that asked for the recording, if it is a way to the channel of that piece."""
+        return self.agi if piece.uniqueid == self.recording.uniqueid else None
+
     def set_ended(self) -> None:
         """The finished file is there, or it failed: wake who waits, stop the clocks."""
         for timer in (self.timer, self.resume_timer):
@@ -111,8 +115,11 @@ class Jobs:
         return iter(list(self._by_id.values()))
 
     def add(self, job: Job) -> None:
+        """One that is only being finished does not take the place of one that runs on the same call."""
         self._by_id[job.id] = job
-        self._by_key[job.key] = job
+        there = self._by_key.get(job.key)
+        if there is None or job.phase in LIVE or there.phase not in LIVE:
+            self._by_key[job.key] = job
         self._enter(job)
 
     def _enter(self, job: Job) -> None:

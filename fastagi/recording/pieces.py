@@ -15,7 +15,7 @@ import structlog
 from fastagi.domain.recording import Piece
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording import files
-from fastagi.recording.control import AgiPath, gone
+from fastagi.recording.control import gone
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.journal import Journal
 from fastagi.recording.pbx import Pbx
@@ -65,7 +65,7 @@ class Pieces:
         intended = replace(intended, started_at=self._clock(), seen=False)
         await self._journal.note(job, "piece", pieces=(*recording.pieces, intended))
         try:
-            piece = await self._starter.begin(intended, recording.spec, pbx, self._agi(job, intended))
+            piece = await self._starter.begin(intended, recording.spec, pbx, job.agi_of(intended))
             return replace(piece, seen=True)
         except (AsteriskError, Error, Hangup):
             await self._journal.note(job, "piece_failed", pieces=recording.pieces)
@@ -79,7 +79,7 @@ class Pieces:
         pbx = self._pbxs[job.recording.asterisk]
         live = pbx.book.get(piece.uniqueid)
         try:
-            control = pbx.control(live.name if live is not None else piece.channel, self._agi(job, piece))
+            control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
             await control.stop(piece, job.recording.spec)
         except (AsteriskError, Error, Hangup) as exc:
             if not gone(exc):
@@ -122,7 +122,7 @@ class Pieces:
             if not spans or spans[-1][1] is not None:
                 continue
             live = pbx.book.get(piece.uniqueid)
-            control = pbx.control(live.name if live is not None else piece.channel, self._agi(job, piece))
+            control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
             try:
                 await control.mute(piece, job.recording.spec, asterisk_direction(direction, piece), True)
             except (AsteriskError, Error, Hangup) as exc:
@@ -131,11 +131,6 @@ class Pieces:
     def refile(self, job: Job, before: Piece) -> None:
         """The recording is on another channel than that of `before`."""
         self._jobs.on_other_channel(job, before.uniqueid)
-
-    @staticmethod
-    def _agi(job: Job, piece: Piece) -> AgiPath | None:
-        """The AGI session that asked for the recording is a way to its own channel only."""
-        return job.agi if piece.uniqueid == job.recording.uniqueid else None
 
 
 def asterisk_direction(direction: str, piece: Piece) -> str:
