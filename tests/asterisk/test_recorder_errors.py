@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import structlog.testing
 from recorder_calls import of_call, on_call, place
-from recording_scene import Scene, recording_scene
+from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, State
 from fastagi.errors import Hangup
@@ -81,7 +81,7 @@ async def test_a_spool_that_is_not_there(scene: Scene) -> None:
         try:
             cause = await rec.record("nowhere")
             with pytest.raises(Error, match="does not exist: create it"):
-                await call.record_start("nowhere")
+                await call.record_start("nowhere", sink=Remembering())
         finally:
             scene.spool.with_name("away").rename(scene.spool)
         return cause, rec.state(), rec.error
@@ -94,6 +94,7 @@ async def test_a_spool_that_is_not_there(scene: Scene) -> None:
     assert [e["error"] for e in logs if e["event"] == "recording_failed"] == [error, error]
     assert not list(scene.directory.glob("nowhere*"))
     assert of_call(scene, call.uniqueid) == []  # there is no file to deliver
+    assert not [e.name for e in scene.app.parts.registry if e.name.startswith("object:")]
 
 
 @pytest.mark.parametrize("who", ["ours", "asterisks"])

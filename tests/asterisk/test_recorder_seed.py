@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 import soundfile
 from recorder_calls import on_call, place, route_for
-from recording_scene import Scene, recording_scene
+from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, Hangup, State
 from fastagi.cipher import AesGcmCipher
@@ -317,6 +317,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("sink name", {"sink": "nowhere"}, "nowhere"),
     ("leaves", {"filename": "../x"}, "leaves the recordings directory"),
     ("leaves deep", {"filename": "a/../../x"}, "leaves the recordings directory"),
+    ("kept sink", {"filename": "../x", "sink": Remembering()}, "leaves the recordings directory"),
     ("absolute", {"filename": "/etc/x"}, "relative"),
     ("empty", {"filename": " "}, "empty"),
     ("line end", {"filename": "x\r\nAction: Originate"}, "control character"),
