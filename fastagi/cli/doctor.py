@@ -52,7 +52,7 @@ async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
 
 
 def _show(out: Console, finding: Finding) -> None:
-    """One line; what to do stands on the same one, so that it survives grep."""
+    """One line. What to do stands below it for people, and on the same line for grep."""
     line = Text.assemble(
         (f"{finding.status.value:4}", STYLES[finding.status.value]),
         "  ",
@@ -63,6 +63,6 @@ def _show(out: Console, finding: Finding) -> None:
         styled(finding.text),
     )
     if finding.remedy:
-        line.append(" → ", style="dim")
+        line.append("\n      → " if out.is_terminal else " → ", style="dim")
         line.append(styled(finding.remedy).plain, style="italic")
     out.print(line)
