@@ -161,9 +161,14 @@ class Adoption:
     async def _adopt(self, pbx: Pbx, live: LiveChannel, row: MixMonitorRow, since: float | None) -> None:
         assert pbx.manager is not None
         named = await actions.getvar(pbx.manager, "MIXMONITOR_FILENAME", live.name, timeout=PATIENCE_SECONDS)
-        found = await self._threads.run(foreign.locate, row, named, live.name, live.uniqueid)
+        taken = frozenset(p for j in self._adopted_on(pbx, live) for p in j.recording.pieces[-1].paths)
+        found = await self._threads.run(foreign.locate, row, named, live.name, live.uniqueid, taken)
         recording = await self._recording(pbx, live, found, since)
-        await self._journal.enter(recording, {"file": found.piece.paths[0]})
+        try:
+            await self._journal.enter(recording, {"file": found.piece.paths[0]})
+        except BaseException:
+            await self._threads.run(files.release, recording.file_path)
+            raise
         job = Job(recording)
         self._jobs.add(job)
         self._track(job)

@@ -112,7 +112,7 @@ class Completeness:
 
         :param context: where the event says that the channel is in the dialplan; "" where it does not
         """
-        if channel is None or not self._required:
+        if channel is None or not (self._required or self._calls):
             return
         key = (pbx.name, channel.uniqueid)
         if key not in self._calls and channel.up and (must := self._must(channel, context)):

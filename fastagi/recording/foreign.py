@@ -65,19 +65,22 @@ def is_ours(row: MixMonitorRow) -> bool:
     return _OURS.fullmatch(stem) is not None
 
 
-def locate(row: MixMonitorRow, named: str, channel: str, uniqueid: str) -> Found:
+def locate(row: MixMonitorRow, named: str, channel: str, uniqueid: str, taken: frozenset[str] = frozenset()) -> Found:
     """The files of a row of `mixmonitor list`, which leaves the suffixes out. Blocking.
 
     :param named: the channel's MIXMONITOR_FILENAME, the file of its last MixMonitor; empty when it is not known
+    :param taken: files of other MixMonitors: two may differ in the suffix only
     """
-    mixed, received, sent = (_with_suffix(stem, named) if stem else "" for stem in (row.file, row.received, row.sent))
+    mixed, received, sent = (
+        _with_suffix(stem, named, taken) if stem else "" for stem in (row.file, row.received, row.sent)
+    )
     piece = Piece(mixed, received, sent, channel=channel, uniqueid=uniqueid, monitor_id=row.id)
     first = piece.paths[0]
     return Found(piece, Path(first).suffix, files.size(first))
 
 
-def _with_suffix(stem: str, named: str) -> str:
-    if named.startswith(stem + ".") and "/" not in named[len(stem) :]:
+def _with_suffix(stem: str, named: str, taken: frozenset[str]) -> str:
+    if named not in taken and named.startswith(stem + ".") and "/" not in named[len(stem) :]:
         return named
     folder, _, name = stem.rpartition("/")
     newest, when = stem + ".wav", -1.0
@@ -85,7 +88,9 @@ def _with_suffix(stem: str, named: str) -> str:
         with os.scandir(folder or "/") as entries:
             for entry in entries:
                 rest = entry.name[len(name) + 1 :]
-                if entry.name.startswith(name + ".") and rest and "." not in rest and entry.is_file():
+                if not entry.name.startswith(name + ".") or not rest or "." in rest or entry.path in taken:
+                    continue
+                if entry.is_file():
                     written = entry.stat().st_mtime
                     if written > when:
                         newest, when = entry.path, written
@@ -104,7 +109,7 @@ def spec_of(found: Found, defaults: Mapping[str, Any]) -> RecordingSpec:
     try:
         check_format(wanted.get("file_format", "alaw"), wanted.get("rate", 8000), wanted.get("recording_mode", "mixed"))
     except BadArgument:
-        wanted = {}
+        wanted = {"dtmf_elim": wanted["dtmf_elim"]}
     return RecordingSpec(**wanted)
 
 
