@@ -86,6 +86,7 @@ async def test_all_is_well_before_and_beside_the_server(
         assert {c["status"] for c in checks.values()} <= {"ok", "warn"}
         for port in ("agi", "http"):
             assert checks[port, "port"]["text"].endswith("fastagi answers there")
+        assert checks["server", "ready"]["status"] == "ok"
         assert str(server.process.pid) in checks["store", "server"]["text"]
         assert "up to date" in checks["store", "schema"]["text"]
         # the server took no harm from being asked
@@ -295,6 +296,16 @@ async def test_sinks(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     assert set(seen) == {"HEAD"}, "a doctor delivers nothing"
     assert "signing_sceret" in by["unknown"].text
     assert "hunter2" not in str(findings)
+
+
+async def test_server_that_runs_and_cannot_record(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    config = write_settings(asterisk22, tmp_path)
+    async with serving("--config", str(config)) as server:
+        (tmp_path / "spool").rename(tmp_path / "away")
+        findings = await _examined(config)
+        assert server.process.returncode is None
+    assert "server/ready" in _failed(findings)
+    assert any(f.area == "server" and "spool" in f.text and f.remedy for f in findings)
 
 
 async def test_failure_is_code_1_and_both_forms_say_so(asterisk22: AsteriskServer, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ async def examine(settings: Settings) -> Findings:
     )
     yield await _agi_port(settings)
     if settings.http.enabled:
-        yield await _http_port(settings)
+        async for finding in _http_port(settings):
+            yield finding
     yield await asyncio.to_thread(_key, key_file(settings))
     open_file = await asyncio.to_thread(_open_settings)
     if open_file is not None:
@@ -171,31 +172,43 @@ async def _is_ours(host: str, port: int) -> bool:
     return GREETING.encode() in line
 
 
-async def _http_port(settings: Settings) -> Finding:
+async def _http_port(settings: Settings) -> Findings:
     say = Reporter("http")
     http = settings.http
     where = f"{http.host or '*'}:{http.port}"
     if http.port == 0:
-        return say.ok("port", f"{http.host}: a free one at each start")
+        yield say.ok("port", f"{http.host}: a free one at each start")
+        return
     fault = await _free(http.host, http.port)
     if fault is None:
-        return say.ok("port", f"{where} is free: the server does not run")
+        yield say.ok("port", f"{where} is free: the server does not run")
+        return
     host = _local(http.host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/healthz"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/readyz"
+    problems: list[dict[str, str]] = []
     try:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url) as answer:
-            if answer.headers.get("Server", "").startswith("fastagi"):
-                return say.ok("port", f"{where}: fastagi answers there")
+            ours = answer.headers.get("Server", "").startswith("fastagi")
+            if ours:
+                problems = (await answer.json()).get("problems", [])
     except aiohttp.ClientConnectorError:
-        return _no_port(say, where, fault, http.port)
-    except (aiohttp.ClientError, TimeoutError, OSError):
-        pass
-    return say.fail(
-        "port",
-        f"{where} is taken, and who has it does not answer as fastagi",
-        f"ss -ltnp 'sport = :{http.port}' says who; choose another http.port, or http.enabled = false",
-    )
+        yield _no_port(say, where, fault, http.port)
+        return
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        ours = False
+    if not ours:
+        yield say.fail(
+            "port",
+            f"{where} is taken, and who has it does not answer as fastagi",
+            f"ss -ltnp 'sport = :{http.port}' says who; choose another http.port, or http.enabled = false",
+        )
+        return
+    yield say.ok("port", f"{where}: fastagi answers there")
+    if not problems:
+        yield Reporter("server").ok("ready", "the server that runs can record")
+    for problem in problems:
+        yield Reporter("server").fail("ready", f"{problem['what']}: {problem['problem']}", problem["do"])
 
 
 def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:
