@@ -1,0 +1,69 @@
+"""The same on PostgreSQL, where another server shares the ledger."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from delivery_scenes import recording
+from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
+from test_web_events import follow
+from web_scene import web_scene
+
+from fastagi.store import open_store
+from fastagi.store.units import recordings
+from fastagi.web import events
+
+pytestmark = pytest.mark.postgres
+
+
+async def test_recordings_metrics_and_events_on_a_shared_ledger(
+    postgres_url: str,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.2)
+    async with web_scene(tmp_path, store={"url": postgres_url}) as scene:
+        assert (await scene.get("/readyz"))[0] == 200
+        async with follow(scene) as stream:
+            mine = await scene.recorded("calls/mine")
+            await scene.until(lambda: stream.got and stream.got[-1][1]["event"] == "delivered")
+            assert {d["recording_id"] for _, d in stream.got} == {mine}
+            other = open_store(postgres_url, node="there")
+            await other.start()
+            try:
+                await other.run(recordings.insert, recording(1, node="there"))
+            finally:
+                await other.stop()
+            await scene.until(lambda: stream.got[-1][1]["recording_id"] == "rec-000001")
+            assert len(stream.numbers) == len(set(stream.numbers)), "nothing comes twice"
+        status, body = await scene.get("/api/v1/recordings?search=CALLS/MINE", role="viewer")
+        assert (status, [r["id"] for r in body["recordings"]]) == (200, [mine])
+        status, body, _ = await scene.request("POST", "/api/v1/recordings/rec-000001/stop", role="operator")
+        assert (status, "there" in body["error"]) == (409, True)
+        assert await scene.metric("fastagi_deliveries_total", sink="recording_sink", outcome="delivered") == 1
+        assert await scene.metric("fastagi_store_up") == 1
+
+
+async def test_a_database_that_goes_away_is_named_and_one_that_comes_back_is_ready(
+    postgres_server: PostgresServer,  # noqa: F811
+    postgres_url: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    async with web_scene(tmp_path, store={"url": postgres_url}) as scene:
+        postgres_server.stop(signal.SIGQUIT)
+        try:
+            status, body = await scene.get("/readyz")
+            assert (status, [p["what"] for p in body["problems"]]) == (503, ["store"])
+            status, body = await scene.get("/api/v1/recordings", role="viewer")
+            assert (status, set(body)) == (503, {"error"})
+            assert (await scene.get("/healthz"))[0] == 200
+        finally:
+            postgres_server.start()
+        await scene.until(lambda: _ready(scene), 60)
+
+
+async def _ready(scene: object) -> bool:
+    status, _ = await scene.get("/readyz")  # type: ignore[attr-defined]
+    return bool(status == 200)
