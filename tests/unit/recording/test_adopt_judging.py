@@ -40,6 +40,7 @@ CASES = {
     "begun within the slack": ([made(1002.9)], "recorded"),
     "two pieces that follow each other": ([made(1000, 1030), made(1030.5, 1060)], "recorded"),
     "two that lie over each other, and a gap": ([made(1000, 1030), made(1010, 1040)], "short"),
+    "one within another, and a third": ([made(1000, 1040), made(1005, 1010), made(1011, 1045)], "short"),
     "nothing": ([], "missing"),
     "one of another time": ([made(500, 900), made(2000, 2010)], "missing"),
     "one that failed": ([made(phase=Phase.FAILED, error="no disk")], "failed"),

@@ -21,6 +21,7 @@ from fastagi.recording.evidence import Evidence, Proof, check_file
 from fastagi.recording.threads import FileThreads
 from fastagi.store import Store, open_store
 from fastagi.store.units import deliveries, journal, keys, recordings
+from fastagi.store.units.evidence import condemn
 
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 NOW = 1_700_000_000.0
@@ -198,7 +199,8 @@ async def test_a_failed_recordings_raw_files_go_only_where_they_are_ours(archive
     spool.mkdir()
     recording_id = f"rec-{7:026}"
     ours, foreign = spool / f"{recording_id}-rx.wav", archive.folder / "somebody-else.wav"
-    for path in (ours, foreign, archive.folder / "taken.wav"):
+    alike = archive.folder / f"{recording_id}.wav"  # our name, but not in our spool
+    for path in (ours, foreign, alike, archive.folder / "taken.wav"):
         path.write_bytes(AUDIO)
     row = Recording(
         id=recording_id,
@@ -210,11 +212,21 @@ async def test_a_failed_recordings_raw_files_go_only_where_they_are_ours(archive
         file_path=str(archive.folder / "taken.wav"),  # its name was given back, and another recording has it now
         phase=Phase.FAILED,
         requested_at=NOW,
-        pieces=(Piece(str(foreign), received=str(ours)),),
+        pieces=(Piece(str(foreign), received=str(ours), sent=str(alike)),),
     )
     await archive.store.run(recordings.insert, row)
     await archive.evidence(spools={"pbx": spool}).delete_recording(recording_id, "ann", "room")
-    assert [p.exists() for p in (ours, foreign, archive.folder / "taken.wav")] == [False, True, True]
+    assert [p.exists() for p in (ours, foreign, alike, archive.folder / "taken.wav")] == [False, True, True, True]
+
+
+async def test_a_name_that_another_recording_has_by_now_is_left_to_it(archive: Archive) -> None:
+    recording_id = await archive.finished()
+    await archive.store.run(condemn, recording_id, archive.now, "ann", "room")  # and there the server was killed
+    path = Path((await archive.row(recording_id)).file_path)
+    heir = replace(await archive.row(recording_id), id="rec-heir", deleted_at=None)
+    await archive.store.run(recordings.insert, heir)
+    assert (await archive.evidence().sweep(), path.read_bytes()) == (1, AUDIO)
+    assert (await archive.events(recording_id))[-1][0] == "deleted"
 
 
 async def test_a_file_that_cannot_be_removed_is_tried_again(archive: Archive) -> None:
