@@ -86,7 +86,8 @@ class Pieces:
                 raise
 
     async def settle(self, job: Job) -> bool:
-        """After a restart: was the last piece only intended when the server died? Then see whether Asterisk makes it.
+        """After a restart: was the last piece only intended when the server died? Then see whether Asterisk makes it,
+        and if not, have it made now.
 
         :returns: True when the recording has a further piece by it
         """
@@ -94,20 +95,22 @@ class Pieces:
         last = pieces[-1]
         if last.seen:
             return False
-        if await self._threads.run(files.size, last.paths[0]) < 0:
-            await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
-            return False
         pbx = self._pbxs[job.recording.asterisk]
         try:
-            monitor_id = await pbx.control(last.channel).find_id(last)
-        except (AsteriskError, Error, Hangup):
-            monitor_id = ""
-        before = pieces[-2] if pieces[-2].ended_at else replace(pieces[-2], ended_at=last.started_at)
-        found = replace(last, seen=True, monitor_id=monitor_id)
-        await self._journal.note(job, "piece_found", pieces=(*pieces[:-2], before, found))
-        if before is not pieces[-2]:
+            if await self._threads.run(files.size, last.paths[0]) >= 0:
+                made = replace(last, monitor_id=await pbx.control(last.channel).find_id(last))
+            else:
+                made = await self._starter.begin(last, job.recording.spec, pbx, None)
+        except (AsteriskError, Error, Hangup) as exc:
+            log.warning("piece_not_made", recording_id=job.id, channel=last.channel, error=str(exc))
+            await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
+            self._jobs.on_other_channel(job, last.uniqueid)
+            return False
+        before = pieces[-2]
+        ended = before if before.ended_at else replace(before, ended_at=made.started_at, lost=made.after == "loss")
+        await self._journal.note(job, "piece_found", pieces=(*pieces[:-2], ended, replace(made, seen=True)))
+        if not before.ended_at:
             await self.end(job, before)
-        self._jobs.on_other_channel(job, before.uniqueid)
         return True
 
     def ended(self, piece: Piece) -> Piece:

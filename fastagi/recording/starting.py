@@ -112,12 +112,21 @@ class Starter:
                 f"engine='monitor': Asterisk {request.pbx.major} has no Monitor any more (20 was the last): "
                 "use engine='mixmonitor'"
             )
+        if request.spec.engine == "monitor" and self._has_monitor(request):
+            raise Error(
+                f"channel {request.channel} has a Monitor already, and can have one only: use engine='mixmonitor'"
+            )
         recording = self._intended(request)
         self._starting.add(key)
         try:
             return await self._start(request, recording)
         finally:
             self._starting.discard(key)
+
+    def _has_monitor(self, request: Request) -> bool:
+        """A second Monitor on a channel takes the first one's files away (Asterisk 16)."""
+        others = self._jobs.on_channel(request.pbx.name, request.uniqueid)
+        return any(job.recording.spec.engine == "monitor" for job in others)
 
     def _intended(self, request: Request) -> Recording:
         now = self._clock()

@@ -74,7 +74,7 @@ async def test_both_sides_mixed_or_apart(whole16: AsteriskServer, tmp_path: Any)
         assert list(scene.spool.iterdir()) == []
 
 
-async def test_one_side_cannot_be_muted(whole16: AsteriskServer, tmp_path: Any) -> None:
+async def test_one_side_cannot_be_muted_and_a_second_one_is_refused(whole16: AsteriskServer, tmp_path: Any) -> None:
     errors: list[str] = []
     async with whole_scene(whole16, tmp_path) as scene:
 
@@ -84,6 +84,9 @@ async def test_one_side_cannot_be_muted(whole16: AsteriskServer, tmp_path: Any) 
             with pytest.raises(Error) as info:
                 await call.WholeCallRecorder.mute("received")
             errors.append(str(info.value))
+            with pytest.raises(Error, match="has a Monitor already"):
+                await call.recorder("second").start("second", engine="monitor")
+            assert await call.recorder("third").start("third")  # beside a MixMonitor it may be
 
         await scene.call("mute", far_end="Local/loop-low@whole/n")
         await told_of(scene, "mute")

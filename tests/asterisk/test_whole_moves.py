@@ -14,7 +14,7 @@ from typing import Any
 from recording_scene import Scene
 from whole_scene import ask, heard, order, told_of, tones
 
-from fastagi import RecordingMetadata
+from fastagi import App, RecordingMetadata
 from fastagi.recording.channels import LiveChannel
 from fastagi.testing import SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
@@ -299,7 +299,24 @@ async def test_taken_elsewhere(scene: Scene) -> None:
         told = await call.done()
         assert (sides(told), legs(told)) == (([LOW], [HIGH]), 1)
 
-    await asyncio.gather(redirected(), the_other_is_bridged_away(), queued(), local_without_n())
+    async def picked_up() -> None:
+        """A third one takes the call while it rings (a masquerade); his leg is recorded too."""
+        route(scene, "picked-up")
+        route(scene, "picks-up")
+        ringing = {"variables": {"__PICKUPMARK": "whole"}}
+        caller = await ask(scene, "picked-up", "Local/loop-low@whole/n", then="Dial(Local/ringing@whole/n)", **ringing)
+        call = Talk(scene, "picked-up", caller)
+        await scene.until(lambda: any(c.state == "5" and c.name.startswith("Local/ringing") for c in call.book))
+        await ask(scene, "picks-up", "Local/loop-third@whole/n", then="Pickup(whole@PICKUPMARK)")
+        await scene.until(lambda: call.book.peers(caller.uniqueid))
+        await asyncio.sleep(1.5)
+        await call.caller_hangs_up()
+        told = await call.done()
+        assert (sides(told), legs(told)) == (([LOW], [THIRD]), 1)
+        other = await told_of(scene, "picks-up")
+        assert (sides(other), other.extra["cause"]) == (([THIRD], [LOW]), "HANGUP")
+
+    await asyncio.gather(redirected(), the_other_is_bridged_away(), queued(), local_without_n(), picked_up())
 
 
 async def test_a_followed_recording_survives_a_restart(scene: Scene) -> None:
@@ -351,3 +368,37 @@ async def test_hold_and_refer_by_real_phones(scene: Scene, tmp_path: Path) -> No
     assert (left[0], left[-1], right, legs(told)) == (LOW, THIRD, [HIGH], 2)
     assert told.extra["segments"][1][0].startswith("PJSIP/agent1-")
     assert told.extra["audio_seconds"] > 5.0
+
+
+async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scene: Scene) -> None:
+    """A move and a resume, journalled and not commanded yet."""
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(600)
+
+    moved = await talk(scene, "moved")
+    resumed = await talk(scene, "resumed")
+    stayer = moved.peer.uniqueid
+    await asyncio.sleep(1.2)
+    (job,) = [j for j in scene.recorder.jobs if j.recording.name == "resumed"]
+    await scene.recorder.pauser.pause(job)
+    scene.recorder.starter.begin = never
+    await moved.act("BlindTransfer", Channel=moved.leg.name, Context="whole", Exten="loop-third")
+    resuming = asyncio.create_task(scene.recorder.pauser.resume(job))
+    jobs = list(scene.recorder.jobs)
+    await scene.until(lambda: all(not j.recording.pieces[-1].seen for j in jobs))
+    resuming.cancel()
+    await scene.app.stop(0.1)
+    scene.app = App(scene.settings, recording_sink=scene.sink)
+    await scene.start()
+    await scene.until(lambda: all(j.recording.pieces[-1].seen for j in scene.recorder.jobs))
+    await asyncio.sleep(1.5)
+    await moved.hang_up(stayer)
+    await resumed.caller_hangs_up()
+    told = await moved.done()
+    assert (sides(told), legs(told)) == (([LOW, THIRD], [HIGH]), 2)
+    told = await resumed.done()
+    ((start, end),) = told.extra["gaps"]
+    both = heard(told)
+    assert order(both[round(end * 8000) :, 0], LOW, HIGH, THIRD) == [LOW]
+    assert len(both) / 8000 - end > 1.0
