@@ -210,8 +210,7 @@ class Evidence:
         gone: list[str] = []
         for recording in doomed:
             reused = await self._store.read(evidence.name_reused, recording.file_path, recording.id)
-            paths = () if reused else self._paths(recording)
-            fault = await self._threads.run(_unlink, paths)
+            fault = "" if reused else await self._threads.run(lambda r=recording: _unlink(self._paths(r)))  # type: ignore[misc]
             if fault:
                 log.error("file_not_deleted", recording_id=recording.id, error=fault)
             else:
@@ -225,12 +224,15 @@ class Evidence:
         return len(gone)
 
     def _paths(self, recording: Recording) -> tuple[str, ...]:
-        """What to remove: the finished file; of a failed recording Asterisk's own, where they lie in our spool."""
-        if recording.phase is Phase.FINISHED:
-            return (recording.file_path,)
+        """What to remove: the finished file, and whatever of Asterisk's own is left in our spool. Blocking."""
+        finished = (recording.file_path,) if recording.phase is Phase.FINISHED else ()
         spool = self._spools.get(recording.asterisk)
+        if spool is None:
+            return finished
         raw = (Path(p) for piece in recording.pieces for p in piece.paths)
-        return tuple(str(p) for p in raw if p.parent == spool and files.recording_id_of(p) == recording.id)
+        left = [p for p in raw if p.parent == spool and files.recording_id_of(p) == recording.id]
+        left += (spool / files.SET_ASIDE).glob(f"{recording.id}*")
+        return (*finished, *map(str, left))
 
 
 def word(name: str, value: str) -> str:

@@ -200,7 +200,9 @@ async def test_a_failed_recordings_raw_files_go_only_where_they_are_ours(archive
     recording_id = f"rec-{7:026}"
     ours, foreign = spool / f"{recording_id}-rx.wav", archive.folder / "somebody-else.wav"
     alike = archive.folder / f"{recording_id}.wav"  # our name, but not in our spool
-    for path in (ours, foreign, alike, archive.folder / "taken.wav"):
+    aside = spool / "set-aside" / f"{recording_id}-tx.wav.reason"
+    aside.parent.mkdir()
+    for path in (ours, aside, foreign, alike, archive.folder / "taken.wav"):
         path.write_bytes(AUDIO)
     row = Recording(
         id=recording_id,
@@ -216,7 +218,8 @@ async def test_a_failed_recordings_raw_files_go_only_where_they_are_ours(archive
     )
     await archive.store.run(recordings.insert, row)
     await archive.evidence(spools={"pbx": spool}).delete_recording(recording_id, "ann", "room")
-    assert [p.exists() for p in (ours, foreign, alike, archive.folder / "taken.wav")] == [False, True, True, True]
+    assert (ours.exists(), aside.exists()) == (False, False)
+    assert [p.exists() for p in (foreign, alike, archive.folder / "taken.wav")] == [True, True, True]
 
 
 async def test_a_name_that_another_recording_has_by_now_is_left_to_it(archive: Archive) -> None:
