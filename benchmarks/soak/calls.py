@@ -14,8 +14,11 @@ from lost_scene import DIALPLAN, Receiver, Serving, account, until, watched_call
 from fastagi.errors import AsteriskError
 from fastagi.testing import AsteriskServer
 
-SETTLE_SECONDS = 8.0
-"""After each step: long enough for three flushes of every file."""
+FIRST_SECONDS = 3.0
+"""Until every file has grown for the first time."""
+
+WINDOW_SECONDS = 5 * 2.048
+"""Files grow by 32,768 bytes at a time: five times in this, whenever it begins."""
 
 SLOWEST_START = 5.0
 """A call that waits longer for its recording has been given up on."""
@@ -66,9 +69,10 @@ async def _what_gave(server: Serving, count: int) -> str:
         await until(lambda: len(server.events("recording_started")) >= count, SLOWEST_START + 10)
     except AssertionError:
         return f"only {len(server.events('recording_started'))} of {count} calls were recorded in time"
+    await asyncio.sleep(FIRST_SECONDS)
     sizes = _sizes(server)
     begun = time.monotonic()
-    await asyncio.sleep(SETTLE_SECONDS)
+    await asyncio.sleep(WINDOW_SECONDS)
     grown = sum(_sizes(server).values()) - sum(sizes.values())
     share = grown / (16_000 * (time.monotonic() - begun) * max(1, len(sizes)))
     if share < SHORTEST_SHARE:

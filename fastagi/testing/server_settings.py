@@ -12,7 +12,9 @@ from fastagi.testing.asterisk import AsteriskServer
 from fastagi.testing.ports import free_port
 
 
-def settings_data(asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]) -> dict[str, Any]:
+def settings_data(
+    asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]
+) -> dict[str, Any]:
     """The settings as tables. Makes the spool and the recordings directory, writable for Asterisk.
 
     :param folder: gets ``spool``, ``recordings`` and the ledger
