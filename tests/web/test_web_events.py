@@ -89,6 +89,26 @@ async def test_a_recordings_life_comes_as_it_happens_and_again_after_a_break(tmp
             assert again.numbers == sorted(set(again.numbers)), "the break's events and the live ones meet seamlessly"
 
 
+async def test_what_happens_while_the_missed_is_given_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with web_scene(tmp_path, up=False) as scene:
+        hub, real = scene.parts.http._events, events.Events._replay
+        await finish(scene.parts.store, None, 1, sinks=())
+
+        async def meanwhile(self: events.Events, response: Any, since: int, newest: int) -> None:
+            await finish(scene.parts.store, None, 2, sinks=())
+            await scene.until(lambda: hub._count == 5)
+            await real(self, response, since, newest)
+
+        monkeypatch.setattr(events.Events, "_replay", meanwhile)
+        async with follow(scene, **{"Last-Event-ID": "2"}) as stream:
+            await scene.until(lambda: len(stream.got) >= 8)
+            await finish(scene.parts.store, None, 3, sinks=())
+            await scene.until(lambda: stream.numbers[-1] == 15)
+            assert stream.numbers == list(range(3, 16))
+
+
 async def test_nobody_follows_nobody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "PING_SECONDS", 600.0)
     async with web_scene(tmp_path) as scene:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ async def test_a_database_that_goes_away_is_named_and_one_that_comes_back_is_rea
     tmp_path: Path,
 ) -> None:
     async with web_scene(tmp_path, store={"url": postgres_url}) as scene:
-        postgres_server.stop(signal.SIGQUIT)
+        await asyncio.to_thread(postgres_server.stop)
         try:
             status, body = await scene.get("/readyz")
             assert (status, [p["what"] for p in body["problems"]]) == (503, ["store"])
@@ -60,7 +60,7 @@ async def test_a_database_that_goes_away_is_named_and_one_that_comes_back_is_rea
             assert (status, set(body)) == (503, {"error"})
             assert (await scene.get("/healthz"))[0] == 200
         finally:
-            postgres_server.start()
+            await asyncio.to_thread(postgres_server.start)
         await scene.until(lambda: _ready(scene), 60)
 
 
