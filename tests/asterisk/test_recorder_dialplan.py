@@ -260,9 +260,9 @@ async def test_one_touch_codes_record_and_pause_a_call_between_two(
     said = speech(tmp_path / "caller.wav", 6, 1)
     book = site.scene.app.parts.pbxs["pbx"].book
     codes = ("*5", "*6", "*6", "*5")
-    gaps = (1.5, 1.0, 1.5, 60)
+    gaps = (0.8, 0.7, 0.8, 60)
 
-    steps: list[Any] = [Wait(0.6)]
+    steps: list[Any] = [Wait(0.4)]
     for code, gap in zip(codes, gaps, strict=True):
         steps += [Digits(code), Wait(gap)] if presses == "caller" else []
     caller = f"touch{presses}"

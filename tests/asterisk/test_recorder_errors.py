@@ -168,7 +168,9 @@ async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch
             except Exception as exc:
                 done.set_result(exc)
 
-        call.task = asyncio.create_task(elsewhere())  # the session ends, so that the channel can
+        # the session must end, so that the channel can; what is known of it then must have come before
+        await scene.until(lambda: (live := call.pbx.book.get(call.uniqueid)) and live.up)
+        call.task = asyncio.create_task(elsewhere())
 
     await place(scene, handler)
     assert isinstance(await asyncio.wait_for(done, 20), Hangup)

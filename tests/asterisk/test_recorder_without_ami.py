@@ -93,7 +93,7 @@ async def test_a_session_told_of_a_hangup_finds_out_what_it_was(scene: Scene, ho
     route, result = route_for(scene, handler)
     context = f"recorder-{route}"
     for step in (f"s,1,Answer into {context}", f"s,2,AGI,{scene.url(route)} into {context}",
-                 f"elsewhere,1,Wait,2 into {context}"):  # fmt: skip
+                 f"elsewhere,1,Wait,1 into {context}"):  # fmt: skip
         await scene.asterisk.cli(f"dialplan add extension {step}")
     call = await scene.asterisk.originate(f"Local/s@{context}/n")
     await scene.until(lambda: any(j.started for j in scene.recorder.jobs.on_channel("pbx", call.other_uniqueid)))
@@ -106,7 +106,7 @@ async def test_a_session_told_of_a_hangup_finds_out_what_it_was(scene: Scene, ho
             await ami.action("Redirect", Channel=channel, Context=context, Exten="elsewhere", Priority="1")
             assert await asyncio.wait_for(result, 20) is State.RECORDING
             assert of_call(scene, call.other_uniqueid) == []
-    # redirected, it ends two seconds later: its file is seen to be closed
+    # redirected, it ends a second later: its file is seen to be closed
     await scene.until(lambda: of_call(scene, call.other_uniqueid), 30)
     (told,) = of_call(scene, call.other_uniqueid)
     assert told.extra["cause"] == "HANGUP"
