@@ -356,7 +356,7 @@ def account(calls: Mapping[str, Call], server: Serving, receiver: Receiver) -> d
         ended = call.ended_at if call.limit is None else row["started_at"] + call.limit
         missing = ended - row["started_at"] - row["audio_seconds"]
         short = max(short, missing)
-        if abs(missing) > TOLERANCE_SECONDS + TOLERANCE_SHARE * call.hold:
+        if abs(missing) > TOLERANCE_SECONDS + TOLERANCE_SHARE * (ended - row["started_at"]):
             faults.append(f"{row['id']}: {row['audio_seconds']} s of audio, {missing:.2f} s too short")
         if abs(row["ended_at"] - ended) > TOLERANCE_SECONDS:
             faults.append(f"{row['id']}: ended {row['ended_at'] - ended:.2f} s after its call")

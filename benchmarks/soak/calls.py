@@ -46,8 +46,6 @@ async def calls(folder: Path, most: int, step: int) -> dict[str, Any]:
                 if not gave:
                     held = made.up
                     print(f"  {held} calls hold, load {os.getloadavg()[0]:.1f}", flush=True)
-            for call in made.made.values():
-                call.hold = 0.0
             await asterisk.cli("channel request hangup all", timeout=120)
             await until(lambda: made.up == 0, 120, "all calls are over")
             await until(lambda: not server.unsettled(), 600, "all is finished and delivered")
