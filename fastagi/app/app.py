@@ -49,6 +49,9 @@ log = structlog.get_logger(__name__)
 
 F = TypeVar("F", bound=Handler)
 
+EVENT_SECONDS = 0.5
+"""An AGI session can be quicker than the event of its channel; where several Asterisks call, that is waited for."""
+
 DRAIN_SECONDS = 20.0
 """SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
 
@@ -235,7 +238,7 @@ class App:
     async def handle(self, call: CallChannel) -> None:
         """One call: give it its recorder, find its handler, run it."""
         parts = self.parts
-        pbx = parts.pbx_of(call)
+        pbx = await parts.pbx_of(call)
         call.bind(parts.recorder, pbx, parts.sink_names)
         # this session's task has a context of its own: whatever is logged on its behalf says which call it is
         structlog.contextvars.bind_contextvars(channel=call.channel, uniqueid=call.uniqueid, asterisk=pbx.name)
@@ -335,21 +338,30 @@ class Parts:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def pbx_of(self, call: CallChannel) -> Pbx:
-        """Which Asterisk a call is on: by name, by its channel, by its address, else the only one."""
+    async def pbx_of(self, call: CallChannel) -> Pbx:
+        """Which Asterisk a call is on: the one that is named, that knows the channel, whose address calls."""
         named = self.pbxs.get(call.params.get("asterisk", ""))
         if named is not None:
             return named
-        if len(self.pbxs) == 1:
-            return next(iter(self.pbxs.values()))
-        for pbx in self.pbxs.values():
-            live = pbx.book.get(call.uniqueid)
-            if live is not None and live.name == call.channel:
-                return pbx
-        for pbx in self.pbxs.values():
-            if call.peer in (*pbx.settings.agi_hosts, pbx.settings.host):
-                return pbx
-        return next(iter(self.pbxs.values()))
+        all_of_them = list(self.pbxs.values())
+        if len(all_of_them) == 1:
+            return all_of_them[0]
+        knowing = self._knowing(call)
+        deadline = time.monotonic() + EVENT_SECONDS
+        while not knowing and all(pbx.up for pbx in all_of_them) and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+            knowing = self._knowing(call)
+        possible = knowing or [pbx for pbx in all_of_them if not pbx.up] or all_of_them
+        near = [pbx for pbx in possible if call.peer in (*pbx.settings.agi_hosts, pbx.settings.host)]
+        return (near or possible)[0]
+
+    def _knowing(self, call: CallChannel) -> list[Pbx]:
+        """Those that have a channel of that name and uniqueid now."""
+        return [
+            pbx
+            for pbx in self.pbxs.values()
+            if pbx.up and (live := pbx.book.get(call.uniqueid)) is not None and live.name == call.channel
+        ]
 
     async def start(self) -> None:
         try:

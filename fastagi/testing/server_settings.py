@@ -42,7 +42,7 @@ def settings_data(
             pbx |= section
         else:
             data[name] = {**data.get(name, {}), **section} if isinstance(section, Mapping) else section
-    data["asterisk"] = [pbx]
+    data.setdefault("asterisk", [pbx])
     return data
 
 

@@ -31,6 +31,14 @@ exten => agi,1,Answer()
 exten => unsaid,1,Answer()
  same => n,Set(AGISIGHUP=no)
  same => n,AGI(${FASTAGI}/${CALLERID(num)})
+exten => leaves,1,Answer()
+ same => n,Set(AGIEXITONHANGUP=yes)
+ same => n,AGI(${FASTAGI}/${CALLERID(num)})
+exten => timed,1,Answer()
+ same => n,Set(TIMEOUT(absolute)=1.5)
+ same => n,AGI(${FASTAGI}/${CALLERID(num)})
+exten => T,1,Set(TIMEOUT(absolute)=0)
+ same => n,Milliwatt(o)
 exten => dial,1,Answer()
  same => n,AGI(${FASTAGI}/${CALLERID(num)})
  same => n,Dial(PJSIP/agent1,20)
@@ -146,9 +154,10 @@ async def test_whoever_hangs_up_in_a_dial_ends_the_recording(site: Site, who: st
 
 
 @pytest.mark.parametrize("how", ["caller", "ami"])
-@pytest.mark.parametrize("exten", ["agi", "unsaid"])
+@pytest.mark.parametrize("exten", ["agi", "unsaid", "leaves"])
 async def test_a_blocking_record_gives_hangup(site: Site, exten: str, how: str) -> None:
-    """Also with AGISIGHUP=no, and after an AMI Hangup, of which no event tells while the session keeps the channel."""
+    """Also with AGISIGHUP=no or AGIEXITONHANGUP=yes, and after an AMI Hangup: no event tells of that while the session
+    keeps the channel."""
 
     async def handler(call: Any) -> Any:
         return await call.WholeCallRecorder.record("blocking/{uniqueid}")
@@ -237,5 +246,21 @@ async def test_a_redirect_in_a_long_session_changes_nothing(site: Site) -> None:
         await asyncio.sleep(1)
         release.set()
         assert await call.result_is() == (False, State.RECORDING)
+        await call.hang_up("caller")
+        assert (await call.told()).extra["cause"] == "HANGUP"
+
+
+async def test_an_absolute_time_out_that_goes_on_elsewhere_is_no_hangup(site: Site) -> None:
+    async def handler(call: Any) -> Any:
+        with pytest.raises(Hangup, match="goes on"):
+            await call.WholeCallRecorder.record("timed/{uniqueid}")
+        return call.WholeCallRecorder.state()
+
+    async with site.call("timed", handler) as call:
+        assert await call.result_is() is State.RECORDING
+        await site.ami.wait_event(
+            "Newexten", lambda e: e["Uniqueid"] == call.uniqueid and e["Application"] == "Milliwatt"
+        )
+        assert call.recording.state is State.RECORDING
         await call.hang_up("caller")
         assert (await call.told()).extra["cause"] == "HANGUP"
