@@ -88,6 +88,7 @@ def lay_sounds(asterisk: AsteriskServer) -> None:
         "high": tone_samples(60, 1000),
         "third": tone_samples(60, 1700),
         "short-prompt": tone_samples(3, 600),
+        "blip": tone_samples(0.8, 600),
         "longer-prompt": tone_samples(4, 600),
         "digits": np.concatenate(
             [tone_samples(1, 440, level=0.02), digit_samples("159#", on=0.12, off=0.12), quiet(30)]

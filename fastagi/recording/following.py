@@ -131,7 +131,6 @@ class Follower:
                     )
                     pieces = (*recording.pieces[:-1], self._pieces.ended(before), piece)
                     await self._journal.note(job, "moved", pieces=pieces)
-                    await self._pieces.mute_again(job, piece)
             except (AsteriskError, Error, Hangup) as exc:
                 log.error("not_followed", recording_id=job.id, channel=live.name, error=str(exc))
                 return False

@@ -174,7 +174,6 @@ class Pauser:
         if last.ended_at:
             piece = await self._pieces.begin(job, last.channel, last.uniqueid, after="pause", turned=last.turned)
             pieces = (*pieces, piece)
-            await self._pieces.mute_again(job, piece)
         else:
             await self._mute(job, "both", False)
         await self._resumed(job, pieces)

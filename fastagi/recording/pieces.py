@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import structlog
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Piece, Recording
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording import files
 from fastagi.recording.control import gone
@@ -65,7 +65,9 @@ class Pieces:
         intended = replace(intended, started_at=self._clock(), seen=False)
         await self._journal.note(job, "piece", pieces=(*recording.pieces, intended))
         try:
-            piece = await self._starter.begin(intended, recording.spec, pbx, job.agi_of(intended))
+            piece = await self._starter.begin(
+                intended, recording.spec, pbx, job.agi_of(intended), muted(recording, intended)
+            )
             return replace(piece, seen=True)
         except (AsteriskError, Error, Hangup):
             await self._journal.note(job, "piece_failed", pieces=recording.pieces)
@@ -100,7 +102,7 @@ class Pieces:
             if await self._threads.run(files.size, last.paths[0]) >= 0:
                 made = replace(last, monitor_id=await pbx.control(last.channel).find_id(last))
             else:
-                made = await self._starter.begin(last, job.recording.spec, pbx, None)
+                made = await self._starter.begin(last, job.recording.spec, pbx, None, muted(job.recording, last))
         except (AsteriskError, Error, Hangup) as exc:
             log.warning("piece_not_made", recording_id=job.id, channel=last.channel, error=str(exc))
             await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
@@ -117,23 +119,15 @@ class Pieces:
         """It, ended now."""
         return replace(piece, ended_at=self._clock())
 
-    async def mute_again(self, job: Job, piece: Piece) -> None:
-        """What is muted in the recording is muted in a piece that has just begun."""
-        muted = job.recording.facts.get("muted", {})
-        pbx = self._pbxs[job.recording.asterisk]
-        for direction, spans in muted.items():
-            if not spans or spans[-1][1] is not None:
-                continue
-            live = pbx.book.get(piece.uniqueid)
-            control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
-            try:
-                await control.mute(piece, job.recording.spec, asterisk_direction(direction, piece), True)
-            except (AsteriskError, Error, Hangup) as exc:
-                log.error("mute_lost", recording_id=job.id, direction=direction, error=str(exc))
-
     def refile(self, job: Job, before: Piece) -> None:
         """The recording is on another channel than that of `before`."""
         self._jobs.on_other_channel(job, before.uniqueid)
+
+
+def muted(recording: Recording, piece: Piece) -> list[str]:
+    """Asterisk's directions that are muted in the recording now, as they are on that piece."""
+    spans: dict[str, list[list[float | None]]] = recording.facts.get("muted", {})
+    return [asterisk_direction(side, piece) for side, found in spans.items() if found and found[-1][1] is None]
 
 
 def asterisk_direction(direction: str, piece: Piece) -> str:

@@ -83,7 +83,6 @@ class Salvager:
             lost = replace(before, ended_at=piece.started_at, lost=True)
             facts = {**recording.facts, "lost": [*recording.facts.get("lost", []), span]}
             await self._journal.note(job, "files_lost", pieces=(*recording.pieces[:-1], lost, piece), facts=facts)
-            await self._pieces.mute_again(job, piece)
             log.error(
                 "raw_files_vanished", recording_id=job.id, file=before.paths[0], lost=span, goes_on=piece.paths[0]
             )

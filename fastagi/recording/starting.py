@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -225,9 +225,12 @@ class Starter:
         log.warning("manager_unanswering", recording_id=job.id, asterisk=pbx.name, hint="the AGI session is used")
         return await self._begin(piece, recording.spec, AgiControl(job.agi))
 
-    async def begin(self, piece: Piece, spec: RecordingSpec, pbx: Pbx, agi: AgiPath | None) -> Piece:
+    async def begin(
+        self, piece: Piece, spec: RecordingSpec, pbx: Pbx, agi: AgiPath | None, muted: Iterable[str] = ()
+    ) -> Piece:
         """Tell Asterisk to record this piece and see that it does.
 
+        :param muted: Asterisk's directions that are muted from its first frame on
         :returns: the piece with its id and the time it began
         :raises Hangup: the channel is gone; :raises AsteriskError: it could not (the text says why and what to do)
         """
@@ -236,9 +239,9 @@ class Starter:
             control = pbx.control(live.name if live is not None else piece.channel, agi)
         except AsteriskError as exc:
             raise AsteriskError(f"Asterisk did not start the recording: {exc}") from exc
-        return await self._begin(piece, spec, control)
+        return await self._begin(piece, spec, control, muted)
 
-    async def _begin(self, piece: Piece, spec: RecordingSpec, control: Control) -> Piece:
+    async def _begin(self, piece: Piece, spec: RecordingSpec, control: Control, muted: Iterable[str] = ()) -> Piece:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 monitor_id = await control.start(piece, spec)
@@ -252,6 +255,11 @@ class Starter:
                 raise Hangup(f"the channel {piece.channel} has hung up") from exc
             raise AsteriskError(f"Asterisk did not start the recording: {exc}") from exc
         piece = replace(piece, monitor_id=monitor_id, started_at=self._clock())
+        for direction in muted:
+            try:
+                await control.mute(piece, spec, direction, True)
+            except (AsteriskError, Error, Hangup) as exc:
+                log.error("mute_lost", file=piece.paths[0], direction=direction, error=str(exc))
         if await self._seen(piece):
             return piece
         await self._undo(control, piece, spec)

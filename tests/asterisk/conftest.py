@@ -48,3 +48,10 @@ async def scene(whole_pbx: AsteriskServer, tmp_path: Path) -> AsyncIterator[Scen
     """A whole recorder on it."""
     async with whole_scene(whole_pbx, tmp_path) as scene:
         yield scene
+
+
+@pytest.fixture
+async def scene22(whole22: AsteriskServer, tmp_path: Path) -> AsyncIterator[Scene]:
+    """The same, where one Asterisk tells enough: what is tested is not Asterisk's doing."""
+    async with whole_scene(whole22, tmp_path) as scene:
+        yield scene

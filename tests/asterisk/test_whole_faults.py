@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ async def test_a_hangup_is_finished_at_once_also_where_a_side_never_sent_a_frame
     assert recording.cause.value == "HANGUP"
 
 
-async def test_the_spool_directory_vanishes_in_mid_call(scene: Scene) -> None:
+async def test_the_spool_directory_vanishes_in_mid_call(scene22: Scene) -> None:
     """Asterisk does not notice. The rest of the call is recorded into a new directory; what is lost is told."""
+    scene = scene22
     route(scene, "vanished")
     call = await scene.call("vanished", far_end="Local/loop-low@whole/n")
     await only_job(scene)
@@ -78,8 +80,9 @@ async def test_the_spool_directory_vanishes_in_mid_call(scene: Scene) -> None:
     assert list(scene.spool.iterdir()) == []
 
 
-async def test_the_spool_vanishes_and_cannot_be_made_again(scene: Scene) -> None:
+async def test_the_spool_vanishes_and_cannot_be_made_again(scene22: Scene) -> None:
     """A file in its place: those who talk are asked of Asterisk, and the end says what became of the recording."""
+    scene = scene22
     route(scene, "gone", milliseconds_max_silence=1500)
     await scene.call("gone", far_end="Local/say-hello@whole/n")
     job = await only_job(scene)
@@ -93,7 +96,8 @@ async def test_the_spool_vanishes_and_cannot_be_made_again(scene: Scene) -> None
     assert "\n" not in recording.error
 
 
-async def test_a_spool_that_cannot_be_written_is_an_error_that_says_so(scene: Scene) -> None:
+async def test_a_spool_that_cannot_be_written_is_an_error_that_says_so(scene22: Scene) -> None:
+    scene = scene22
     seen: dict[str, Any] = {}
     route(scene, "no-spool", seen)
     scene.spool.rmdir()
@@ -105,8 +109,9 @@ async def test_a_spool_that_cannot_be_written_is_an_error_that_says_so(scene: Sc
     assert list(scene.directory.iterdir()) == []  # the name is free again
 
 
-async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(scene: Scene) -> None:
+async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(scene22: Scene) -> None:
     """Asterisk says Success all the same; a folder of the raw file's name is in its way."""
+    scene = scene22
     seen: dict[str, Any] = {}
     route(scene, "blocked", seen)
     made = scene.recorder.starter._intended
@@ -137,71 +142,80 @@ BAD: dict[str, tuple[bytes | None, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-async def test_a_raw_file_that_is_no_audio_is_kept_and_told(whole22: AsteriskServer, tmp_path: Path, kind: str) -> None:
-    data, reason = BAD[kind]
+async def test_raw_files_that_are_no_audio_are_kept_and_told(whole22: AsteriskServer, tmp_path: Path) -> None:
     async with whole_scene(whole22, tmp_path, recordings={"close_seconds": 1.0}) as scene:
-        recording, raw = await _spoiled(scene, lambda path: _put(path, data))
-        assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR")
-        assert reason in recording.error
-        assert raw.name in recording.error
-        assert "\n" not in recording.error
-        assert recording.facts["ended_by"] == "HANGUP"
-        assert raw.exists() is (data is not None)
-        if data is not None:
-            assert raw.read_bytes() == data
+        spoilt = {kind: _putting(data) for kind, (data, _) in BAD.items()}
+        for kind, (recording, raw) in (await _spoiled(scene, spoilt)).items():
+            data, reason = BAD[kind]
+            assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR"), kind
+            assert reason in recording.error
+            assert raw.name in recording.error
+            assert "\n" not in recording.error
+            assert recording.facts["ended_by"] == "HANGUP"
+            assert raw.exists() is (data is not None)
+            if data is not None:
+                assert raw.read_bytes() == data
         assert list(scene.directory.iterdir()) == []
 
 
-def _put(path: Path, data: bytes | None) -> None:
-    path.unlink()
-    if data is not None:
-        path.write_bytes(data)
+def _putting(data: bytes | None) -> Callable[[Path], None]:
+    def put(path: Path) -> None:
+        path.unlink()
+        if data is not None:
+            path.write_bytes(data)
+
+    return put
 
 
-@pytest.mark.parametrize("kind", ["size 0", "too large", "cut off"])
-async def test_a_broken_header_is_mended(whole22: AsteriskServer, tmp_path: Path, kind: str) -> None:
-    """As a killed Asterisk leaves it."""
+async def test_broken_headers_are_mended(whole22: AsteriskServer, tmp_path: Path) -> None:
+    """As a killed Asterisk leaves them."""
 
-    def spoil(path: Path) -> None:
-        data = bytearray(path.read_bytes())
-        if kind == "cut off":
-            del data[len(data) // 2 | 1 :]
-        else:
-            wrong = 0 if kind == "size 0" else 0xFFFFFFF0
+    def sized(wrong: int) -> Callable[[Path], None]:
+        def spoil(path: Path) -> None:
+            data = bytearray(path.read_bytes())
             struct.pack_into("<I", data, 4, wrong)
             struct.pack_into("<I", data, 40, wrong)
-        path.write_bytes(data)
+            path.write_bytes(data)
+
+        return spoil
+
+    def cut_off(path: Path) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2 | 1])
 
     async with whole_scene(whole22, tmp_path, recordings={"close_seconds": 1.0}) as scene:
-        recording, _ = await _spoiled(scene, spoil)
-        assert (recording.state.value, recording.cause.value) == ("IDLE", "HANGUP")
-        assert recording.facts["salvaged"] is True
-        assert recording.audio_seconds > 0.3
-        told = await told_of(scene, "spoiled")
-        assert share_of(heard(told)[400:], LOW) > 0.9
+        kinds = {"size 0": sized(0), "too large": sized(0xFFFFFFF0), "cut off": cut_off}
+        for kind, (recording, _) in (await _spoiled(scene, kinds)).items():
+            assert (recording.state.value, recording.cause.value) == ("IDLE", "HANGUP"), kind
+            assert recording.facts["salvaged"] is True
+            assert recording.audio_seconds > 0.3
+            assert share_of(heard(await told_of(scene, kind))[400:], LOW) > 0.9
 
 
-async def _spoiled(scene: Scene, spoil: Any) -> tuple[Any, Path]:
-    """A call whose raw file is spoiled after Asterisk closed it and before it is finished."""
-    route(scene, "spoiled", dtmf_elim=False)
+async def _spoiled(scene: Scene, kinds: dict[str, Callable[[Path], None]]) -> dict[str, tuple[Any, Path]]:
+    """Calls whose raw files are spoiled after Asterisk closed them and before they are finished."""
     closed = scene.recorder.ender._closed
-    raw: list[Path] = []
+    raw: dict[str, Path] = {}
 
     async def spoiling(job: Any) -> bool:
         whole: bool = await closed(job)
-        if whole and not raw:
-            raw.append(Path(job.recording.pieces[-1].mixed))
-            spoil(raw[0])
+        name = job.recording.name
+        if whole and name not in raw:
+            raw[name] = Path(job.recording.pieces[-1].mixed)
+            kinds[name](raw[name])
             whole = await closed(job)
         return whole
 
     scene.recorder.ender._closed = spoiling
-    call = await scene.call("spoiled", far_end="Local/loop-low@whole/n")
-    job = await only_job(scene)
+    for kind in kinds:
+        route(scene, kind, dtmf_elim=False)
+    calls = await asyncio.gather(*(scene.call(kind, far_end="Local/loop-low@whole/n") for kind in kinds))
+    await scene.until(lambda: len([j for j in scene.recorder.jobs if j.phase.value == "active"]) == len(kinds))
+    jobs = list(scene.recorder.jobs)
     await asyncio.sleep(1.2)
-    await scene.hangup(call)
-    return await ended(scene, job), raw[0]
+    for call in calls:
+        await scene.hangup(call)
+    return {job.recording.name: (await ended(scene, job), raw[job.recording.name]) for job in jobs}
 
 
 async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(

@@ -60,7 +60,9 @@ def by_ffmpeg(told: RecordingMetadata) -> np.ndarray[Any, Any]:
     return np.frombuffer(ran("ffmpeg", "-v", "error", "-i", told.file_path, "-f", "s16le", "-"), np.int16)
 
 
-async def test_every_format_on_one_call_opens_in_sox_and_ffmpeg(scene: Scene) -> None:
+async def test_every_format_on_one_call_opens_in_sox_and_ffmpeg(scene22: Scene) -> None:
+    scene = scene22
+
     @scene.app.route("formats")
     async def formats(call: Any) -> None:
         for kind, options in FORMATS.items():
@@ -113,7 +115,8 @@ async def test_wideband_calls_are_recorded_at_16_khz(scene: Scene) -> None:
             assert 2.0 < seconds(told) < 6.0
 
 
-async def test_what_cannot_be_made_is_refused_before_the_call_is_touched(scene: Scene) -> None:
+async def test_what_cannot_be_made_is_refused_before_the_call_is_touched(scene22: Scene) -> None:
+    scene = scene22
     refused: dict[str, str] = {}
     wrong: dict[str, dict[str, Any]] = {
         "opus cannot be 11025": {"file_format": "opus", "rate": 11025},
@@ -161,10 +164,10 @@ async def test_both_sides_are_in_step_with_each_other(scene: Scene) -> None:
         for name, mode in (("mixed", "mixed"), ("separate", "separate")):
             options = {"file_format": "s16bit", "dtmf_elim": False, "recording_mode": mode}
             assert await call.recorder(name).start(name, **options)
-        await asyncio.sleep(1.5)  # nothing is sent to him
-        await call.stream_file("whole/short-prompt")
+        await asyncio.sleep(1.0)  # nothing is sent to him
+        await call.stream_file("whole/blip")
         await asyncio.sleep(1.0)
-        await call.stream_file("whole/short-prompt")
+        await call.stream_file("whole/blip")
         for name in ("separate", "mixed"):
             await call.recorder(name).stop()
 
@@ -217,7 +220,8 @@ async def test_digits_are_removed_and_only_their_number_and_places_are_told(scen
     assert told["kept"].extra["dtmf"]["removed"] == 0
 
 
-async def test_encrypted_files_open_with_the_key_and_the_clear_one_is_nowhere(scene: Scene) -> None:
+async def test_encrypted_files_open_with_the_key_and_the_clear_one_is_nowhere(scene22: Scene) -> None:
+    scene = scene22
     pyrage = pytest.importorskip("pyrage")
     identity = pyrage.x25519.Identity.generate()
     key, iv = os.urandom(32), os.urandom(16)

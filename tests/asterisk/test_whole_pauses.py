@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import numpy as np
 import pytest
 from recording_scene import Scene
 from whole_scene import ask, heard, seconds, share_of, span_of, told_of, tones
@@ -91,7 +92,9 @@ async def _running(scene: Scene, phase: str) -> list[Any]:
     return [j for j in scene.recorder.jobs if j.phase.value == phase]
 
 
-async def test_hung_up_or_stopped_while_paused(scene: Scene) -> None:
+async def test_hung_up_or_stopped_while_paused(scene22: Scene) -> None:
+    scene = scene22
+
     def route(name: str, stop: bool) -> None:
         @scene.app.route(name)
         async def run(call: Any) -> None:
@@ -186,20 +189,21 @@ async def test_one_direction_is_muted_and_the_other_goes_on(scene: Scene) -> Non
     assert share_of(both[first:last, 1], 600.0) > 0.9
     first, last = round((sent_from + 0.15) * 8000), round((sent_to - 0.45) * 8000)
     assert share_of(both[first:last, 0], LOW) > 0.7
-    assert share_of(both[first:last, 1], 600.0) == 0.0
+    assert np.count_nonzero(both[first:last, 1]) <= 3 * 160  # a frame or two before the mute came
     after = tones(both[round((sent_to + 0.1) * 8000) :, 1], 600.0)
     assert (600.0,) in after
 
 
-async def test_beeps_are_heard_by_the_caller(scene: Scene) -> None:
+async def test_beeps_are_heard_by_the_caller(scene22: Scene) -> None:
     """At the start, every three seconds, at the stop: as the far half of the recorded channel hears them."""
+    scene = scene22
 
     @scene.app.route("beeps")
     async def beeps(call: Any) -> None:
         recorder = call.WholeCallRecorder
-        playing = asyncio.create_task(call.exec("Playback", "whole/quiet"))
         await asyncio.sleep(1.2)
-        assert await recorder.start("beeps", beep_start=True, beep_stop=True, beep_seconds=3, mid_call=True)
+        assert await recorder.start("beeps", beep_start=True, beep_stop=True, beep_seconds=3)
+        playing = asyncio.create_task(call.exec("Playback", "whole/quiet"))
         await asyncio.sleep(4.7)
         await scene.recorder.stop(scene.recorder.current((call.pbx.name, call.uniqueid, "")))
         playing.cancel()
@@ -214,17 +218,14 @@ async def test_beeps_are_heard_by_the_caller(scene: Scene) -> None:
     samples = heard(await told_of(scene, "heard"))
     loud = [i / 50 for i in range(len(samples) // 160) if abs(samples[i * 160 : i * 160 + 160]).max() > 0.01]
     groups = [at for before, at in zip([-9.0, *loud], loud, strict=False) if at - before > 0.6]
-    print(
-        groups,
-        [round(i / 50, 2) for i in range(len(samples) // 160) if abs(samples[i * 160 : i * 160 + 160]).max() > 0.0005],
-    )
     assert len(groups) == 3, groups
     assert 2.0 < groups[1] - groups[0] < 4.5
     assert 3.7 < groups[2] - groups[0] < 6.5
 
 
-async def test_agi_routes_pause_and_resume(scene: Scene) -> None:
+async def test_agi_routes_pause_and_resume(scene22: Scene) -> None:
     """From the dialplan: AGI(agi://.../record/pause,seconds=...)."""
+    scene = scene22
 
     @scene.app.route("routes")
     async def routes(call: Any) -> None:
