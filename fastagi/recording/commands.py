@@ -10,9 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
-from fastagi.errors import AsteriskDown, BadArgument, Error
+from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, Hangup
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.job import Job
 from fastagi.recording.pbx import Pbx
@@ -66,7 +67,7 @@ class Commands:
         pbx, live = self.channel(channel, asterisk)
         if not _NAME.fullmatch(recorder):
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
-        if not live.up:
+        if not live.up and not await self._answered(pbx, live):
             raise Error(f"the channel {live.name} is not answered: answer it before recording")
         busy = "" if mid_call else live.busy_with()
         if busy:
@@ -87,6 +88,15 @@ class Commands:
             )
         )
         return job.recording
+
+    async def _answered(self, pbx: Pbx, live: LiveChannel) -> bool:
+        """Ask Asterisk: whoever commands may know of the answer some milliseconds before its event reaches us."""
+        if pbx.manager is None:
+            return False
+        try:
+            return (await actions.status(pbx.manager, live.name)).up
+        except ActionRefused:
+            raise Hangup(f"the channel {live.name} has hung up") from None
 
     async def stop(self, job: Job, *, wait: bool = True) -> Recording:
         """Stop it (cause ABORTED). Idempotent.

@@ -112,6 +112,14 @@ async def test_wrong_commands_are_answered_and_nothing_is_sent(asterisk22: Aster
         assert list(scene.recorder.jobs) == []
         assert await asterisk22.cli(f"mixmonitor list {call.channel}") is not None
         assert list(scene.spool.iterdir()) == list(scene.directory.iterdir()) == []
+        # one that rings is not answered, whoever asks
+        await asterisk22.cli('dialplan add extension "s,1,Ringing()" into adopt-ringing replace')
+        await asterisk22.cli('dialplan add extension "s,2,Wait(60)" into adopt-ringing replace')
+        ringing = await asterisk22.originate("Local/s@adopt-ringing/n", wait=False)
+        book = scene.app.parts.pbxs["pbx"].book
+        await scene.until(lambda: book.get(ringing.uniqueid))
+        await other.command("start", Channel=ringing.uniqueid)
+        assert "is not answered" in (await other.hears("refused", len(wrong) + 1))["Error"]
         # a bridged channel may be recorded from outside, unless the command says otherwise
         await other.command("start", Channel=call.channel, mid_call="no")
         await other.hears("started")
