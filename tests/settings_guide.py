@@ -1,0 +1,89 @@
+"""Writes docs/guide/settings.md from the models of the settings.
+
+    python tests/settings_guide.py > docs/guide/settings.md
+
+A test holds the page against it, so that no key, default or meaning is missing or old.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, get_args
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from fastagi.delivery.registry import _TYPES as SINK_TYPES
+from fastagi.settings import Settings
+
+HEAD = """# Settings
+
+One TOML file: `--config FILE`, else `$FASTAGI_CONFIG`, else `/etc/fastagi/fastagi.toml`. On top of it come variables:
+`FASTAGI_SECTION__KEY`, in lists with an index (`FASTAGI_ASTERISK__0__SECRET`). Unknown keys are refused. Everything has
+a default but the secrets: an empty file is a server on this machine without an Asterisk to listen to.
+"""
+
+SAID = {
+    "[log]": "What is written to stdout.",
+    "local": "Only notes that the file is there.",
+    "webhook": "POSTs the metadata as JSON, signed.",
+    "objectstore": "Uploads the file.",
+    "vcon": "Writes or POSTs an IETF vCon.",
+    "command": (
+        "Runs a program; metadata on standard input and in the environment, `{file_path}`, `{recording_id}`, "
+        "`{delivery_id}`, `{attempt}`, `{format}`, `{sha256}` in the arguments. Exit status 65 means: never again."
+    ),
+}
+
+
+def sections() -> list[tuple[str, type[BaseModel]]]:
+    """(title as in the TOML file, model) of every section."""
+    found: list[tuple[str, type[BaseModel]]] = []
+    for name, field in Settings.model_fields.items():
+        inner = get_args(field.annotation)
+        model = inner[0] if inner else field.annotation
+        found.append((f"[[{name}]]" if inner else f"[{name}]", model))
+        for sub, subfield in model.model_fields.items():
+            deeper = get_args(subfield.annotation)
+            if deeper and isinstance(deeper[0], type) and issubclass(deeper[0], BaseModel):
+                found.append((f"[[{name}.{sub}]]", deeper[0]))
+    return found + [(f"[[sinks]] type = {kind}", options) for kind, (options, _) in SINK_TYPES.items()]
+
+
+def default(name: str, field: FieldInfo) -> str:
+    """A default as the TOML file would have it."""
+    value: Any = field.default
+    if field.is_required():
+        return "(needed)"
+    if value is PydanticUndefined:
+        return "(this machine's name)" if name == "node" else "`[]`"
+    if value is None or value == "" or isinstance(value, SecretStr):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return "`" + str(value).replace("'", '"') + "`"
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD]
+    for title, model in sections():
+        said = SAID.get(title) or SAID.get(title.rpartition(" ")[2]) or _first_line(model)
+        lines += [f"## `{title}`", "", said, "", "| key | default | meaning |", "|---|---|---|"]
+        for name, field in model.model_fields.items():
+            lines.append(f"| `{field.alias or name}` | {default(name, field)} | {field.description} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _first_line(model: type[BaseModel]) -> str:
+    line = re.sub(r"^`.*?`: ", "", (model.__doc__ or "").strip().splitlines()[0])
+    return line[0].upper() + line[1:]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
