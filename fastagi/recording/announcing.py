@@ -41,6 +41,9 @@ CHANGES = {
     "resumed": "resumed",
     "muted": "muted",
     "unmuted": "unmuted",
+    "mute_failed": "mute_failed",
+    "moved": "moved",
+    "files_lost": "files_lost",
     "stop": "stopping",
     "hung_up": "stopping",
     "stopped": "stopped",
@@ -164,6 +167,7 @@ SEND_SECONDS = 5.0
 
 def about(recording: Recording) -> dict[str, str]:
     """What is said of a recording; empty values are left out when it is sent."""
+    leg = recording.pieces[-1].channel if recording.pieces else recording.channel
     return {
         "RecordingID": recording.id,
         "State": recording.state.value,
@@ -172,6 +176,7 @@ def about(recording: Recording) -> dict[str, str]:
         "Channel": recording.channel,
         "Uniqueid": recording.uniqueid,
         "Linkedid": recording.linkedid,
+        "RecordedChannel": leg if leg != recording.channel else "",
         "Recorder": recording.recorder,
         "Name": recording.name,
         "File": recording.file_path,

@@ -10,11 +10,11 @@ import pytest
 
 from fastagi.ami import actions
 from fastagi.ami.events import Headers
-from fastagi.domain.recording import Recording
+from fastagi.domain.recording import Piece, Recording
 from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, BadArgument
 from fastagi.handlers.user_events import parse
 from fastagi.recording import announcing
-from fastagi.recording.announcing import LONGEST_BYTES, Announcer, one_line
+from fastagi.recording.announcing import LONGEST_BYTES, Announcer, about, one_line
 from fastagi.recording.job import Job, Jobs
 
 FROM_AMI = [("Event", "UserEvent"), ("Privilege", "user,all"), ("UserEvent", "FastAGIRecord")]
@@ -162,12 +162,17 @@ async def test_what_asterisk_does_not_take_is_dropped(manager: Manager, fault: E
     assert len(manager.got) == (1 if refused else 2)
 
 
+def test_where_a_recording_is_made_is_said_once_it_has_moved() -> None:
+    pieces = (Piece("/x.wav", channel="SIP/a"), Piece("/y.wav", channel="SIP/b"))
+    assert about(recording(1, pieces=pieces))["RecordedChannel"] == "SIP/b"
+    assert about(recording(1, pieces=pieces[:1]))["RecordedChannel"] == ""
+    assert about(recording(1))["RecordedChannel"] == ""
+
+
 async def test_alarms_come_and_go(manager: Manager) -> None:
     jobs, tasks = Jobs(), []
     announcer = Announcer({"pbx": FakePbx()}, jobs, lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
     manager.gate.set()
-    from fastagi.domain.recording import Piece
-
     job = Job(recording(1, pieces=(Piece("/x.wav", uniqueid="1.1"),)))
     jobs.add(job)
     for alarms in ({"stalled", "silent"}, {"stalled", "silent"}, {"silent"}):
