@@ -33,6 +33,7 @@ class Job:
     :ivar lock: held from reading the phase to having journalled the next one
     :ivar started: monotonic seconds when Asterisk was seen to record; None before
     :ivar unseen: its call ended while nobody looked, perhaps long ago
+    :ivar failed_pieces: how many further pieces Asterisk did not begin: their names are not used again
     :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was
     :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
     """
@@ -47,6 +48,7 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
         self.resume_timer: asyncio.TimerHandle | None = None
         self.limits: LimitWatch | None = None
+        self.failed_pieces = 0
         self.watched = ""
         self.size = -1
         self.largest = -1

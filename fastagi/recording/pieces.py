@@ -55,7 +55,7 @@ class Pieces:
         intended = files.raw_piece(
             pbx.spool,
             recording.id,
-            len(recording.pieces),
+            len(recording.pieces) + job.failed_pieces,  # an order that was not answered may be carried out yet
             recording.spec,
             channel,
             uniqueid,
@@ -70,6 +70,7 @@ class Pieces:
             )
             return replace(piece, seen=True)
         except (AsteriskError, Error, Hangup):
+            job.failed_pieces += 1
             await self._journal.note(job, "piece_failed", pieces=recording.pieces)
             raise
 
