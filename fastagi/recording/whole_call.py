@@ -41,6 +41,9 @@ LONGEST_WAIT_SECONDS = 7 * 86_400
 
 _RUNNING = LIVE - {Phase.STOPPING}
 
+_NO = ("no", "false", "off", "n", "f", "0")
+"""What Asterisk takes for false (utils.c, ast_false)."""
+
 _BUSY = "the channel is {}: start the recorder before that, or pass mid_call=True"
 
 
@@ -318,6 +321,7 @@ class UASWholeCallFileRecorder:
             await asyncio.wait((ended, leaving), return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
                 return ended.result()
+            leaving.result()  # what nobody expected is not hidden
             raise Hangup("the AGI session is over, the recording goes on")
         finally:
             ended.cancel()
@@ -327,18 +331,23 @@ class UASWholeCallFileRecorder:
         """Returns when this session must end for the call, and the recording with it, to go on. With AGISIGHUP=no no
         HANGUP line comes: Asterisk is asked now and then, when nothing else is."""
         call = self._call
+        told: bool | None = None  # will a HANGUP line come? Not known yet
         while not call.over.is_set():
             try:
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(None if told else LOOK_SECONDS):
                     await call.over.wait()
             except TimeoutError:
-                if call.current_command is None and not call.closed:
-                    try:
+                if call.current_command is not None or call.closed:
+                    continue
+                try:
+                    if told is None:
+                        told = (await call.get_variable("AGISIGHUP") or "").lower() not in _NO
+                    if not told:
                         await call.channel_status()
-                    except Hangup:
-                        break
-                    except Error:
-                        continue
+                except Hangup:
+                    break
+                except Error:
+                    continue
         await asyncio.sleep(EVIDENCE_SECONDS)
         while job.phase not in _RUNNING or await call.has_ended():
             self._recorder.perhaps_over(call.pbx.name, call.uniqueid)
