@@ -178,7 +178,7 @@ async def _fetch(major: int, progress: Progress) -> None:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGINT)  # it removes what it has unpacked so far
             try:
-                async with asyncio.timeout(10.0):
+                async with asyncio.timeout(30.0):
                     await asyncio.shield(talk)
             except TimeoutError:
                 os.killpg(process.pid, signal.SIGKILL)
