@@ -209,6 +209,8 @@ class Evidence:
         """Remove the files of condemned recordings and note it. What cannot be removed stays condemned."""
         gone: list[str] = []
         for recording in doomed:
+            if recording.node != self._node and not await self._threads.run(os.path.exists, recording.file_path):
+                continue  # it is on that server's disk, and its sweep removes it
             reused = await self._store.read(evidence.name_reused, recording.file_path, recording.id)
             fault = "" if reused else await self._threads.run(lambda r=recording: _unlink(self._paths(r)))  # type: ignore[misc]
             if fault:

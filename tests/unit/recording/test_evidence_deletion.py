@@ -39,11 +39,11 @@ class Archive:
         self.threads = FileThreads(1)
         self.told: list[tuple[str, str]] = []
 
-    def evidence(self, **options: Any) -> Evidence:
+    def evidence(self, node: str = "one", **options: Any) -> Evidence:
         return Evidence(
             self.store,
             self.threads,
-            node="one",
+            node=node,
             clock=lambda: self.now,
             tell=lambda recording, event, detail: self.told.append((recording.id, event)),
             **options,
@@ -229,6 +229,18 @@ async def test_a_name_that_another_recording_has_by_now_is_left_to_it(archive: A
     heir = replace(await archive.row(recording_id), id="rec-heir", deleted_at=None)
     await archive.store.run(recordings.insert, heir)
     assert (await archive.evidence().sweep(), path.read_bytes()) == (1, AUDIO)
+    assert (await archive.events(recording_id))[-1][0] == "deleted"
+
+
+async def test_the_file_on_another_servers_disk_is_left_to_that_server(archive: Archive) -> None:
+    recording_id = await archive.finished()
+    path = Path((await archive.row(recording_id)).file_path)
+    elsewhere = path.rename(path.with_suffix(".on-one"))
+    await archive.evidence("two").delete_recording(recording_id, "ann", "room")
+    assert (await archive.events(recording_id))[-1][0] == "deleting", "decided, and not done yet"
+    assert await archive.evidence("two").sweep() == 0
+    elsewhere.rename(path)
+    assert (await archive.evidence("one").sweep(), path.exists()) == (1, False)
     assert (await archive.events(recording_id))[-1][0] == "deleted"
 
 
