@@ -16,7 +16,7 @@ from typing import Any
 
 from fastagi import App
 from fastagi.app import logs
-from fastagi.recording import control, ending, files, journal
+from fastagi.recording import control, files, foreign, journal
 from fastagi.settings import load
 
 
@@ -65,7 +65,7 @@ def arm(point: str) -> None:
         command = getattr(control.AmiControl, what)
         setattr(control.AmiControl, what, before if when == "before" else after_awaiting(command, 1))
     elif what == "render":
-        ending.render = after(ending.render, 1)
+        foreign.finish = after(foreign.finish, 1)
     elif what in ("reserve", "remove"):
         setattr(files, what, after(getattr(files, what), 1))
     else:

@@ -106,7 +106,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def recording_scene(asterisk: AsteriskServer, folder: Path, /, **sections: dict[str, Any]) -> AsyncIterator[Scene]:
+async def recording_scene(
+    asterisk: AsteriskServer, folder: Path, /, **sections: dict[str, Any]
+) -> AsyncIterator[Scene]:
     """A started scene; stopped at the end, and every channel of it hung up."""
     scene = Scene(asterisk, folder, settings_for(asterisk, folder, **sections))
     await scene.start()

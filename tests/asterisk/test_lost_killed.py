@@ -27,10 +27,10 @@ async def test_twelve_kills_under_twenty_calls_lose_nothing(asterisk_of_calls: A
         server = Serving(asterisk_of_calls, tmp_path, sink=receiver.url)
         try:
             await server.start()
-            killer = asyncio.create_task(killing(server, 12, seed=20))
+            killer = asyncio.create_task(killing(server, 12, seed=20, longest=2.0))
             for _ in range(20):
-                await calls.one(server, moments.uniform(2.0, 9.0))
-                await asyncio.sleep(0.8)
+                await calls.one(server, moments.uniform(2.0, 8.0))
+                await asyncio.sleep(0.6)
             await killer
             await server.start()
             await until(lambda: calls.up == 0, 60, "all calls are over")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import random
 import resource
 import time
 from collections import Counter
@@ -20,7 +21,9 @@ import structlog.testing
 from recorder_calls import HandledCall, of_call, on_call, place
 from recording_scene import Scene, recording_scene
 
-from fastagi import Cause, Error, State
+from fastagi import Cause, Error, Hangup, State
+from fastagi.domain.states import Phase
+from fastagi.store.units import catalogue
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
@@ -167,6 +170,78 @@ async def test_a_blocking_handler_whose_call_ends_under_it(scene: Scene) -> None
     await scene.until(lambda: any(j.started for j in scene.recorder.jobs.on_channel("pbx", call.uniqueid)))
     await scene.hangup(call.placed)
     assert await call.done() == (Cause.HANGUP, State.IDLE)
+
+
+async def test_whatever_calls_do_every_recording_ends_and_is_told_once(scene: Scene) -> None:
+    """Random handlers on calls that are hung up and redirected at random moments. The seed is in the failure's text."""
+    seed = random.randrange(1 << 30)
+    dice = random.Random(seed)
+    died = scene.recorder.tasks.died
+
+    async def act(call: Any, name: str) -> None:
+        rec = call.recorder(name)
+        deeds: list[Callable[[], Awaitable[Any]]] = [
+            lambda: rec.start("wild/{uniqueid}", dtmf_elim=dice.random() < 0.5),
+            lambda: rec.record("wild/{uniqueid}", seconds_timeout=dice.uniform(0.05, 0.5)),
+            lambda: rec.wait_until_finished(dice.uniform(0, 0.3)),
+            rec.stop,
+            rec.pause,
+            rec.resume,
+            lambda: call.record_start("wild/own-{uniqueid}"),
+            call.record_stop,
+            lambda: call.stream_file("beep"),
+            lambda: asyncio.sleep(dice.uniform(0, 0.3)),
+            lambda: asyncio.wait_for(rec.record("wild/{uniqueid}"), dice.uniform(0.05, 0.5)),
+        ]
+        for _ in range(dice.randrange(2, 9)):
+            with contextlib.suppress(Error, Hangup, TimeoutError):
+                await dice.choice(deeds)()
+
+    async def handler(call: Any) -> None:
+        await asyncio.gather(*(act(call, name) for name in ("", "two")[: dice.randrange(1, 3)]))
+
+    scene.app.route("wild")(handler)
+    async with scene.asterisk.ami() as ami:
+
+        async def one() -> None:
+            await asyncio.sleep(dice.uniform(0, 2))
+            call = await scene.call("wild")
+            await asyncio.sleep(dice.uniform(0, 1.5))
+            end = dice.choice(("AMI", "other half", "redirect", "nobody"))
+            channel = call.channel if end != "other half" else call.channel[:-1] + "2"
+            where = {"Context": "fastagi-testing", "Exten": "nothing", "Priority": "1"} if end == "redirect" else {}
+            if end != "nobody":
+                await ami.action("Redirect" if where else "Hangup", where, Channel=channel)
+            if where:
+                await asyncio.sleep(dice.uniform(0, 1))
+                await ami.action("Hangup", Channel=call.channel)
+
+        await asyncio.gather(*(one() for _ in range(40)))
+    await scene.until(lambda: scene.app.parts.agi.sessions == 0 and len(scene.recorder.jobs) == 0, 40)
+    rows = [r for r in await _all_rows(scene) if "/wild/" in r.file_path]
+    finished = {r.id for r in rows if r.phase is Phase.FINISHED}
+    await scene.until(lambda: len(_of(scene, "/wild/")) >= len(finished), 20)
+    assert {r.phase for r in rows} <= {Phase.FINISHED, Phase.FAILED}, seed
+    assert all("was gone when" in r.error for r in rows if r.phase is Phase.FAILED), seed
+    assert Counter(m.extra["recording_id"] for m in _of(scene, "/wild/")) == Counter(finished), seed
+    assert {str(p) for p in (scene.directory / "wild").iterdir()} == {r.file_path for r in rows if r.id in finished}, (
+        seed
+    )
+    assert list(scene.spool.glob("rec-*")) == [], seed
+    assert scene.recorder.tasks.died == died, seed
+    assert len(rows) > 30, seed
+
+
+async def _all_rows(scene: Scene) -> list[Any]:
+    rows: list[Any] = []
+    cursor = None
+    while True:
+        page, cursor = await scene.app.parts.store.read(
+            lambda conn, at=cursor: catalogue.page(conn, cursor=at, limit=100)
+        )
+        rows += page
+        if cursor is None:
+            return rows
 
 
 # -- peers that are no Asterisk

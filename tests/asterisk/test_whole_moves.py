@@ -15,6 +15,7 @@ from recording_scene import Scene
 from whole_scene import ask, heard, order, told_of, tones
 
 from fastagi import App, RecordingMetadata
+from fastagi.audio import is_complete
 from fastagi.recording.channels import LiveChannel
 from fastagi.testing import SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
@@ -372,30 +373,42 @@ async def test_hold_and_refer_by_real_phones(scene: Scene, tmp_path: Path) -> No
 
 
 async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scene: Scene) -> None:
-    """A move and a resume, journalled and not commanded yet."""
+    """A move, a resume and a pause, journalled and not commanded yet."""
 
     async def never(*_: object) -> None:
         await asyncio.sleep(600)
 
     moved = await talk(scene, "moved")
     resumed = await talk(scene, "resumed")
+    paused = await talk(scene, "paused")
     stayer = moved.peer.uniqueid
     await asyncio.sleep(1.2)
     (job,) = [j for j in scene.recorder.jobs if j.recording.name == "resumed"]
     await scene.recorder.pauser.pause(job)
-    scene.recorder.starter.begin = never
+    (pausing,) = [j for j in scene.recorder.jobs if j.recording.name == "paused"]
+    scene.recorder.starter.begin = scene.recorder.pauser._pieces.end = never
+    under_way = [asyncio.create_task(scene.recorder.pauser.pause(pausing))]
     await moved.act("BlindTransfer", Channel=moved.leg.name, Context="whole", Exten="loop-third")
-    resuming = asyncio.create_task(scene.recorder.pauser.resume(job))
+    under_way.append(asyncio.create_task(scene.recorder.pauser.resume(job)))
     jobs = list(scene.recorder.jobs)
-    await scene.until(lambda: all(not j.recording.pieces[-1].seen for j in jobs))
-    resuming.cancel()
+    await scene.until(lambda: all(j is pausing or not j.recording.pieces[-1].seen for j in jobs))
+    await scene.until(lambda: pausing.phase.value == "paused")
+    for task in under_way:
+        task.cancel()
+    raw = pausing.recording.pieces[-1].mixed
+    assert not is_complete(raw)
     await scene.app.stop(0.1)
     scene.app = App(scene.settings, recording_sink=scene.sink)
     await scene.start()
     await scene.until(lambda: all(j.recording.pieces[-1].seen for j in scene.recorder.jobs))
+    await scene.until(lambda: is_complete(raw))  # it is not recorded any more
     await asyncio.sleep(1.5)
     await moved.hang_up(stayer)
     await resumed.caller_hangs_up()
+    await paused.caller_hangs_up()
+    told = await paused.done()
+    assert (told.extra["cause"], legs(told)) == ("HANGUP", 1)
+    assert told.extra["audio_seconds"] < told.duration_seconds - 1.0
     told = await moved.done()
     assert (sides(told), legs(told)) == (([LOW, THIRD], [HIGH]), 2)
     told = await resumed.done()

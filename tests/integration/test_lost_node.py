@@ -55,7 +55,7 @@ async def test_a_killed_server_is_relieved_of_its_recordings_and_deliveries(
             receiver.down = True
             done = await calls.one(one, 1.0)
             ends = await calls.one(one, 6.0)
-            stays = await calls.one(one, 30.0)
+            stays = await calls.one(one, 27.0)
             await until(lambda: len(one.events("recording_started")) == 3)
             await until(lambda: len(one.events("recording_finished")) == 1 and receiver.refused > 0)
             await one.kill()
