@@ -1,7 +1,7 @@
 """Faults under load, and how much there may be of it. Everything on real Asterisks and a real server process.
 
-    python -m benchmarks.soak kills [--kills 200] [--calls 50] [--seed 1]
-    python -m benchmarks.soak calls [--most 400] [--step 25]
+    python -m benchmarks.soak kills [--kills 200] [--calls 50] [--seed 1] [--asterisk 22]
+    python -m benchmarks.soak calls [--most 1000] [--step 50] [--asterisk 22]
     python -m benchmarks.soak recovery [--recordings 1000] [--seconds 10]
     python -m benchmarks.soak            all three
 
@@ -35,8 +35,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=50, help="calls that are up at any time while it is killed")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--most", type=int, default=400, help="calls at once to go up to")
-    parser.add_argument("--step", type=int, default=25)
+    parser.add_argument("--asterisk", type=int, default=22, choices=[22, 16], help="whose calls they are")
+    parser.add_argument("--most", type=int, default=1000, help="calls at once to go up to")
+    parser.add_argument("--step", type=int, default=50)
     parser.add_argument("--recordings", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0, help="audio of each interrupted recording")
     chosen = parser.parse_args()
@@ -46,8 +47,8 @@ def main() -> int:
         folder = tempfile.mkdtemp(prefix=f"fastagi-soak-{name}-")
         Path(folder).chmod(0o755)
         run = {
-            "kills": lambda f: kills(f, chosen.kills, chosen.calls, chosen.seed),
-            "calls": lambda f: calls(f, chosen.most, chosen.step),
+            "kills": lambda f: kills(f, chosen.kills, chosen.calls, chosen.seed, chosen.asterisk),
+            "calls": lambda f: calls(f, chosen.most, chosen.step, chosen.asterisk),
             "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
         }[name]
         try:

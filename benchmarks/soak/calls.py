@@ -27,10 +27,10 @@ SHORTEST_SHARE = 0.9
 """Less audio than so much of the wall clock: Asterisk cannot keep up with its frames any more."""
 
 
-async def calls(folder: Path, most: int, step: int) -> dict[str, Any]:
+async def calls(folder: Path, most: int, step: int, version: int) -> dict[str, Any]:
     """Go up in steps until something gives; the figures of the last step that held."""
     async with (
-        AsteriskServer(22, dialplan=DIALPLAN) as asterisk,
+        AsteriskServer(version, dialplan=DIALPLAN) as asterisk,
         Receiver() as receiver,
         watched_calls(asterisk) as made,
     ):

@@ -16,14 +16,14 @@ SHORTEST, LONGEST = 3.0, 45.0
 """Seconds a call lasts: some end between two kills, some live through many."""
 
 
-async def kills(folder: Path, count: int, at_once: int, seed: int) -> dict[str, Any]:
+async def kills(folder: Path, count: int, at_once: int, seed: int, version: int) -> dict[str, Any]:
     """Kill so many times while `at_once` calls are up; the figures.
 
     :raises AssertionError: a call was lost
     """
     moments = random.Random(seed)
     async with (
-        AsteriskServer(22, dialplan=DIALPLAN) as asterisk,
+        AsteriskServer(version, dialplan=DIALPLAN) as asterisk,
         Receiver() as receiver,
         watched_calls(asterisk) as calls,
     ):
