@@ -79,7 +79,7 @@ def lay_sounds(asterisk: AsteriskServer) -> None:
     sounds = {
         # two seconds of speech and then frames of silence
         "hello": np.concatenate([speech_samples(SPEECH_SECONDS, 3), quiet(30)]),
-        "late": np.concatenate([quiet(3), speech_samples(SPEECH_SECONDS, 3), quiet(30)]),
+        "late": np.concatenate([quiet(1.5), speech_samples(SPEECH_SECONDS, 3), quiet(30)]),
         "quiet": quiet(60),
         "talk": speech_samples(30, 5),
         "other": speech_samples(30, 8),

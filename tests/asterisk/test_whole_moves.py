@@ -353,8 +353,9 @@ async def test_the_pieces_are_joined_without_a_hole(scene22: Scene) -> None:
     assert abs(told.extra["audio_seconds"] - told.duration_seconds) < 0.5
 
 
-async def test_hold_and_refer_by_real_phones(scene: Scene, tmp_path: Path) -> None:
+async def test_hold_and_refer_by_real_phones(scene22: Scene, tmp_path: Path) -> None:
     """A SIP phone calls, is recorded, holds, takes back and transfers by REFER; the agent stays with the third."""
+    scene = scene22
     route(scene, "phone")
     low, high = (save(tmp_path / f"{hz}.wav", tone_samples(60, hz)) for hz in (LOW, HIGH))
     await scene.asterisk.cli(f"dialplan set global SERVER {scene.url('').rstrip('/')}")

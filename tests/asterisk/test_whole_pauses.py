@@ -198,20 +198,24 @@ async def test_beeps_are_heard_by_the_caller(scene22: Scene) -> None:
     """At the start, every three seconds, at the stop: as the far half of the recorded channel hears them."""
     scene = scene22
 
+    def listening() -> bool:
+        return any(j.recording.name == "heard" and j.phase.value == "active" for j in scene.recorder.jobs)
+
     @scene.app.route("beeps")
     async def beeps(call: Any) -> None:
-        recorder = call.WholeCallRecorder
-        await asyncio.sleep(1.2)
-        assert await recorder.start("beeps", beep_start=True, beep_stop=True, beep_seconds=3)
+        await scene.until(listening)
+        await asyncio.sleep(0.5)
+        assert await call.WholeCallRecorder.start("beeps", beep_start=True, beep_stop=True, beep_seconds=3)
         playing = asyncio.create_task(call.exec("Playback", "whole/quiet"))
         await asyncio.sleep(4.7)
         await scene.recorder.stop(scene.recorder.current((call.pbx.name, call.uniqueid, "")))
+        await asyncio.sleep(1.5)  # until the last beep is out
         playing.cancel()
 
     @scene.app.route("listener")
     async def listener(call: Any) -> None:
         assert await call.WholeCallRecorder.start("heard", file_format="s16bit", mid_call=True, dtmf_elim=False)
-        await call.exec("Wait", 7)
+        await call.exec("Wait", 30)
 
     await scene.asterisk.cli(f"dialplan set global SERVER {scene.url('').rstrip('/')}")
     await scene.asterisk.originate("Local/listening@whole/n", application="AGI", data=scene.url("beeps"), wait=False)
