@@ -23,6 +23,11 @@ _UNSAFE_IN_FIELD = re.compile(r"[^\w.+@=-]")
 _SUFFIXES = {f.suffix for f in FORMATS.values()}
 
 
+def well_formed(text: str) -> str:
+    """`text` without the halves of characters that a Latin-1 dialplan sends: what a database and JSON can take."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def expand(template: str, fields: Mapping[str, str], now: float) -> str:
     """`{caller}`-like fields and `{date:%Y/%m/%d}` filled in; what a field brings can hold no separator.
 

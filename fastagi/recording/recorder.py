@@ -17,6 +17,7 @@ import structlog
 
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
+from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.errors import FastAGIError
@@ -272,7 +273,7 @@ class Recorder:
         """The open recording of that call and recorder, else its last one, from memory or the ledger."""
         found = self.jobs.last(key)
         if found is None:
-            asterisk, uniqueid, name = key
+            asterisk, uniqueid, name = map(well_formed, key)
             rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
             found = rows[0] if rows else None
         return found

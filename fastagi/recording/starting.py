@@ -20,7 +20,7 @@ from fastagi.domain import naming
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import Cause, Event
+from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording import files
 from fastagi.recording.control import AgiControl, AgiPath, Control, gone
@@ -131,22 +131,23 @@ class Starter:
     def _intended(self, request: Request) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        name = request.filename or recording_id
+        name = naming.well_formed(request.filename) if isinstance(request.filename, str) else request.filename
+        name = name or recording_id
         relative = naming.relative_path(naming.expand(name, request.fields, now), request.spec.form)
         return Recording(
             id=recording_id,
             node=self._node,
             asterisk=request.pbx.name,
             system=request.pbx.system,
-            channel=request.channel,
-            uniqueid=request.uniqueid,
-            linkedid=request.linkedid,
-            recorder=request.recorder,
+            channel=naming.well_formed(request.channel),
+            uniqueid=naming.well_formed(request.uniqueid),
+            linkedid=naming.well_formed(request.linkedid),
+            recorder=naming.well_formed(request.recorder),
             name=name,
             file_path=relative,
             spec=request.spec,
-            caller=request.caller,
-            called=request.called,
+            caller=naming.well_formed(request.caller),
+            called=naming.well_formed(request.called),
             pieces=(
                 files.raw_piece(request.pbx.spool, recording_id, 0, request.spec, request.channel, request.uniqueid),
             ),
@@ -166,18 +167,28 @@ class Starter:
             fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"
             recording = replace(recording, file_path=str(self._directory / recording.file_path))
         job = Job(recording, request.cipher, request.agi)
-        await self._journal.enter(recording)
-        self._jobs.add(job)
-        async with job.lock:
-            if request.cipher is not None:
-                await self._journal.keep_key(recording, *self._keys.wrap(recording.id, request.cipher))
-            if not fault:
-                fault = await self._threads.run(files.spool_fault, request.pbx.spool)
-            if fault:
-                await self.fail(job, fault)
-                return job
-            await self.command(job, request.pbx)
+        try:
+            await self._journal.enter(recording)
+            self._jobs.add(job)
+            async with job.lock:
+                await self._carry_out(job, request, fault)
+        except Exception as exc:
+            if job.phase is Phase.REQUESTED:  # what nobody expected must keep neither the name nor the call
+                job.recording = replace(job.recording, phase=Phase.FAILED, cause=Cause.ERROR, error=str(exc))
+                self._jobs.close(job)
+                job.set_ended()
+                await self._threads.run(files.release, recording.file_path)
+            raise
         return job
+
+    async def _carry_out(self, job: Job, request: Request, fault: str) -> None:
+        if request.cipher is not None:
+            await self._journal.keep_key(job.recording, *self._keys.wrap(job.id, request.cipher))
+        fault = fault or await self._threads.run(files.spool_fault, request.pbx.spool)
+        if fault:
+            await self.fail(job, fault)
+        else:
+            await self.command(job, request.pbx)
 
     async def command(self, job: Job, pbx: Pbx) -> None:
         """Tell Asterisk to record the job's last piece and see that it does. The job's lock must be held.

@@ -299,6 +299,30 @@ async def _a_session_that_answers_nonsense(reader: asyncio.StreamReader, writer:
     await writer.drain()
 
 
+@pytest.mark.parametrize("query", [b"", b"?recorder=caf\xe9"])
+async def test_half_characters_from_a_latin_1_dialplan(scene: Scene, query: bytes) -> None:
+    """Neither the ledger nor JSON takes them: they are replaced, and nothing is left behind."""
+    header = {
+        b"agi_network": b"yes", b"agi_network_script": b"record/start" + query, b"agi_channel": b"PJSIP/x\xe9",
+        b"agi_uniqueid": b"1.\xe9", b"agi_callerid": b"\xff", b"agi_calleridname": b"J\xfcrgen",
+        b"agi_extension": b"1\xe9", b"agi_context": b"c", b"agi_arg_1": b"filename=caf\xe9/{caller_name}",
+    }  # fmt: skip
+    said = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(k + b": " + v + b"\n" for k, v in header.items()) + b"\n")
+        while line := await reader.readline():
+            said.append(line)
+            writer.write(b"200 result=6\n" if line.startswith(b"CHANNEL STATUS") else b"200 result=1\n")
+
+    with structlog.testing.capture_logs() as logs:
+        await _peer(scene, talk)
+    assert b'SET VARIABLE "RECORDING_STATE" "ERROR"\n' in said, said
+    assert [e for e in logs if e["event"] in ("record_refused", "recording_failed")]
+    assert not [e for e in logs if e["event"] == "agi_handler_failed"]
+    assert not [p for p in scene.directory.rglob("*") if "caf" in str(p) and p.is_file()]
+
+
 async def test_bad_peers_disturb_no_call(scene: Scene) -> None:
     release = asyncio.Event()
 

@@ -175,3 +175,26 @@ async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch
     await place(scene, handler)
     assert isinstance(await asyncio.wait_for(done, 20), Hangup)
     assert not list(scene.directory.glob("late*"))
+
+
+async def test_what_nobody_expected_keeps_neither_the_name_nor_the_call(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*args: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        with monkeypatch.context() as patch:
+            patch.setattr(scene.recorder.starter, "command", broken)
+            with pytest.raises(ZeroDivisionError):
+                await rec.start("unexpected")
+        seen = rec.state(), rec.cause(), rec.error
+        return seen, await rec.start("unexpected")
+
+    died = scene.recorder.tasks.died
+    call = await place(scene, handler)
+    assert await call.done() == ((State.ERROR, Cause.ERROR, "a bug"), True)
+    scene.recorder.tasks.died = died
+    (told,) = await call.told()
+    assert Path(told.file_path).name == "unexpected.wav"
