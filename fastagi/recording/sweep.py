@@ -30,6 +30,7 @@ from fastagi.recording.evidence import Proof, check_file
 from fastagi.recording.job import Job, Jobs
 from fastagi.recording.journal import Journal
 from fastagi.recording.pbx import Pbx
+from fastagi.recording.sidefile import SUFFIX as SIDE_SUFFIX
 from fastagi.recording.spool import Raw
 from fastagi.recording.threads import FileThreads
 from fastagi.settings import RecordingSettings
@@ -206,8 +207,8 @@ class Sweep:
 
     async def _unknown(self, pbx: Pbx, raw: Raw) -> bool:
         age = self._age(raw)
-        if age < YOUNG_SECONDS:
-            return False
+        if age < YOUNG_SECONDS or (raw.folder / (raw.id + SIDE_SUFFIX)).exists():
+            return False  # a side file is the row itself: whoever has it will read it
         if age < OPEN_SECONDS and not await self._threads.run(raw.complete):
             return False
         fault = await self._threads.run(raw.fault)

@@ -73,15 +73,18 @@ class Takeover:
 
     async def round(self) -> int:
         """Look once; how many were taken over. :raises StoreError: the ledger is down"""
-        elsewhere: list[Recording] = await self._store.read(units.open_elsewhere, self._node)
+        nodes = await self._store.read(units.open_nodes, self._node)
         known = {s.node: s.silent_seconds for s in await self._store.read(servers.servers, self._clock())}
-        self.dead = {node for node in {r.node for r in elsewhere} if self._is_dead(node, known)}
         self._missed = {node: at for node, at in self._missed.items() if node not in known}
-        if self.dead:
-            # what the dead one could not tell the ledger lies beside its raw files
+        self.dead = {node for node in nodes if self._is_dead(node, known)}
+        silent = {node for node in known if node != self._node and self._is_dead(node, known)} | self.dead
+        if silent:
+            # what the dead ones could not tell the ledger lies beside their raw files
             folders = [pbx.spool for pbx in self._pbxs.values()]
-            if await self._journal.read_side_files(folders, lambda node: node in self.dead):
-                elsewhere = await self._store.read(units.open_elsewhere, self._node)
+            await self._journal.read_side_files(folders, lambda node: node in silent)
+        if not self.dead:
+            return 0
+        elsewhere: list[Recording] = await self._store.read(units.open_elsewhere, self._node)
         heritage = [r for r in elsewhere if r.node in self.dead and await self._threads.run(self._within_reach, r)]
         taken = []
         for recording in heritage:

@@ -51,6 +51,15 @@ _OPEN_ELSEWHERE = (
     .limit(sa.bindparam("limit"))
 )
 
+_OPEN_NODES = (
+    sa.select(table.c.node)
+    .where(
+        table.c.node != sa.bindparam("node"),
+        table.c.phase.in_(sa.literal_column(f"'{p.value}'") for p in states.Phase if p in OPEN),
+    )
+    .distinct()
+)
+
 to_row = recording_columns
 """A recording as JSON values, for a copy outside the ledger; `from_row` reads it again."""
 
@@ -296,6 +305,11 @@ def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at
     conn.execute(_update(("node", "updated_at"), False), {"node": node, "updated_at": at, "_id": recording_id})
     journal.write(conn, recording_id, at=at, event="taken_over", detail={"from": before, "by": node})
     return replace(there, node=node)
+
+
+def open_nodes(conn: sa.Connection, node: str) -> set[str]:
+    """Other nodes that have open recordings."""
+    return set(conn.execute(_OPEN_NODES, {"node": node}).scalars())
 
 
 def open_elsewhere(conn: sa.Connection, node: str, limit: int = 1000) -> list[Recording]:
