@@ -50,6 +50,11 @@ exten => s,1,AGI(${SERVER}/${ROUTE2})
 ; runs the route ${ROUTE} of the server ${SERVER}, then waits or does what ${THEN} says
 exten => listening,1,Answer()
  same => n,AGI(${SERVER}/listener)
+; as dialplan/record.conf has it, hangup handler and all
+exten => handled,1,Answer()
+ same => n,Set(__FASTAGI=${SERVER})
+ same => n,Gosub(sub-record-whole-call,s,1(handled,recording_mode=separate,file_format=s16bit,dtmf_elim=no))
+ same => n,Dial(Local/loop-high@whole/n,,tT)
 exten => 33,1,Goto(loop-third,1)
 exten => conference,1,Answer()
  same => n,ConfBridge(whole)
@@ -64,6 +69,8 @@ exten => asked,1,Answer()
  same => n,ExecIf($[${LEN(${THEN})} > 0]?${THEN}:NoOp())
  same => n,Wait(600)
 """
+
+SHIPPED = Path(__file__).parents[1] / "dialplan" / "record.conf"
 
 EXTRA_FILES: dict[str, str] = {
     "custom/queues.conf": "[whole]\nstrategy = ringall\njoinempty = yes\nmember => Local/loop-high@whole/n\n"

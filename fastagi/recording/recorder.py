@@ -251,10 +251,16 @@ class Recorder:
         await job.wait(None)
 
     async def hung_up(self, job: Job) -> None:
-        """Its call is over though the channel still waits (a hangup handler): end it with HANGUP and wait for
-        the file.
+        """The call that asked for it is over though its channel still waits (a hangup handler): end it with HANGUP and
+        wait for the file; a recording that goes on elsewhere is left alone.
         """
-        await asyncio.shield(self.tasks.spawn(self.ender.hung_up(job, still_there=True), f"hangup {job.id}"))
+        uniqueid = job.recording.uniqueid
+        pbx = self.pbxs.get(job.recording.asterisk)
+        if pbx is not None and await self._goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
+            return
+        await asyncio.shield(
+            self.tasks.spawn(self.ender.hung_up(job, uniqueid=uniqueid, still_there=True), f"hangup {job.id}")
+        )
         await job.wait(None)
 
     def current(self, key: Key) -> Job | None:
@@ -293,8 +299,10 @@ class Recorder:
         await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
         jobs = [job for job in self.jobs.on_channel(asterisk, uniqueid) if job.phase in LIVE - {Phase.STOPPING}]
         if jobs and (ask is None or await ask()):
+            pbx = self.pbxs[asterisk]
             for job in jobs:
-                await self.ender.hung_up(job, uniqueid=uniqueid, still_there=True, ended_at=at)
+                if not await self._goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
+                    await self.ender.hung_up(job, uniqueid=uniqueid, still_there=True, ended_at=at)
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
@@ -325,11 +333,16 @@ class Recorder:
     async def _left(self, job: Job, pbx: Pbx, uniqueid: str, gone: LiveChannel | None) -> None:
         """The recorded leg has hung up: the recording ends, unless the call goes on elsewhere."""
         at = self._clock()
+        if not await self._goes_on(job, pbx, uniqueid, gone):
+            await self.ender.hung_up(job, uniqueid=uniqueid, ended_at=at)
+
+    async def _goes_on(self, job: Job, pbx: Pbx, uniqueid: str, leg: LiveChannel | None) -> bool:
+        """The leg with that uniqueid is over. Is the recording made on another one by now, or can it be?"""
         if job.recording.spec.follow and job.phase in (Phase.ACTIVE, Phase.PAUSED):
-            move = await self.follower.seen_at_hangup(pbx, gone)
-            if move is not None and await self.follower.follow(job, move, "peers"):
-                return
-        await self.ender.hung_up(job, uniqueid=uniqueid, ended_at=at)
+            move = await self.follower.seen_at_hangup(pbx, leg)
+            if move is not None:
+                await self.follower.follow(job, move, "peers")
+        return job.recording.pieces[-1].uniqueid != uniqueid
 
     async def _perhaps_stopped(self, job: Job) -> None:
         """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from recording_scene import Scene
-from whole_scene import DIALPLAN, EXTRA_FILES, lay_sounds, whole_scene
+from whole_scene import DIALPLAN, EXTRA_FILES, SHIPPED, lay_sounds, whole_scene
 
 from fastagi.testing import AsteriskServer
 
 
 def _with_far_ends(version: int) -> Iterator[AsteriskServer]:
     """Started and stopped in loops of their own: the tests' loops come and go."""
-    server = AsteriskServer(version, dialplan=DIALPLAN, extra_files=EXTRA_FILES)
+    server = AsteriskServer(version, dialplan=[SHIPPED, DIALPLAN], extra_files=EXTRA_FILES)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, server.start()).result()
         try:

@@ -148,8 +148,29 @@ async def test_blind_transfers(scene: Scene) -> None:
         told = await call.done()
         assert (sides(told), legs(told)) == (([HIGH, THIRD], [LOW]), 2)
 
+    async def his_hangup_handler_does_not_end_it() -> None:
+        """dialplan/record.conf stops the recording when the leg that began it hangs up: not where the call goes on."""
+        variables = {"__SERVER": scene.url("").rstrip("/")}
+        caller = await scene.asterisk.originate(
+            "Local/loop-low@whole/n", context="whole", exten="handled", variables=variables
+        )
+        call = Talk(scene, "handled", caller)
+        await scene.until(lambda: call.book.peers(caller.uniqueid))
+        stayer = call.peer.uniqueid
+        await asyncio.sleep(1.2)
+        await call.act("BlindTransfer", Channel=call.leg.name, Context="whole", Exten="loop-third")
+        await scene.until(lambda: call.leg is None)
+        await asyncio.sleep(1.5)
+        await call.hang_up(stayer)
+        told = await call.done()
+        assert (sides(told), legs(told)) == (([LOW, THIRD], [HIGH]), 2)
+
     await asyncio.gather(
-        other_transfers_him(), he_transfers_the_other(), he_does_not_want_it(), the_callee_is_recorded_and_transfers()
+        his_hangup_handler_does_not_end_it(),
+        other_transfers_him(),
+        he_transfers_the_other(),
+        he_does_not_want_it(),
+        the_callee_is_recorded_and_transfers(),
     )
 
 
