@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-PARTED_KEPT_SECONDS = 60.0
-"""Who it talked to longer ago is of no interest: a channel in a conference for a day must not remember all guests."""
+MOST_PARTED = 32
+"""Partners remembered: a channel that is in a conference for a day must not remember all guests."""
 
 SAME_SECONDS = 3.0
 """CoreShowChannels gives whole seconds."""
@@ -122,7 +122,7 @@ class ChannelBook:
                 channel.first_exten = old.first_exten
                 channel.answered_at = old.answered_at or channel.answered_at
                 channel.on_hold_music = old.on_hold_music
-                channel.leaving = old.leaving
+                channel.leaving, channel.parted = old.leaving, old.parted
         self._by_id = new
         self._by_name = {c.name: c for c in new.values()}
         self._bridges = {}
@@ -195,7 +195,8 @@ class ChannelBook:
         if members is not None:
             members.pop(channel.uniqueid, None)
             for other in members.values():
-                other.parted[channel.uniqueid] = channel.parted[other.uniqueid] = (channel.bridge, now)
+                _note_parted(other, channel.uniqueid, channel.bridge, now)
+                _note_parted(channel, other.uniqueid, channel.bridge, now)
             if not members:
                 del self._bridges[channel.bridge]
 
@@ -205,7 +206,6 @@ class ChannelBook:
         channel.bridge_type = headers.get("BridgeType", "")
         if channel.bridge:
             self._bridges.setdefault(channel.bridge, {})[channel.uniqueid] = channel
-        channel.parted = {u: p for u, p in channel.parted.items() if now - p[1] <= PARTED_KEPT_SECONDS}
 
     def _on_bridge_leave(self, channel: LiveChannel, headers: Mapping[str, str], now: float) -> None:
         if channel.bridge == headers.get("BridgeUniqueid", channel.bridge):
@@ -232,6 +232,13 @@ class ChannelBook:
 
     def _on_any(self, channel: LiveChannel, _: Mapping[str, str], now: float) -> None:
         return None
+
+
+def _note_parted(channel: LiveChannel, uniqueid: str, bridge: str, now: float) -> None:
+    channel.parted.pop(uniqueid, None)  # the latest is last
+    channel.parted[uniqueid] = (bridge, now)
+    if len(channel.parted) > MOST_PARTED:
+        del channel.parted[next(iter(channel.parted))]
 
 
 _NO_END = frozenset({"2", "64"})

@@ -110,3 +110,15 @@ async def test_who_stayed_on_for_a_while_did_something_of_his_own() -> None:
     site.bridge("c", "2", "3")
     site.now += PARTED_SECONDS + 1
     assert await site.hangup("1") is None
+
+
+def test_a_channel_in_a_conference_does_not_remember_all_guests() -> None:
+    site = Site()
+    site.bridge("conference", "1", kind="base")
+    for number in range(100):
+        site.bridge("conference", f"guest{number}", kind="base")
+        site.event("BridgeLeave", f"guest{number}", BridgeUniqueid="conference")
+        site.event("Hangup", f"guest{number}")
+    host = site.book.get("1")
+    assert host is not None
+    assert list(host.parted) == [f"guest{number}" for number in range(68, 100)]
