@@ -102,6 +102,19 @@ async def test_the_seeds_examples_run_as_they_stand(scene: Scene) -> None:
     assert len(list(scene.directory.glob("recfile-rec-*.wav"))) == 4
 
 
+async def test_a_pyst2_script_records_over_the_same_session(scene: Scene) -> None:
+    def script(channel: Any) -> Any:
+        agi = channel.agi
+        agi.verbose("from pyst2")
+        assert channel.WholeCallRecorder.start("pyst2")
+        agi.set_variable("KEPT", "yes")
+        cause = channel.WholeCallRecorder.wait_until_finished(0.1)
+        channel.WholeCallRecorder.stop()
+        return agi.get_variable("KEPT"), cause, channel.WholeCallRecorder.cause()
+
+    assert await on_call(scene, script) == ("yes", Cause.TIMEOUT, Cause.ABORTED)
+
+
 # -- state() and cause()
 
 
