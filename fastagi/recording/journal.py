@@ -127,7 +127,7 @@ class Journal:
         await self._of_job(job, self._write(after, self._finish_unit, job.recording, now, dict(changes), after.sinks))
         job.recording = after
         self._courier.wake()
-        self._drop_side_file(after.id)
+        await self._drop_side_file(after.id)
         self._tell(after, Event.FINISHED.value, changes)
         return after
 
@@ -188,13 +188,13 @@ class Journal:
         except OSError as exc:
             log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
 
-    def _drop_side_file(self, recording_id: str) -> None:
+    async def _drop_side_file(self, recording_id: str) -> None:
         if self.waits(recording_id):
             return
         self._keys.pop(recording_id, None)
         path = self._side_files.pop(recording_id, None)
         if path is not None:
-            path.unlink(missing_ok=True)
+            await asyncio.to_thread(path.unlink, True)
 
     def waits(self, recording_id: str) -> bool:
         """Is there anything of that recording which the ledger does not have yet?"""
@@ -223,7 +223,7 @@ class Journal:
                     log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
                 self._backlog.popleft()
                 self._courier.wake()
-                self._drop_side_file(entry.after.id)
+                await self._drop_side_file(entry.after.id)
         return True
 
     # -- what a process left that died

@@ -207,7 +207,8 @@ class Sweep:
 
     async def _unknown(self, pbx: Pbx, raw: Raw) -> bool:
         age = self._age(raw)
-        if age < YOUNG_SECONDS or (raw.folder / (raw.id + SIDE_SUFFIX)).exists():
+        side = raw.folder / (raw.id + SIDE_SUFFIX)
+        if age < YOUNG_SECONDS or await self._threads.run(side.exists):
             return False  # a side file is the row itself: whoever has it will read it
         if age < OPEN_SECONDS and not await self._threads.run(raw.complete):
             return False

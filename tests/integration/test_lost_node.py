@@ -1,14 +1,17 @@
-"""Two servers on one PostgreSQL and one spool, beside a real Asterisk: one is killed, the other relieves it."""
+"""Two servers on one PostgreSQL and one spool, beside a real Asterisk: one dies or sleeps, the other relieves it."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
-from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
+from postgres_server import PostgresServer, postgres_server  # noqa: F401
 
 from fastagi.store import open_store
 from fastagi.store.units import deliveries, recordings
@@ -24,26 +27,30 @@ async def recorded_calls() -> AsyncIterator[AsteriskServer]:
 
 
 @pytest.mark.postgres
-async def test_a_killed_server_is_relieved_of_its_recordings_and_deliveries(
+async def test_a_server_that_is_killed_or_asleep_is_relieved(
     recorded_calls: AsteriskServer,
-    postgres_url: str,  # noqa: F811
+    postgres_server: PostgresServer,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    shared = {"directory": str(tmp_path / "recordings"), "shared": True}
-    spool = {"spool": str(tmp_path / "spool")}
-    ledger = open_store(postgres_url, node="test")
+    await asyncio.gather(
+        *(
+            _relieved(recorded_calls, postgres_server.create_database(), tmp_path / by.name, by)
+            for by in (signal.SIGKILL, signal.SIGSTOP)
+        )
+    )
 
-    async def everything() -> list[tuple[str, str, str]]:
-        page = await ledger.read(recordings.open_recordings, "doomed")
-        return [(r.id, r.node, r.phase.value) for r in page]
 
-    async with Receiver() as receiver, watched_calls(recorded_calls) as calls:
+async def _relieved(asterisk: AsteriskServer, url: str, folder: Path, by: signal.Signals) -> None:
+    shared = {"directory": str(folder / "recordings"), "shared": True}
+    spool = {"spool": str(folder / "spool")}
+    ledger = open_store(url, node="test")
+    async with Receiver() as receiver, watched_calls(asterisk) as calls:
         one, other = (
             Serving(
-                recorded_calls,
-                tmp_path / name,
+                asterisk,
+                folder / name,
                 sink=receiver.url,
-                store={"url": postgres_url, "node": name},
+                store={"url": url, "node": name},
                 recordings=shared,
                 asterisk=spool,
             )
@@ -52,33 +59,37 @@ async def test_a_killed_server_is_relieved_of_its_recordings_and_deliveries(
         try:
             await one.start()
             await other.start()
+            await ledger.start()
             receiver.down = True
             done = await calls.one(one, 1.0)
             ends = await calls.one(one, 6.0)
             stays = await calls.one(one, 27.0)
             await until(lambda: len(one.events("recording_started")) == 3)
             await until(lambda: len(one.events("recording_finished")) == 1 and receiver.refused > 0)
-            await one.kill()
+            os.kill(one.pid, by)
             receiver.down = False
-            killed = time.monotonic()
-            await ledger.start()
+            begun = time.monotonic()
             await until(lambda: len(receiver.ids()) >= 2, 60, "what had ended is finished and delivered")
-            relieved = time.monotonic() - killed
-            assert relieved < RELIEF_SECONDS, "one is dead after 15 s"
+            assert time.monotonic() - begun < RELIEF_SECONDS, "one is dead after 15 s"
             assert {b["extra"]["uniqueid"] for _, b in receiver.got} == {done.uniqueid, ends.uniqueid}
-            assert await everything() == [], "none is the dead one's any more"
+            assert await ledger.read(recordings.open_recordings, "doomed") == [], "none is the dead one's any more"
             (left,) = await ledger.read(recordings.open_recordings, "heir")
             assert (left.uniqueid, left.phase.value) == (stays.uniqueid, "active")
+            if by is signal.SIGSTOP:
+                os.kill(one.pid, signal.SIGCONT)  # it believes that it has them still
             await until(lambda: calls.up == 0 and len(receiver.ids()) == 3, 60)
             told = receiver.told(stays.uniqueid)[0]
             assert (told["extra"]["cause"], told["extra"]["node"]) == ("HANGUP", "heir")
-            assert stays.ended_at is not None
             assert told["extra"]["audio_seconds"] == pytest.approx(stays.hold, abs=2.0)
             assert all(len(ids) == 1 for ids in receiver.ids().values())
             for recording_id in receiver.ids():
                 made = await ledger.read(deliveries.of_recording, recording_id)
                 assert [d.status.value for d in made] == ["delivered"]
-            await until(lambda: not list((tmp_path / "spool").glob("rec-*")))
+            await until(lambda: not list((folder / "spool").glob("rec-*")))
+            if by is signal.SIGSTOP:
+                assert one.running
+                assert one.events("recording_taken_over"), "it was refused, and let go"
+                assert not one.events("task_died")
         finally:
             await one.close()
             await other.close()
