@@ -203,7 +203,8 @@ async def test_a_calls_own_sink_takes_the_place_of_the_apps(scene: Scene, kind: 
     await scene.until(lambda: sink.got)
     assert [m.name for m in sink.got] == [name]
     assert of_call(scene, call.uniqueid) == []
-    assert not [e.name for e in scene.app.parts.registry if e.name.startswith("object:")]  # held only until told
+    # held only until it was told
+    await scene.until(lambda: not [e.name for e in scene.app.parts.registry if e.name.startswith("object:")])
 
 
 async def test_each_child_of_a_composite_is_told_once_though_its_sister_fails(scene: Scene) -> None:
