@@ -35,6 +35,8 @@ PARTED_SECONDS = 5.0
 ARRIVES_SECONDS = 0.3
 """Time for a leg to arrive in its next bridge; a party who goes on alone after the talk delays the end by so much."""
 
+LOOKS = 20
+
 MOST_PIECES = 100
 """A call that is sent round and round must not fill the spool with files."""
 
@@ -82,6 +84,10 @@ class Follower:
         """
         if gone is None:
             return None
+        for _ in range(LOOKS):  # its hangup handler may be quicker than the events
+            if not gone.bridge or pbx.book.get(gone.uniqueid) is not gone:
+                break
+            await asyncio.sleep(ARRIVES_SECONDS / LOOKS)
         now = self._clock()
         left = {uid: bridge for uid, (bridge, at) in gone.parted.items() if now - at <= PARTED_SECONDS}
         deadline = time.monotonic() + ARRIVES_SECONDS
@@ -94,7 +100,7 @@ class Follower:
                     return Move(gone.uniqueid, uniqueid)
             if time.monotonic() >= deadline:
                 break
-            await asyncio.sleep(ARRIVES_SECONDS / 20)
+            await asyncio.sleep(ARRIVES_SECONDS / LOOKS)
         return None
 
     async def follow(self, job: Job, move: Move, why: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,6 +103,17 @@ async def test_the_other_goes_on_alone_or_among_those_whom_one_left() -> None:
     site.bridge("conference", "5", "6", "7", kind="base")
     site.event("BridgeLeave", "5", BridgeUniqueid="conference")
     assert await site.hangup("5") is None
+
+
+async def test_a_hangup_handler_may_be_quicker_than_the_events() -> None:
+    site = Site()
+    site.bridge("b", "1", "2")
+    leg = site.book.get("1")
+    looking = asyncio.create_task(site.follower.seen_at_hangup(site, leg))  # type: ignore[arg-type]
+    await asyncio.sleep(0.03)
+    site.event("BridgeLeave", "1", BridgeUniqueid="b")
+    site.bridge("c", "2", "3")
+    assert await looking == Move("1", "2")
 
 
 async def test_who_stayed_on_for_a_while_did_something_of_his_own() -> None:
