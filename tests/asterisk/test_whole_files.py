@@ -188,8 +188,9 @@ def agreement(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], shift: int) -> f
     return float((np.abs(a[:count] - b[:count]) < 2 / 32768).mean())
 
 
-async def test_digits_are_removed_and_only_their_number_and_places_are_told(scene: Scene) -> None:
+async def test_digits_are_removed_and_only_their_number_and_places_are_told(scene22: Scene) -> None:
     """multimon-ng hears them in one recording of the call, and nothing in the other."""
+    scene = scene22
 
     @scene.app.route("digits")
     async def digits(call: Any) -> None:

@@ -28,7 +28,7 @@ async def record(scene: Scene, name: str, far_end: str, **options: Any) -> Any:
             await recorder.pause()
             await asyncio.sleep(1.0)
             await recorder.resume()
-            await call.stream_file("whole/short-prompt")
+            await call.stream_file("whole/blip")
             await recorder.stop()
         else:
             await recorder.wait_until_finished()
@@ -44,7 +44,7 @@ async def test_both_sides_mixed_or_apart(whole16: AsteriskServer, tmp_path: Any)
             record(scene, "paused", "loop-low", recording_mode="separate", pause_mode="silence"),
             record(scene, "silence", "say-hello", milliseconds_max_silence=1500),
         )
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(3.8)
         for call in calls[:2]:
             await scene.hangup(call)
         told = {name: await told_of(scene, name) for name in ("mixed", "apart", "paused", "silence")}

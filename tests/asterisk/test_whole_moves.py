@@ -341,7 +341,8 @@ async def test_taken_elsewhere(scene: Scene) -> None:
     await asyncio.gather(redirected(), the_other_is_bridged_away(), queued(), local_without_n(), picked_up())
 
 
-async def test_a_followed_recording_survives_a_restart(scene: Scene) -> None:
+async def test_a_followed_recording_survives_a_restart(scene22: Scene) -> None:
+    scene = scene22
     call = await talk(scene, "restarted", seconds_timeout=600.0)
     stayer = call.peer.uniqueid
     await asyncio.sleep(1.0)
