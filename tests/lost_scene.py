@@ -106,6 +106,10 @@ class Receiver:
             found[body["extra"]["recording_id"]].add(delivery)
         return dict(found)
 
+    def uniqueids(self) -> set[str]:
+        """Calls that it was told of."""
+        return {body["extra"]["uniqueid"] for _, body in self.got}
+
     def told(self, uniqueid: str) -> list[dict[str, Any]]:
         """What it was told of that call, each recording once, in order."""
         seen: dict[str, dict[str, Any]] = {}
