@@ -34,7 +34,8 @@ class Job:
     :ivar started: monotonic seconds when Asterisk was seen to record; None before
     :ivar unseen: its call ended while nobody looked, perhaps long ago
     :ivar failed_pieces: how many further pieces Asterisk did not begin: their names are not used again
-    :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was
+    :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was; `closed` is that file
+        once it was seen closed
     :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
     """
 
@@ -49,7 +50,7 @@ class Job:
         self.resume_timer: asyncio.TimerHandle | None = None
         self.limits: LimitWatch | None = None
         self.failed_pieces = 0
-        self.watched = ""
+        self.watched = self.closed = ""
         self.size = -1
         self.largest = -1
         self.grew_at: float | None = None

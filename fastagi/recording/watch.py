@@ -79,6 +79,8 @@ class Watch:
                     self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
                 if cause is not Cause.NONE:
                     self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
+                elif closed and job.closed != job.watched:
+                    job.closed = job.watched  # a hangup closes it too: its event comes before the next look
                 elif closed:
                     pbx = self._pbxs.get(job.recording.asterisk)
                     up = pbx is not None and pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
