@@ -53,8 +53,14 @@ async def start(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,
+        preexec_fn=_heed_interrupts,
         **options,
     )
+
+
+def _heed_interrupts() -> None:
+    """A shell's background jobs, this test run perhaps, ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 async def command(

@@ -160,11 +160,18 @@ async def _asterisk(progress: Progress) -> int:
     return ASTERISK
 
 
+FETCH = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # SIGINT may be ignored: a shell's background jobs inherit that
+from fastagi.testing.packages import find_asterisk
+print(find_asterisk(int(sys.argv[1])).version)
+"""
+
+
 async def _fetch(major: int, progress: Progress) -> None:
     """In a process of its own, because a fetch in a thread could not be broken off."""
-    code = "import sys; from fastagi.testing.packages import find_asterisk as f; print(f(int(sys.argv[1])).version)"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(major),
+        sys.executable, "-c", FETCH, str(major),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     talk = asyncio.create_task(process.communicate())
@@ -176,7 +183,7 @@ async def _fetch(major: int, progress: Progress) -> None:
                 progress.doing(f"still fetching Asterisk {major}, {time.monotonic() - began:.0f} s so far")
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGINT)  # it removes what it has unpacked so far
+            os.killpg(process.pid, signal.SIGTERM)  # it removes what it has unpacked so far
             try:
                 async with asyncio.timeout(30.0):
                     await asyncio.shield(talk)
