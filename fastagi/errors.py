@@ -4,6 +4,7 @@
     ├── Error                  the seed's Error: a call or a recorder is not in the state the request needs, or an
     │   │                      argument is wrong. The caller's to mend; trying the same again gives the same.
     │   ├── BadArgument        one argument is wrong (says which, its value, and what is allowed)
+    │   ├── CipherError        a key, IV or recipient is wrong, or a file cannot be decrypted
     │   └── CommandFailed      Asterisk answered an AGI command with 5xx (`code`, `text`)
     ├── Hangup                 the seed's Hangup: the call is over
     ├── ConfigError            a settings key or value is wrong (names key, value, and what is allowed); exit code 2
@@ -13,7 +14,6 @@
     │   └── ActionRefused      Asterisk answered an AMI action with an error (`message`)
     ├── AudioError             a file is not audio, cannot be repaired, or a codec refused it
     │   └── DiskFull           no room left where the finished file should go; the raw file is kept
-    ├── CipherError            a key, IV or recipient is wrong, or a file cannot be decrypted
     ├── StoreError             the ledger's database is locked, gone or older than this program
     │   ├── StoreDown          not reachable now; try again
     │   └── TakenOver          another server has that recording now
@@ -90,7 +90,7 @@ class DiskFull(AudioError):
     """There is no room for the finished file; what was recorded is kept."""
 
 
-class CipherError(FastAGIError):
+class CipherError(Error):
     """A key, an IV or a recipient is wrong, or a file does not decrypt."""
 
 

@@ -107,7 +107,9 @@ class RecordingSettings(_Section):
 
     directory: Path = Field(Path("/var/spool/asterisk/recording"), description="finished files")
     defaults: dict[str, Any] = Field(
-        {}, description="default parameters of a recording, by the names of record(): file_format, rate, dtmf_elim, ..."
+        {},
+        description="parameters where record_start, a route, a UserEvent or HTTP gives none: file_format, rate, ...; "
+        "WholeCallRecorder.record and .start keep the seed's own",
     )
     adopt: bool = Field(False, description="take over recordings that others started")
     required: list[str] = Field([], description="contexts whose answered calls must be recorded; ['*'] for all")
@@ -148,11 +150,20 @@ class RecordingSettings(_Section):
         for key in value:
             if key not in known:
                 raise ValueError(f"has no {key!r}: there are {', '.join(sorted(known))}")
+        value = {key: _number(key, item) for key, item in value.items()}
         try:
             RecordingSpec(**value)
         except BadArgument as exc:
             raise ValueError(str(exc)) from None
         return value
+
+
+def _number(key: str, value: Any) -> Any:
+    """A number that came from the environment as text, where that parameter is one."""
+    numeric = isinstance(RecordingSpec.__dataclass_fields__[key].default, int) or key == "seconds_timeout"
+    if numeric and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return float(value) if "." in value else int(value)
+    return value
 
 
 class StoreSettings(_Section):

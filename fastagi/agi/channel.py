@@ -128,7 +128,7 @@ class Channel(Calling, Playing, Variables, Speech):
                 params[unquote(key, errors="surrogateescape")] = unquote(value, errors="surrogateescape")
         number = 1
         while (argument := env.get(f"agi_arg_{number}")) is not None:
-            named = _PARAM.fullmatch(argument)
+            named = _PARAM.fullmatch(argument.lstrip())  # dialplans are written with a space after the comma
             if named:
                 params[named[1]] = named[2]
             else:

@@ -95,7 +95,7 @@ def list_(
                 length(r.audio_seconds if r.audio_seconds is not None else r.duration_seconds),
                 size(r.bytes),
                 "deleted" if r.deleted_at is not None else r.state.value,
-                r.cause.value,
+                r.public_cause.value,
                 r.error or r.file_path,
             )
             for r in found

@@ -109,6 +109,11 @@ class Recording:
         return public_state(self.phase)
 
     @property
+    def public_cause(self) -> Cause:
+        """The seed's cause: NONE while the job still runs, though what ends it may be decided."""
+        return Cause.NONE if self.state is State.RECORDING else self.cause
+
+    @property
     def session_id(self) -> str:
         """The seed's session id: uniqueids repeat between two Asterisks, so the system name goes in front."""
         if self.system and not self.uniqueid.startswith(self.system + "-"):

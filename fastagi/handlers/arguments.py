@@ -46,6 +46,16 @@ def seconds(name: str, text: str | None) -> float | None:
     return number(name, text)
 
 
+def only(params: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+    """Nothing else is among the arguments.
+
+    :raises BadArgument: something is
+    """
+    for name in params:
+        if name not in allowed:
+            raise BadArgument(f"{name} is no argument here: there are {', '.join(allowed)}")
+
+
 def options(params: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, Any]:
     """The parameters of `RecordingSpec` among `params`, typed.
 

@@ -17,7 +17,7 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, Hangup, StoreError
-from fastagi.handlers.arguments import flag, options, seconds
+from fastagi.handlers.arguments import flag, only, options, seconds
 from fastagi.recording.call import CallChannel
 from fastagi.recording.job import Job
 from fastagi.recording.whole_call import UASWholeCallFileRecorder
@@ -31,20 +31,24 @@ def _recorder(call: CallChannel) -> UASWholeCallFileRecorder:
     return call.recorder(call.params.get("recorder", ""))
 
 
-def _checked(call: CallChannel, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The recording's parameters among the arguments.
-
-    :raises BadArgument: an argument that there is not here, or a wrong value
-    """
-    chosen = options(call.params, also)
+def _no_positional(call: CallChannel) -> None:
     if call.args:
         raise BadArgument(f"{call.args[0]!r} is no argument: write name=value, as in filename=calls/1")
-    return chosen
+
+
+def _only(call: CallChannel, *names: str) -> None:
+    """Nothing but these and which recording is meant.
+
+    :raises BadArgument: something else
+    """
+    only(call.params, (*names, "recorder", "asterisk"))
+    _no_positional(call)
 
 
 async def _begin(call: CallChannel) -> Job:
     params = call.params
-    arguments: dict[str, Any] = {**call.defaults, **_checked(call)}
+    _no_positional(call)
+    arguments: dict[str, Any] = {**call.defaults, **options(params)}
     arguments["mid_call"] = flag("mid_call", params.get("mid_call", "no"))
     if params.get("sink"):
         arguments["sink"] = params["sink"]
@@ -59,38 +63,39 @@ async def start(call: CallChannel) -> None:
 async def record(call: CallChannel) -> None:
     """Record and return once it has ended, or once the channel is redirected: then it is recorded on."""
     job = await _begin(call)
+    await _report(call, job.recording, "")  # known to the dialplan, too, if this server goes away meanwhile
     with contextlib.suppress(Hangup):
         await _recorder(call).wait_for(job)
 
 
 async def stop(call: CallChannel) -> None:
     """Stop; on a channel that has hung up (a hangup handler) the cause is HANGUP."""
-    _checked(call)
+    _only(call)
     await _recorder(call).end(hung_up=not await call.is_alive())
 
 
 async def wait(call: CallChannel) -> None:
     """Wait until it has ended, at most `seconds_timeout` (120)."""
-    _checked(call)
+    _only(call, "seconds_timeout")
     text = call.params.get("seconds_timeout")
     await _recorder(call).wait_until_finished(120 if text is None else seconds("seconds_timeout", text))
 
 
 async def pause(call: CallChannel) -> None:
     """Silence from here on; `seconds=30` resumes by itself."""
-    _checked(call, ("seconds",))
+    _only(call, "seconds")
     await _recorder(call).pause(seconds("seconds", call.params.get("seconds")))
 
 
 async def resume(call: CallChannel) -> None:
     """Record again."""
-    _checked(call)
+    _only(call)
     await _recorder(call).resume()
 
 
 async def status(call: CallChannel) -> None:
     """Only look."""
-    _checked(call)
+    _only(call)
 
 
 async def _report(call: CallChannel, recording: Recording | None, error: str) -> None:

@@ -172,7 +172,7 @@ def about(recording: Recording) -> dict[str, str]:
         "RecordingID": recording.id,
         "State": recording.state.value,
         "Phase": recording.phase.value,
-        "Cause": recording.cause.value,
+        "Cause": recording.public_cause.value,
         "Channel": recording.channel,
         "Uniqueid": recording.uniqueid,
         "Linkedid": recording.linkedid,

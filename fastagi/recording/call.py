@@ -54,6 +54,7 @@ class CallChannel(Channel):
             self.linkedid = live.linkedid
         self.over = asyncio.Event()
         self.on_hangup(self._told_of_hangup)
+        recorder.reached_by(pbx.name, self.uniqueid, self)
 
     def _told_of_hangup(self) -> None:
         self.over.set()
@@ -138,7 +139,10 @@ class CallChannel(Channel):
         if job is None:
             last = self._recorder.last(key)
             return last.name if last is not None and self.hung_up else None
-        await self._recorder.stop(job)
+        if self.hung_up and await self.has_ended():
+            await self._recorder.hung_up(job)  # a handler's own clean-up is not what ended the call
+        else:
+            await self._recorder.stop(job)
         if job.recording.state is State.ERROR:
             raise Error(job.recording.error)
         return job.recording.name

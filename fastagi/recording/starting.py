@@ -131,9 +131,8 @@ class Starter:
     def _intended(self, request: Request) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        name = naming.well_formed(request.filename) if isinstance(request.filename, str) else request.filename
-        name = name or recording_id
-        relative = naming.relative_path(naming.expand(name, request.fields, now), request.spec.form)
+        name = naming.expand(naming.well_formed(request.filename) or recording_id, request.fields, now)
+        relative = naming.relative_path(name, request.spec.form)
         return Recording(
             id=recording_id,
             node=self._node,

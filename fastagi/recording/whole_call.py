@@ -124,9 +124,7 @@ class UASWholeCallFileRecorder:
     def cause(self) -> states.Cause:
         """Why the last recording ended; NONE while one runs or when there was none. Never raises, never waits."""
         recording = self.recording
-        if recording is None or recording.state is State.RECORDING:
-            return Cause.NONE
-        return recording.cause
+        return recording.public_cause if recording is not None else Cause.NONE
 
     async def record(
         self,
@@ -156,7 +154,7 @@ class UASWholeCallFileRecorder:
         The other parameters are those of `start`. Cancelling the wait does not stop the recording.
         """
         job = await self._start(
-            filename,
+            _given(filename),
             dict(
                 file_format=file_format,
                 rate=rate,
@@ -211,7 +209,7 @@ class UASWholeCallFileRecorder:
         :raises Error: it is not answered, is busy (see `mid_call`), is recorded already, or an argument is wrong
         """
         job = await self._start(
-            filename,
+            _given(filename),
             dict(
                 file_format=file_format,
                 rate=rate,
@@ -379,6 +377,8 @@ class UASWholeCallFileRecorder:
     async def _start(
         self, filename: str, options: dict[str, Any], cipher: Cipher | None, mid_call: bool, sink: Any | None
     ) -> Job:
+        if not isinstance(filename, str):
+            raise BadArgument(f"name={filename!r} must be text")
         spec = spec_from(options, cipher)
         call = self._call
         if not mid_call and call.playing and not call.pbx.up:  # the session itself would be asked, and it is taken
@@ -454,6 +454,16 @@ class UASWholeCallFileRecorder:
             ) from None
         if status != UP:
             raise Error(f"the call is not answered (channel state {status}): answer it before recording")
+
+
+def _given(filename: str) -> str:
+    """A file name that was given: the seed requires one (routes and `record_start` make one up).
+
+    :raises BadArgument: none was
+    """
+    if not isinstance(filename, str) or not filename.strip():
+        raise BadArgument(f"filename={filename!r} must be a name, such as calls/{{uniqueid}}")
+    return filename
 
 
 WholeCallRecorder = UASWholeCallFileRecorder

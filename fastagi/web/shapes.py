@@ -22,7 +22,7 @@ def recording(r: Recording) -> dict[str, Any]:
         "id": r.id,
         "state": r.state.value,
         "phase": r.phase.value,
-        "cause": r.cause.value,
+        "cause": r.public_cause.value,
         "error": r.error,
         "name": r.name,
         "file_path": r.file_path,

@@ -376,3 +376,30 @@ async def test_the_shipped_manager_users_rights_are_enough_for_the_recorder(vers
         await scene.call("least")
         assert [m.extra["cause"] for m in await scene.delivered(2)] == ["ABORTED", "HANGUP"]
         assert [x for x in pbx.complaints() if "manager" in x.lower()] == []
+
+
+async def test_a_blocking_record_names_its_recording_while_it_runs(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    async with recording_scene(asterisk22, tmp_path) as scene, asterisk22.ami() as ami:
+        call = await scene.call("record", " filename=while/it/runs", "dtmf_elim=no")
+        await scene.until(lambda: scene.recorder.last(("pbx", call.uniqueid, "")))
+        for _ in range(100):
+            if await ami.getvar("RECORDING_CAUSE", call.channel):  # the last but one that is set
+                break
+            await asyncio.sleep(0.05)
+        values = {n: await ami.getvar(f"RECORDING_{n}", call.channel) for n in ("ID", "FILE", "STATE", "CAUSE")}
+        assert values["ID"].startswith("rec-")
+        assert values["FILE"].endswith("/while/it/runs.wav")
+        assert (values["STATE"], values["CAUSE"]) == ("RECORDING", "NONE")
+
+
+async def test_arguments_that_mean_nothing_to_a_route_are_refused(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    async with recording_scene(asterisk22, tmp_path) as scene:
+        said = {}
+        for route in ("stop", "status", "pause", "resume", "wait"):
+            with structlog.testing.capture_logs() as logs:
+                await scene.call(f"record/{route}", "filename=x")
+                await scene.until(lambda logs=logs: [e for e in logs if e["event"] == "record_refused"])
+            said[route] = next(e["error"] for e in logs if e["event"] == "record_refused")
+        assert said["stop"] == said["status"] == "filename is no argument here: there are recorder, asterisk"
+        assert said["pause"] == "filename is no argument here: there are seconds, recorder, asterisk"
+        assert said["wait"] == "filename is no argument here: there are seconds_timeout, recorder, asterisk"

@@ -92,10 +92,10 @@ async def test_the_sink_is_dormant_until_stop_and_told_once(scene: Scene) -> Non
         return name, before, state, await call.record_stop(), await call.record_stop()
 
     call = await place(scene, handler, caller_id="4711")
-    assert await call.done() == ("calls/{caller}", 0, State.RECORDING, "calls/{caller}", None)
+    assert await call.done() == ("calls/4711", 0, State.RECORDING, "calls/4711", None)
     (told,) = await call.told()
     assert isinstance(told, RecordingMetadata)
-    assert (told.session_id, told.name, told.format) == (call.uniqueid, "calls/{caller}", "wav")
+    assert (told.session_id, told.name, told.format) == (call.uniqueid, "calls/4711", "wav")
     assert told.file_path == str(scene.directory.resolve() / "calls" / "4711.wav")
     assert 0.2 < told.duration_seconds < 10
 
@@ -385,3 +385,37 @@ async def test_the_seeds_wiring_runs_as_it_stands(asterisk22: AsteriskServer, tm
     assert (len(priority.got), len(my_sink.got)) == (1, 1)
     for name in ("RecordingSink", "RecordingMetadata", "LocalFileSink", "WebhookSink", "CompositeSink"):
         assert getattr(fastagi, name) is getattr(fastagi.recording, name)
+
+
+async def test_a_handlers_own_clean_up_after_a_hangup_is_not_what_ended_it(scene: Scene) -> None:
+    async def handler(call: Any) -> None:
+        await call.record_start("cleaned/{uniqueid}")
+        try:
+            await call.exec("Wait", 60)
+        finally:
+            await call.record_stop()
+
+    call = await place(scene, handler)
+    await scene.until(lambda: scene.recorder.last(("pbx", call.uniqueid, "")))
+    await scene.until(lambda: scene.recorder.last(("pbx", call.uniqueid, "")).phase == "active")
+    await scene.hangup(call.placed)
+    (told,) = await call.told()
+    assert told.extra["cause"] == "HANGUP"
+    assert told.name == f"cleaned/{call.uniqueid}", "fields are filled in"
+
+
+async def test_names_that_are_none_are_refused_before_anything_is_sent(scene: Scene) -> None:
+    async def handler(call: Any) -> list[str]:
+        said = []
+        for refused in (
+            lambda: call.record_start(5),
+            lambda: call.record_start(None),
+            lambda: call.WholeCallRecorder.start("x", cipher=fastagi.AesGcmCipher(b"short")),
+        ):
+            with pytest.raises(Error) as caught:
+                await refused()
+            said.append(str(caught.value))
+        return said
+
+    said = await on_call(scene, handler)
+    assert [text.split()[0] for text in said[:2]] == ["name=5", "name=None"]

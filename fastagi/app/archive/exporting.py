@@ -19,7 +19,7 @@ from fastagi.app.archive.decrypting import ledger_cipher
 from fastagi.cipher import Cipher
 from fastagi.delivery.keys import check_template, key_of
 from fastagi.domain.recording import Recording
-from fastagi.errors import CipherError, Error
+from fastagi.errors import Error
 from fastagi.recording.evidence import Proof, check_file
 from fastagi.settings import Settings
 from fastagi.store.visit import Visit
@@ -61,7 +61,7 @@ async def export(
         try:
             cipher = await ledger_cipher(settings, ledger, recording) if clear and recording.spec.encryption else None
             file, digest = await asyncio.to_thread(_copy, recording, folder, template, cipher, known)
-        except (Error, CipherError) as exc:
+        except Error as exc:
             yield Exported(recording, fault=str(exc))
             continue
         yield Exported(recording, str(file), digest)
