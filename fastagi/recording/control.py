@@ -6,13 +6,20 @@ built here and nowhere else; no part of them comes from a caller.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from fastagi.ami import actions
 from fastagi.ami.manager import Manager
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
-from fastagi.errors import ActionRefused, Error, Hangup
+from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, Error, Hangup
+
+SESSION_SECONDS = 3.0
+"""What an AGI session has to stop a recording, which takes it a millisecond, unless another command has it: a Dial
+holds it for hours."""
 
 
 def id_variable(piece: Piece) -> str:
@@ -119,10 +126,11 @@ class AgiControl:
         return await self._agi.get_variable(id_variable(piece)) or ""
 
     async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
-        if spec.engine == "monitor":
-            await self._agi.exec("StopMonitor")
-            return
-        await self._agi.exec("StopMixMonitor", _sure(piece.monitor_id or await self.find_id(piece)))
+        async with _session():
+            if spec.engine == "monitor":
+                await self._agi.exec("StopMonitor")
+                return
+            await self._agi.exec("StopMixMonitor", _sure(piece.monitor_id or await self.find_id(piece)))
 
     async def find_id(self, piece: Piece) -> str:
         return await self._agi.get_variable(id_variable(piece)) or ""
@@ -131,7 +139,22 @@ class AgiControl:
         if spec.engine == "monitor":
             await self._agi.exec("PauseMonitor" if on else "UnpauseMonitor")
             return
-        raise Error("pausing needs the manager interface, and it is not connected")
+        raise Error("to mute needs the manager interface, and it is not connected: pause instead")
+
+
+@asynccontextmanager
+async def _session() -> AsyncIterator[None]:
+    """The end of a session is no end of its channel, which may be recorded on; and no wait for a session is endless.
+
+    :raises AsteriskDown: the session is over; :raises ActionTimeout: it is taken by another command
+    """
+    try:
+        async with asyncio.timeout(SESSION_SECONDS):
+            yield
+    except TimeoutError:
+        raise ActionTimeout("another command has the AGI session, and there is no manager connection") from None
+    except Hangup as exc:
+        raise AsteriskDown(f"the AGI session is over, and there is no manager connection: {exc}") from exc
 
 
 def _sure(monitor_id: str) -> str:

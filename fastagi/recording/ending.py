@@ -109,11 +109,12 @@ class Ender:
                 return False
             if uniqueid and uniqueid != job.recording.pieces[-1].uniqueid:
                 return False
+            if still_there and job.phase is Phase.STOPPING:
+                return False  # Asterisk is being told
             if job.phase is Phase.STOPPING:
                 cause = job.recording.cause
             ended = job.recording.ended_at or ended_at or self._clock()
-            before = job.phase
-            if still_there and before is not Phase.STOPPING:
+            if still_there:
                 await self._journal.move(job, Event.STOP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job))
             else:
                 more: dict[str, Any] = {"facts": {**job.recording.facts, **facts}} if facts else {}
@@ -122,7 +123,7 @@ class Ender:
                 await self._journal.move(
                     job, Event.HUNG_UP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job, ended), **more
                 )
-        if still_there and before is not Phase.STOPPING:
+        if still_there:
             self._spawn(self._halt(job), f"stop {job.id}")
         else:
             self._spawn(self._close(job), f"close {job.id}")
@@ -172,6 +173,7 @@ class Ender:
         pause = 0.2
         told = False
         while job.phase is Phase.STOPPING:
+            job.new_way.clear()
             if await self._closed(job):
                 break
             try:
@@ -182,7 +184,7 @@ class Ender:
                 if gone(exc):
                     break
                 log.warning("stop_not_taken", recording_id=job.id, error=str(exc))
-            await asyncio.sleep(pause)
+            await job.wait_for_a_way(pause)
             pause = min(pause * 2, 5.0)
         async with job.lock:
             if job.phase is Phase.STOPPING:

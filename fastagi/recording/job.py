@@ -36,13 +36,17 @@ class Job:
     :ivar failed_pieces: how many further pieces Asterisk did not begin: their names are not used again
     :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was; `closed` is that file
         once it was seen closed
-    :ivar agi: the AGI session that asked for it, a second way to Asterisk while it lasts
+    :ivar agi: the newest AGI session of its channel, a second way to Asterisk while it lasts: first that which asked
+        for it
+    :ivar new_way: set when another session came
     """
 
     def __init__(self, recording: Recording, cipher: Cipher | None = None, agi: AgiPath | None = None) -> None:
         self.recording = recording
         self.cipher = cipher
         self.agi = agi
+        self._agi_uniqueid = recording.uniqueid
+        self.new_way = asyncio.Event()
         self.lock = asyncio.Lock()
         self.started: float | None = None
         self.unseen = False
@@ -74,8 +78,23 @@ class Job:
         return self.recording.phase in OPEN
 
     def agi_of(self, piece: Piece) -> AgiPath | None:
-        """The AGI session that asked for the recording, if it is a way to the channel of that piece."""
-        return self.agi if piece.uniqueid == self.recording.uniqueid else None
+        """The AGI session, if it is a way to the channel of that piece."""
+        return self.agi if piece.uniqueid == self._agi_uniqueid else None
+
+    def reached_by(self, agi: AgiPath, uniqueid: str) -> None:
+        """Another AGI session has begun on the channel with that uniqueid. A channel has one at a time: the newest is
+        the one that Asterisk listens to."""
+        self.agi = agi
+        self._agi_uniqueid = uniqueid
+        self.new_way.set()
+
+    async def wait_for_a_way(self, seconds: float) -> None:
+        """Until another AGI session came, since `new_way` was cleared last, or so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.new_way.wait()
+        except TimeoutError:
+            return
 
     def set_ended(self) -> None:
         """The finished file is there, or it failed: wake who waits, stop the clocks."""

@@ -20,12 +20,13 @@ from fastagi.delivery import Courier
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Cause, Phase
-from fastagi.errors import FastAGIError
+from fastagi.errors import Error, FastAGIError
 from fastagi.recording import files
 from fastagi.recording.adoption import Adoption
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.channels import LiveChannel
 from fastagi.recording.completeness import Completeness
+from fastagi.recording.control import AgiPath
 from fastagi.recording.ending import Ender
 from fastagi.recording.evidence import Evidence
 from fastagi.recording.following import EVENTS as MOVES
@@ -246,13 +247,34 @@ class Recorder:
             log.error("not_settled", recording_id=job.id, channel=job.recording.channel, error=str(exc))
 
     async def stop(self, job: Job, cause: Cause = Cause.ABORTED) -> None:
-        """Stop it and wait until the finished file is there, or it failed. Two stops at once are one."""
+        """Stop it and wait until the finished file is there, or it failed. Two stops at once are one.
+
+        :raises Error: Asterisk cannot be told now: it is stopped as soon as it can, and ends for that cause
+        """
         await asyncio.shield(self.tasks.spawn(self.ender.stop(job, cause), f"stop {job.id}"))
+        await self._told(job)
+
+    async def _told(self, job: Job) -> None:
+        """Wait for the file, but not without limit for Asterisk to be told: the call may be held by who waits, and its
+        hangup is what ends the recording then.
+
+        :raises Error: it was not told within `TOLD_SECONDS`
+        """
+        deadline = time.monotonic() + TOLD_SECONDS
+        while job.phase is Phase.STOPPING and time.monotonic() < deadline:
+            await job.wait(0.1)
+        if job.phase is Phase.STOPPING:
+            raise Error(
+                f"Asterisk {job.recording.asterisk} cannot be told to stop now: that it stops is on disk, and it does "
+                "when Asterisk can be reached, or when the call ends"
+            )
         await job.wait(None)
 
     async def hung_up(self, job: Job) -> None:
         """The call that asked for it is over though its channel still waits (a hangup handler): end it with HANGUP and
         wait for the file; a recording that goes on elsewhere is left alone.
+
+        :raises Error: Asterisk cannot be told now: it ends with the channel
         """
         uniqueid = job.recording.uniqueid
         pbx = self.pbxs.get(job.recording.asterisk)
@@ -261,7 +283,12 @@ class Recorder:
         await asyncio.shield(
             self.tasks.spawn(self.ender.hung_up(job, uniqueid=uniqueid, still_there=True), f"hangup {job.id}")
         )
-        await job.wait(None)
+        await self._told(job)
+
+    def reached_by(self, asterisk: str, uniqueid: str, agi: AgiPath) -> None:
+        """An AGI session has begun on that channel: a way to tell Asterisk of its recordings."""
+        for job in self.jobs.on_channel(asterisk, uniqueid):
+            job.reached_by(agi, uniqueid)
 
     def current(self, key: Key) -> Job | None:
         return self.jobs.current(key)
@@ -369,6 +396,10 @@ def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Rec
 HANGUP_FOLLOWS_SECONDS = 0.25
 """The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler
 keeps the channel. Nobody is heard any more: a quarter of a second costs no audio, and spares most calls a command."""
+
+TOLD_SECONDS = 10.0
+"""A stop takes Asterisk a millisecond; an action that it does not answer is given up, and sent again, within that, and
+a connection that was lost is mostly back."""
 
 STOP_LOOKS = 10
 """A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

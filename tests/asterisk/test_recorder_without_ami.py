@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -13,7 +14,12 @@ from recorder_calls import of_call, place, route_for
 from recording_scene import Scene
 
 from fastagi import Cause, Error, Hangup, State
-from fastagi.testing import AsteriskServer
+from fastagi.domain.states import Phase
+from fastagi.errors import AsteriskDown
+from fastagi.recording import recorder as recorder_module
+from fastagi.recording.control import AgiControl
+from fastagi.testing import AmiSession, AsteriskServer
+from fastagi.testing.asterisk import Originated
 from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for
 
@@ -129,3 +135,168 @@ async def test_a_hangup_after_the_session_is_seen_by_the_file(scene: Scene) -> N
     (told,) = of_call(scene, call.other_uniqueid)
     assert told.extra["cause"] == "HANGUP"
     assert told.extra["audio_seconds"] > 0.5
+
+
+SHIPPED = Path(__file__).parents[2] / "dialplan" / "record.conf"
+
+CALLS = """
+[note]
+exten => s,1,Set(LOCAL(said)=State: ${RECORDING_STATE},Cause: ${RECORDING_CAUSE},Paused: ${RECORDING_PAUSED})
+ same => n,UserEvent(Note,Label: ${ARG1},${said},Error: ${FILTER(a-zA-Z0-9 ,${RECORDING_ERROR})})
+ same => n,Return()
+
+[calls]
+exten => stop,1,Answer()
+ same => n,AGI(${FASTAGI}/record/start,filename=stop/${UNIQUEID})
+ same => n,Wait(1)
+ same => n,AGI(${FASTAGI}/record/stop)
+ same => n,Gosub(note,s,1(stopped))
+ same => n,Wait(60)
+exten => pause,1,Answer()
+ same => n,Gosub(sub-record-start,s,1(pause/${UNIQUEID}))
+ same => n,Wait(0.6)
+ same => n,Gosub(sub-record-pause-toggle,s,1)
+ same => n,Gosub(note,s,1(first))
+ same => n,Wait(0.6)
+ same => n,Gosub(sub-record-pause-toggle,s,1)
+ same => n,Gosub(note,s,1(second))
+ same => n,Wait(0.6)
+ same => n,Gosub(sub-record-stop,s,1)
+ same => n,Gosub(note,s,1(stopped))
+ same => n,Wait(60)
+exten => whole,1,Answer()
+ same => n,Gosub(sub-record-whole-call,s,1(whole/${UNIQUEID}))
+ same => n,Gosub(note,s,1(started))
+ same => n,Wait(60)
+exten => later,1,Answer()
+ same => n,Gosub(sub-record-start,s,1(later/${UNIQUEID}))
+ same => n,Gosub(note,s,1(started))
+ same => n,Wait(1.5)
+ same => n,Gosub(sub-record-status,s,1)
+ same => n,Gosub(note,s,1(looked))
+ same => n,Wait(60)
+"""
+
+
+class Deaf:
+    """An Asterisk with the shipped subroutines that does not let the recorder in: its secret is wrong."""
+
+    def __init__(self, scene: Scene, ami: AmiSession) -> None:
+        self.scene, self.ami = scene, ami
+
+    async def call(self, place: str) -> Originated:
+        return await self.scene.asterisk.originate(f"Local/{place}@calls/n", application="Milliwatt", data="o")
+
+    async def note(self, call: Originated, label: str) -> dict[str, str]:
+        return await self.ami.wait_event(
+            "UserEvent", lambda e: (e.get("Label"), e["Uniqueid"]) == (label, call.other_uniqueid)
+        )
+
+    async def gone(self, call: Originated) -> None:
+        await self.ami.wait_event("Hangup", lambda e: e["Uniqueid"] == call.other_uniqueid)
+
+    async def told(self, call: Originated) -> Any:
+        await self.scene.until(lambda: of_call(self.scene, call.other_uniqueid), 30)
+        (told,) = of_call(self.scene, call.other_uniqueid)
+        return told
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[22, 16], ids=["asterisk22", "asterisk16"])
+async def deaf(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deaf]:
+    async with AsteriskServer(request.param, dialplan=[SHIPPED, CALLS]) as pbx, pbx.ami() as ami:
+        folder = tmp_path_factory.mktemp("shut-out")
+        settings = settings_for(pbx, folder, agi={"port": pbx.agi_port}, asterisk={"secret": "wrong"})
+        scene = Scene(pbx, folder, settings)
+        await scene.app.start()
+        yield Deaf(scene, ami)
+        await pbx.cli("channel request hangup all")
+        await scene.app.stop(5)
+
+
+async def test_a_later_session_of_the_call_stops_it(deaf: Deaf) -> None:
+    begin = time.monotonic()
+    call = await deaf.call("stop")
+    note = await deaf.note(call, "stopped")
+    assert (note["State"], note["Cause"], note["Error"]) == ("IDLE", "ABORTED", "")
+    assert time.monotonic() - begin < 8
+    told = await deaf.told(call)
+    assert told.extra["audio_seconds"] > 0.6
+
+
+async def test_later_sessions_pause_and_resume_it(deaf: Deaf) -> None:
+    call = await deaf.call("pause")
+    notes = [await deaf.note(call, label) for label in ("first", "second", "stopped")]
+    assert [(n["State"], n["Paused"], n["Error"]) for n in notes] == [
+        ("RECORDING", "yes", ""), ("RECORDING", "", ""), ("IDLE", "", ""),
+    ]  # fmt: skip
+    told = await deaf.told(call)
+    ((paused, resumed),) = told.extra["paused"]
+    assert resumed - paused > 0.5
+    assert told.extra["audio_seconds"] > 1.5
+
+
+async def test_a_refused_pause_never_looks_paused(deaf: Deaf, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: Any) -> NoReturn:
+        raise AsteriskDown("nobody there")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deaf.scene.recorder.pauser, "pause", refuse)
+        call = await deaf.call("pause")
+        first = await deaf.note(call, "first")
+    assert (first["State"], first["Paused"], first["Error"]) == ("RECORDING", "", "nobody there")
+    with monkeypatch.context() as patched:
+        patched.setattr(deaf.scene.recorder.pauser, "resume", refuse)
+        call = await deaf.call("pause")
+        second = await deaf.note(call, "second")
+    assert (second["State"], second["Paused"], second["Error"]) == ("RECORDING", "yes", "nobody there")
+
+
+async def test_the_hangup_handler_does_not_hold_the_ended_call(deaf: Deaf) -> None:
+    call = await deaf.call("whole")
+    assert (await deaf.note(call, "started"))["State"] == "RECORDING"
+    await asyncio.sleep(1)
+    begin = time.monotonic()
+    await deaf.ami.action("Hangup", Channel=call.channel)
+    await deaf.gone(call)
+    assert time.monotonic() - begin < 5
+    # the handler's session has stopped it: the file was there before the channel went
+    recording = await deaf.scene.recorder.remembered(("pbx", call.other_uniqueid, ""))
+    assert (recording.state, recording.cause) == (State.IDLE, Cause.HANGUP)
+    assert (await deaf.told(call)).extra["audio_seconds"] > 0.6
+
+
+@pytest.mark.parametrize("place", ["stop", "whole"])
+async def test_who_cannot_tell_asterisk_does_not_hold_the_call(
+    deaf: Deaf, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Neither in the dialplan nor in the hangup handler; what was decided comes about with the end of the channel."""
+
+    async def lost(*_: Any) -> NoReturn:
+        raise AsteriskDown("nobody there")
+
+    monkeypatch.setattr(AgiControl, "stop", lost)
+    monkeypatch.setattr(recorder_module, "TOLD_SECONDS", 1.0)
+    call = await deaf.call(place)
+    if place == "stop":
+        note = await deaf.note(call, "stopped")
+        assert note["State"] == "RECORDING"
+        assert note["Error"].startswith("Asterisk pbx cannot be told to stop now")
+    else:
+        await deaf.note(call, "started")
+    begin = time.monotonic()
+    await deaf.ami.action("Hangup", Channel=call.channel)
+    await deaf.gone(call)
+    assert time.monotonic() - begin < 6
+    assert (await deaf.told(call)).extra["cause"] == ("ABORTED" if place == "stop" else "HANGUP")
+
+
+async def test_any_new_session_of_the_call_carries_a_stop_out(deaf: Deaf) -> None:
+    call = await deaf.call("later")
+    await deaf.note(call, "started")
+    (job,) = deaf.scene.recorder.jobs.on_channel("pbx", call.other_uniqueid)
+    assert await deaf.scene.recorder.ender.stop(job, Cause.ABORTED)
+    assert not await job.wait(0.5)
+    assert job.phase is Phase.STOPPING
+    await deaf.note(call, "looked")
+    assert await job.wait(5)
+    assert (await deaf.told(call)).extra["cause"] == "ABORTED"
