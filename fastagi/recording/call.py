@@ -132,7 +132,8 @@ class CallChannel(Channel):
         Also after a hangup. Two at once stop it once.
 
         :returns: the recording's name; None when there was none
-        :raises Error: the file could not be finished (its text says what to do)
+        :raises Error: the file could not be finished, or Asterisk not be told to stop within 10 s: then it does as soon
+            as it can be, at the latest when the call ends (its text says what to do)
         """
         key = (self.pbx.name, self.uniqueid, "")
         job = self._recorder.current(key)

@@ -230,7 +230,8 @@ class UASWholeCallFileRecorder:
         """Stop; returns when the finished file is there. True also when nothing was recording.
 
         :returns: False when the file could not be finished (state ERROR)
-        :raises Hangup: the call is over; :raises Error: it is not answered
+        :raises Hangup: the call is over; :raises Error: it is not answered; or Asterisk could not be told within 10 s:
+            then it stops as soon as it can be, at the latest when the call ends
         """
         job = self._recorder.current(self._key)
         await self._answered(job)

@@ -184,7 +184,7 @@ async def test_a_session_that_keeps_the_dead_channel_does_not_keep_the_recording
         told = await call.told()  # while the handler still waits
         assert not call.result.done()
         release.set()
-        assert await call.result_is() == (Cause.HANGUP, "kept/{uniqueid}")
+        assert await call.result_is() == (Cause.HANGUP, f"kept/{call.uniqueid}")
     assert told.extra["cause"] == "HANGUP"
     assert told.duration_seconds < 10
 
