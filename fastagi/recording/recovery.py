@@ -37,6 +37,9 @@ AT_ONCE = 32
 
 LOOK_SECONDS = 1.0
 
+PAUSED_PATIENCE = 30
+"""With the default of two minutes an hour: who pauses for a card number, or on hold, is back by then."""
+
 
 class Recovery:
     """Brings open recordings back to life.
@@ -208,18 +211,19 @@ class Recovery:
             if closed and job.phase in (Phase.REQUESTED, Phase.ACTIVE):
                 # of a paused one the files may be closed, and for one that is stopping `Ender` looks itself
                 await self._safely(job)
-            elif (
-                now - self._away[job.recording.asterisk] >= self._dead_seconds
-                and now - self._still[job.id][1] >= self._dead_seconds
-            ):
+            elif min(now - self._away[job.recording.asterisk], now - self._still[job.id][1]) >= self._patience(job):
                 self.unreached += 1
                 log.error(
                     "asterisk_given_up",
                     asterisk=job.recording.asterisk,
                     recording_id=job.id,
-                    seconds=self._dead_seconds,
+                    seconds=self._patience(job),
                 )
                 await self._safely(job, **{UNREACHED: True})
+
+    def _patience(self, job: Job) -> float:
+        """Seconds after which it is given up. Nothing grows in a pause, so only time can tell there."""
+        return self._dead_seconds * (PAUSED_PATIENCE if job.phase is Phase.PAUSED else 1)
 
     async def _safely(self, job: Job, **facts: object) -> None:
         try:

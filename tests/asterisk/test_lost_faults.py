@@ -18,6 +18,7 @@ from lost_scene import until
 from recording_scene import Scene, recording_scene
 
 from fastagi import App
+from fastagi.domain.states import Phase
 from fastagi.recording.files import size
 from fastagi.recording.steady import SteadyClock
 from fastagi.testing import AsteriskServer
@@ -163,6 +164,26 @@ async def test_an_asterisk_that_stays_dead_leaves_no_recording_open(mortal: Aste
         await scene.recorder.sweep.round()
         assert list(scene.spool.glob("rec-*")) == [], "now it is known"
         assert len(scene.sink.got) == 3
+    finally:
+        await scene.app.stop(10)
+
+
+async def test_a_paused_recording_is_not_taken_for_dead_so_soon(mortal: AsteriskServer, tmp_path: Path) -> None:
+    scene = Scene(mortal, tmp_path, settings_for(mortal, tmp_path, recordings={"dead_seconds": 0.5}))
+    await scene.start()
+    try:
+        recorded(scene)
+        for name in ("speaking", "paused"):
+            await scene.call("r", f"name={name}")
+        await until(lambda: sum(job.started is not None for job in scene.recorder.jobs) == 2)
+        paused = next(job for job in scene.recorder.jobs if job.recording.name == "paused")
+        await scene.recorder.pauser.pause(paused)
+        await mortal.kill()
+        (speaking,) = await scene.delivered(1, 40)
+        assert speaking.name == "speaking"
+        assert paused.phase is Phase.PAUSED
+        await mortal.start()
+        assert (await scene.delivered(2, 60))[1].extra["cause"] == "HANGUP"
     finally:
         await scene.app.stop(10)
 
