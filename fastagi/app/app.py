@@ -253,6 +253,7 @@ class App:
             await run_blocking(partial(context.run, handler), call, parts.threads)
         else:
             await handler(call)
+        await parts.recorder.before_leaving(pbx, call.uniqueid)
 
 
 def _end(ended: asyncio.Future[str]) -> None:

@@ -290,6 +290,14 @@ class Recorder:
         for job in self.jobs.on_channel(asterisk, uniqueid):
             job.reached_by(agi, uniqueid)
 
+    async def before_leaving(self, pbx: Pbx, uniqueid: str) -> None:
+        """The AGI session on that channel is about to end: a stop that only it can carry out is given its moment."""
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while not pbx.up and time.monotonic() < deadline:
+            if not any(job.phase is Phase.STOPPING for job in self.jobs.on_channel(pbx.name, uniqueid)):
+                return
+            await asyncio.sleep(0.01)
+
     def current(self, key: Key) -> Job | None:
         return self.jobs.current(key)
 
@@ -400,6 +408,9 @@ keeps the channel. Nobody is heard any more: a quarter of a second costs no audi
 TOLD_SECONDS = 10.0
 """A stop takes Asterisk a millisecond; an action that it does not answer is given up, and sent again, within that, and
 a connection that was lost is mostly back."""
+
+LEAVING_SECONDS = 1.0
+"""A StopMixMonitor through the session takes some milliseconds; the call waits no longer for what does not come."""
 
 STOP_LOOKS = 10
 """A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

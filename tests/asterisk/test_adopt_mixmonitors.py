@@ -121,7 +121,11 @@ async def test_what_ran_before_the_server_is_found_and_goes_on_over_a_restart(
         await scene.hangup(call)
         (told,) = await scene.delivered(1)
         assert (told.extra["recording_id"], told.extra["cause"], told.format) == (job.id, "HANGUP", "wav")
-        entries = await scene.app.parts.store.read(journal.history, job.id)
+        for _ in range(200):  # the sink is told a moment before that is written
+            entries = await scene.app.parts.store.read(journal.history, job.id)
+            if entries[-1].event == "delivered":
+                break
+            await asyncio.sleep(0.02)
         assert [e.event for e in entries][-3:] == ["closed", "finished", "delivered"]
 
 
