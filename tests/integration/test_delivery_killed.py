@@ -102,6 +102,18 @@ class Process:
         return {line for line in self.said if line.startswith("rec-")}
 
 
+OPENED: list[tuple[Store, Courier]] = []
+
+
+@pytest.fixture(autouse=True)
+async def _closes_what_a_failed_test_left() -> AsyncIterator[None]:
+    yield
+    while OPENED:
+        store, courier = OPENED.pop()
+        await courier.stop(0.1)
+        await store.stop()
+
+
 async def open_courier(url: str, node: str, **sinks: Any) -> tuple[Store, Courier]:
     store = open_store(url, node=node)
     await store.start()
@@ -109,11 +121,13 @@ async def open_courier(url: str, node: str, **sinks: Any) -> tuple[Store, Courie
     for name, sink in sinks.items():
         registry.register(name, sink)
     courier = Courier(store, open_dispatcher(store, clock=time.time), registry)
+    OPENED.append((store, courier))
     await courier.start()
     return store, courier
 
 
 async def close(store: Store, courier: Courier) -> None:
+    OPENED.remove((store, courier))
     await courier.stop(5.0)
     await store.stop()
 
@@ -204,6 +218,11 @@ async def test_a_server_that_only_stalled_cannot_overwrite_its_heir(postgres_url
     await until(lambda: quick.deliveries == [made.id], 40)
     gate.set()
     await until(lambda: first.stats()["refused_outcomes"] == 1)
+
+    async def heirs_outcome_is_written() -> bool:
+        return await undelivered(heir) == 0
+
+    await until(heirs_outcome_is_written)
     after = await heir.read(deliveries.get, made.id)
     assert after is not None
     assert (after.status, after.fence, after.attempts) == ("delivered", 2, 1)
