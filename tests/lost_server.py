@@ -16,7 +16,9 @@ from typing import Any
 
 from fastagi import App
 from fastagi.app import logs
-from fastagi.recording import control, files, foreign, journal
+from fastagi.recording.asterisk import control
+from fastagi.recording.ledger import journal
+from fastagi.recording.spool import files, foreign
 from fastagi.settings import load
 
 

@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastagi import App, RecordingMetadata
 from fastagi.domain.spec import RecordingSpec
-from fastagi.recording.job import Job
-from fastagi.recording.starting import Request
+from fastagi.recording.course.starting import Request
+from fastagi.recording.ledger.job import Job
 from fastagi.settings import Settings
 from fastagi.testing import ScriptedAmi
 from fastagi.testing.fake_calls import FakeChannel

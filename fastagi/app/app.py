@@ -35,12 +35,12 @@ from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError, Error
 from fastagi.handlers import ping, record
 from fastagi.handlers.user_events import UserEvents
+from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
-from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
+from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.sinks import SinkNames
-from fastagi.recording.steady import SteadyClock
 from fastagi.settings import AsteriskSettings, Settings, discover, load
 from fastagi.store import Store, open_store
 from fastagi.web import HttpServer, Observations, Sources

@@ -35,7 +35,7 @@ from fastagi.cli.running import run
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.domain.recording import Recording
 from fastagi.errors import BadArgument
-from fastagi.recording.evidence import Finding, Proof
+from fastagi.recording.proof.evidence import Finding, Proof
 from fastagi.store.units import deliveries, journal
 from fastagi.store.visit import Visit
 from fastagi.web import shapes

@@ -19,7 +19,7 @@ from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, Hangup, StoreError
 from fastagi.handlers.arguments import flag, only, options, seconds
 from fastagi.recording.call import CallChannel
-from fastagi.recording.job import Job
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.whole_call import UASWholeCallFileRecorder
 
 log = structlog.get_logger(__name__)

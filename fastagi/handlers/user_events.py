@@ -24,9 +24,9 @@ from fastagi.ami.events import Headers
 from fastagi.errors import BadArgument, FastAGIError
 from fastagi.handlers.arguments import flag, options, seconds
 from fastagi.recording.announcing import Announcer, one_line
-from fastagi.recording.channels import LiveChannel
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.commands import Commands
-from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 
 log = structlog.get_logger(__name__)

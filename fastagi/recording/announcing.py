@@ -17,8 +17,8 @@ import structlog
 from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument
-from fastagi.recording.job import Jobs
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Jobs
 from fastagi.store.units.calls import RECORDED, AnsweredCall
 
 log = structlog.get_logger(__name__)

@@ -10,12 +10,12 @@ from fastagi.agi import Channel
 from fastagi.domain.formats import FORMATS
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
-from fastagi.recording.channels import called_number
+from fastagi.recording.asterisk.channels import called_number
 from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
 
 if TYPE_CHECKING:
     from fastagi.domain.recording import Recording
-    from fastagi.recording.pbx import Pbx
+    from fastagi.recording.asterisk.pbx import Pbx
     from fastagi.recording.recorder import Recorder
     from fastagi.recording.sinks import SinkNames
 

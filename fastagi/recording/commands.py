@@ -14,12 +14,12 @@ from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, Hangup
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.job import Job
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.starting import Request
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
-from fastagi.recording.starting import Request
 from fastagi.recording.whole_call import spec_from
 
 _NAME = re.compile(r"[\w.:@+-]{0,64}")

@@ -21,33 +21,33 @@ from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.errors import Error, FastAGIError
-from fastagi.recording import files
-from fastagi.recording.adoption import Adoption
 from fastagi.recording.announcing import Announcer
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.completeness import Completeness
-from fastagi.recording.control import AgiPath
-from fastagi.recording.ending import Ender
-from fastagi.recording.evidence import Evidence
-from fastagi.recording.following import EVENTS as MOVES
-from fastagi.recording.following import Follower
-from fastagi.recording.hearing import Hearing
-from fastagi.recording.job import Job, Jobs, Key
-from fastagi.recording.journal import Journal
-from fastagi.recording.keys import KeyStore
-from fastagi.recording.pausing import Pauser
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.pieces import Pieces
-from fastagi.recording.recovery import Recovery
-from fastagi.recording.salvaging import Salvager
-from fastagi.recording.starting import Request, Starter
-from fastagi.recording.steady import SteadyClock
-from fastagi.recording.sweep import Sweep
-from fastagi.recording.takeover import Takeover
-from fastagi.recording.talking import EVENTS as TALK_EVENTS
-from fastagi.recording.tasks import Tasks
-from fastagi.recording.threads import FileThreads
-from fastagi.recording.watch import Watch
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.control import AgiPath
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.following import EVENTS as MOVES
+from fastagi.recording.course.following import Follower
+from fastagi.recording.course.pausing import Pauser
+from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.course.starting import Request, Starter
+from fastagi.recording.ledger.job import Job, Jobs, Key
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.ledger.keys import KeyStore
+from fastagi.recording.proof.completeness import Completeness
+from fastagi.recording.proof.evidence import Evidence
+from fastagi.recording.recovery.adoption import Adoption
+from fastagi.recording.recovery.restart import Recovery
+from fastagi.recording.recovery.sweep import Sweep
+from fastagi.recording.recovery.takeover import Takeover
+from fastagi.recording.runtime.steady import SteadyClock
+from fastagi.recording.runtime.tasks import Tasks
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
+from fastagi.recording.watching.hearing import Hearing
+from fastagi.recording.watching.salvaging import Salvager
+from fastagi.recording.watching.talking import EVENTS as TALK_EVENTS
+from fastagi.recording.watching.watch import Watch
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 from fastagi.store.sqlite import SqliteStore

@@ -18,11 +18,11 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import LIVE, Cause, Phase, State
 from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
-from fastagi.recording.control import AgiPath, id_variable
-from fastagi.recording.job import Job, Key
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.control import AgiPath, id_variable
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.starting import Request
+from fastagi.recording.ledger.job import Job, Key
 from fastagi.recording.recorder import Recorder
-from fastagi.recording.starting import Request
 
 UP = 6
 """CHANNEL STATUS of an answered channel."""

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastagi.recording import files
+from fastagi.recording.spool import files
 
 PATIENCE_SECONDS = 2.0
 """How long a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""

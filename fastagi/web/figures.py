@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from fastagi.delivery.registry import OBJECT
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.domain.states import OPEN, Phase
-from fastagi.recording.judging import VERDICTS
+from fastagi.recording.proof.judging import VERDICTS
 from fastagi.store.units import deliveries
 from fastagi.web.disks import Measured
 from fastagi.web.lag import LoopLag

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from aiohttp import web
 
 from fastagi.errors import StoreError
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.web.answers import answer
 from fastagi.web.disks import Disks, Measured
 from fastagi.web.sources import Sources

@@ -20,7 +20,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import PAUSE_MODES, RecordingSpec
 from fastagi.domain.states import OPEN, Cause, Phase, State
 from fastagi.errors import FastAGIError
-from fastagi.recording.job import Job
+from fastagi.recording.ledger.job import Job
 from fastagi.store.units import catalogue, deliveries, journal
 from fastagi.store.units import recordings as units
 from fastagi.web import shapes

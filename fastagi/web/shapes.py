@@ -10,7 +10,7 @@ from typing import Any
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
 from fastagi.domain.timestamps import rfc3339
-from fastagi.recording.channels import LiveChannel
+from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.store.units.calls import AnsweredCall
 from fastagi.store.units.deliveries import Attempt
 from fastagi.store.units.journal import Entry

@@ -9,8 +9,8 @@ from typing import Any
 
 from fastagi.agi import AgiServer
 from fastagi.delivery import Courier, SinkRegistry
+from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.commands import Commands
-from fastagi.recording.pbx import Pbx
 from fastagi.recording.recorder import Recorder
 from fastagi.recording.sinks import SinkNames
 from fastagi.settings import Settings

@@ -9,7 +9,7 @@ import soundfile
 from recording_scene import Scene, recording_scene
 
 from fastagi.domain.states import Phase
-from fastagi.recording.watch import LOOK_SECONDS
+from fastagi.recording.watching.watch import LOOK_SECONDS
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
 

@@ -11,7 +11,7 @@ from recording_scene import recording_scene
 
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import Error
-from fastagi.recording.evidence import Proof
+from fastagi.recording.proof.evidence import Proof
 from fastagi.store.units import recordings
 from fastagi.testing import AsteriskServer
 

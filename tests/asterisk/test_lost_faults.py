@@ -19,8 +19,8 @@ from recording_scene import Scene, recording_scene
 
 from fastagi import App
 from fastagi.domain.states import Phase
-from fastagi.recording.files import size
-from fastagi.recording.steady import SteadyClock
+from fastagi.recording.runtime.steady import SteadyClock
+from fastagi.recording.spool.files import size
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
 

@@ -17,7 +17,7 @@ from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, State
 from fastagi.errors import Hangup
-from fastagi.recording import starting
+from fastagi.recording.course import starting
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]

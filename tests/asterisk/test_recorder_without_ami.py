@@ -17,7 +17,7 @@ from fastagi import Cause, Error, Hangup, State
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskDown
 from fastagi.recording import recorder as recorder_module
-from fastagi.recording.control import AgiControl
+from fastagi.recording.asterisk.control import AgiControl
 from fastagi.testing import AmiSession, AsteriskServer
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.ports import free_port

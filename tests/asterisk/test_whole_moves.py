@@ -16,7 +16,7 @@ from whole_scene import ask, heard, order, told_of, tones
 
 from fastagi import App, RecordingMetadata
 from fastagi.audio import is_complete
-from fastagi.recording.channels import LiveChannel
+from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.testing import SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.sip import Hold, Refer, Wait

@@ -17,7 +17,7 @@ from lost_scene import until
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import SinkError
-from fastagi.recording.starting import Request
+from fastagi.recording.course.starting import Request
 from fastagi.settings import Settings
 from fastagi.store.units import deliveries
 from fastagi.testing.fake_calls import FakeChannel

@@ -22,8 +22,8 @@ from fastagi.cipher import AesGcmCipher
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause, Phase
-from fastagi.recording import sidefile
-from fastagi.recording.sidefile import Side
+from fastagi.recording.spool import sidefile
+from fastagi.recording.spool.sidefile import Side
 from fastagi.settings import Settings
 from fastagi.store import open_store
 from fastagi.store.units import deliveries, journal, keys, recordings

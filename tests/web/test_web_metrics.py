@@ -16,7 +16,7 @@ from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import SinkError, StoreDown
-from fastagi.recording.job import Job
+from fastagi.recording.ledger.job import Job
 from fastagi.web import disks
 from fastagi.web.observed import MOST_SINKS, Observations, SinkLabels
 

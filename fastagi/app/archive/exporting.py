@@ -20,7 +20,7 @@ from fastagi.cipher import Cipher
 from fastagi.delivery.keys import check_template, key_of
 from fastagi.domain.recording import Recording
 from fastagi.errors import Error
-from fastagi.recording.evidence import Proof, check_file
+from fastagi.recording.proof.evidence import Proof, check_file
 from fastagi.settings import Settings
 from fastagi.store.visit import Visit
 

@@ -7,8 +7,8 @@ from typing import cast
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import Error
-from fastagi.recording.evidence import Evidence
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.proof.evidence import Evidence
+from fastagi.recording.runtime.threads import FileThreads
 from fastagi.settings import Settings
 from fastagi.store import Store
 from fastagi.store.visit import Visit

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
 from fastagi.domain.recording import Recording
-from fastagi.recording.evidence import Finding, check_file
+from fastagi.recording.proof.evidence import Finding, check_file
 
 
 async def prove(recordings: AsyncIterable[Recording]) -> AsyncIterator[tuple[Recording, Finding]]:

@@ -12,8 +12,8 @@ import soundfile
 from fastagi.ami.actions import MixMonitorRow
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
-from fastagi.recording import foreign
-from fastagi.recording.foreign import Found
+from fastagi.recording.spool import foreign
+from fastagi.recording.spool.foreign import Found
 
 
 def row(stem: str, received: str = "", sent: str = "") -> MixMonitorRow:

@@ -15,7 +15,7 @@ from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, BadArgume
 from fastagi.handlers.user_events import parse
 from fastagi.recording import announcing
 from fastagi.recording.announcing import LONGEST_BYTES, Announcer, about, one_line
-from fastagi.recording.job import Job, Jobs
+from fastagi.recording.ledger.job import Job, Jobs
 
 FROM_AMI = [("Event", "UserEvent"), ("Privilege", "user,all"), ("UserEvent", "FastAGIRecord")]
 FROM_DIALPLAN = [*FROM_AMI[:2], ("Channel", "SIP/own"), ("ChannelState", "6"), ("Context", "x"), *FROM_AMI[2:]]

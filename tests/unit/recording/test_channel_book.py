@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastagi.recording.channels import EVENTS, ChannelBook, LiveChannel
+from fastagi.recording.asterisk.channels import EVENTS, ChannelBook, LiveChannel
 
 
 def book_of(*events: tuple[str, dict[str, str]]) -> ChannelBook:

@@ -17,8 +17,8 @@ from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import BadArgument, Error, StoreError
-from fastagi.recording.evidence import Evidence, Proof, check_file
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.proof.evidence import Evidence, Proof, check_file
+from fastagi.recording.runtime.threads import FileThreads
 from fastagi.store import Store, open_store
 from fastagi.store.units import deliveries, journal, keys, recordings
 from fastagi.store.units.evidence import condemn
@@ -261,8 +261,8 @@ async def test_a_file_that_cannot_be_removed_is_tried_again(archive: Archive) ->
 
 KILLED = """
 import asyncio, os, sys
-from fastagi.recording import evidence
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.proof import evidence
+from fastagi.recording.runtime.threads import FileThreads
 from fastagi.store import open_store
 point, url, recording_id = sys.argv[1:]
 unlink = evidence._unlink

@@ -13,9 +13,9 @@ import pytest
 
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
-from fastagi.recording.hearing import Hearing
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.watching.hearing import Hearing
 from fastagi.testing.sound import RATE, speech_samples
 
 HEADER = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, RATE, RATE * 2, 2, 16, b"data", 0)

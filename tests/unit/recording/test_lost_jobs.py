@@ -6,7 +6,7 @@ from delivery_scenes import recording
 
 from fastagi.domain.recording import Piece
 from fastagi.domain.states import Phase
-from fastagi.recording.job import Job, Jobs
+from fastagi.recording.ledger.job import Job, Jobs
 
 
 def job_of(n: int, phase: Phase) -> Job:

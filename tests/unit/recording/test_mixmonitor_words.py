@@ -11,8 +11,8 @@ import pytest
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import ActionRefused, AsteriskDown, Error, Hangup
-from fastagi.recording.control import AgiControl, gone, id_variable, mixmonitor_options
-from fastagi.recording.files import raw_piece, recording_id_of, size
+from fastagi.recording.asterisk.control import AgiControl, gone, id_variable, mixmonitor_options
+from fastagi.recording.spool.files import raw_piece, recording_id_of, size
 
 ID = "rec-01jzzzzzzzzzzzzzzzzzzzzzzz"
 

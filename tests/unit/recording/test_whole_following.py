@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fastagi.recording.channels import ChannelBook
-from fastagi.recording.following import PARTED_SECONDS, Follower, Move, moves
+from fastagi.recording.asterisk.channels import ChannelBook
+from fastagi.recording.course.following import PARTED_SECONDS, Follower, Move, moves
 
 NOW = 1_800_000_000.0
 

@@ -13,11 +13,11 @@ from fastagi.domain.recording import Piece, Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.limits import FLUSH_SECONDS, LimitWatch
-from fastagi.recording.pieces import asterisk_direction
-from fastagi.recording.plan import made, render_plan, told
-from fastagi.recording.talking import TalkWatch
+from fastagi.recording.course.pieces import asterisk_direction
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.spool.limits import FLUSH_SECONDS, LimitWatch
+from fastagi.recording.spool.plan import made, render_plan, told
+from fastagi.recording.watching.talking import TalkWatch
 
 NOW = 1_800_000_000.0
 

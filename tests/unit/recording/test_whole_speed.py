@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 
 from fastagi.audio import RawPiece, RenderPlan, render
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.runtime.threads import FileThreads
 from fastagi.testing.sound import digit_samples, speech_samples
 
 MOST_SECONDS = 0.010

@@ -24,15 +24,15 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError
-from fastagi.recording import files, spool
-from fastagi.recording.ending import UNREACHED, Ender
-from fastagi.recording.evidence import Proof, check_file
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.sidefile import SUFFIX as SIDE_SUFFIX
-from fastagi.recording.spool import Raw
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import UNREACHED, Ender
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.proof.evidence import Proof, check_file
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files, inventory
+from fastagi.recording.spool.inventory import Raw
+from fastagi.recording.spool.sidefile import SUFFIX as SIDE_SUFFIX
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 from fastagi.store.units import recordings as units
@@ -123,7 +123,7 @@ class Sweep:
         unproved = aside = 0
         for name, pbx in self._pbxs.items():
             try:
-                found = await self._threads.run(spool.listing, pbx.spool)
+                found = await self._threads.run(inventory.listing, pbx.spool)
             except OSError as exc:
                 log.warning("spool_not_swept", asterisk=name, error=str(exc))
                 continue
@@ -142,7 +142,7 @@ class Sweep:
                 if done >= AT_ONE_ROUND:
                     log.info("sweep_goes_on_later", asterisk=name, recordings=len(found))
                     break
-            aside += await self._threads.run(spool.set_aside_count, pbx.spool, files.SET_ASIDE)
+            aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)
         self.last_at = self._clock()
@@ -261,7 +261,7 @@ class Sweep:
     def _remove_temporaries(self) -> None:
         busy = {temporary_name(Path(job.recording.file_path)).name for job in self._jobs}
         if self._walk is None:
-            self._walk = spool.temporaries(self._settings.directory, OPEN_SECONDS)
+            self._walk = inventory.temporaries(self._settings.directory, OPEN_SECONDS)
         looked = 0
         for path in itertools.islice(self._walk, WALK_FILES):
             looked += 1

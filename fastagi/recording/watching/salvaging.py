@@ -15,12 +15,12 @@ import structlog
 
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
-from fastagi.recording import files
-from fastagi.recording.job import Job
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.pieces import Pieces
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 

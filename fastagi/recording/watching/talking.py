@@ -16,9 +16,9 @@ import structlog
 from fastagi.ami import actions
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AsteriskError, BadArgument
-from fastagi.recording.job import Job
-from fastagi.recording.limits import LimitWatch
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.spool.limits import LimitWatch
 
 log = structlog.get_logger(__name__)
 

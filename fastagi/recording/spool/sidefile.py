@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fastagi.domain.recording import Recording
-from fastagi.recording import files
+from fastagi.recording.spool import files
 from fastagi.store.units import recordings as units
 
 SUFFIX = ".journal"

@@ -18,11 +18,11 @@ from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreError
-from fastagi.recording import files
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.recovery import Recovery
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.recovery.restart import Recovery
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 from fastagi.store import Store
 from fastagi.store.units import recordings as units
 from fastagi.store.units import servers

@@ -18,11 +18,11 @@ import structlog
 from fastagi.domain.recording import Piece, Span
 from fastagi.domain.states import Event, Phase
 from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.pieces import Pieces, asterisk_direction
-from fastagi.recording.plan import RESUME_AT
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import Pieces, asterisk_direction
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.spool.plan import RESUME_AT
 
 log = structlog.get_logger(__name__)
 

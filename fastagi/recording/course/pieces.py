@@ -14,13 +14,13 @@ import structlog
 
 from fastagi.domain.recording import Piece, Recording
 from fastagi.errors import AsteriskError, Error, Hangup
-from fastagi.recording import files
-from fastagi.recording.control import gone
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.starting import Starter
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.control import gone
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.starting import Starter
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 

@@ -19,14 +19,14 @@ from fastagi.audio import Rendered
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
 from fastagi.errors import AsteriskError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
-from fastagi.recording import files, foreign
-from fastagi.recording.control import gone
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.keys import KeyStore
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.plan import limit_cause, render_plan, told
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.control import gone
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.ledger.keys import KeyStore
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files, foreign
+from fastagi.recording.spool.plan import limit_cause, render_plan, told
 
 log = structlog.get_logger(__name__)
 

@@ -21,8 +21,8 @@ from fastagi.domain.formats import check_format
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import AudioError, BadArgument
-from fastagi.recording import files
-from fastagi.recording.plan import facts
+from fastagi.recording.spool import files
+from fastagi.recording.spool.plan import facts
 
 READABLE = (".wav", ".wav16", ".wav49", *HEADERLESS)
 """Suffixes (lower case) of what becomes a finished file like any other; the rest is delivered as Asterisk wrote it."""

@@ -16,8 +16,8 @@ from fastagi.domain.states import LIVE, OPEN, Phase
 
 if TYPE_CHECKING:
     from fastagi.cipher import Cipher
-    from fastagi.recording.control import AgiPath
-    from fastagi.recording.limits import LimitWatch
+    from fastagi.recording.asterisk.control import AgiPath
+    from fastagi.recording.spool.limits import LimitWatch
 
 REMEMBERED = 10_000
 """Ended recordings kept in memory for `state()`: a call asks within seconds, and 10,000 rows are some 20 MB."""

@@ -22,8 +22,8 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import BadArgument, Error, StoreError
-from fastagi.recording import files
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 from fastagi.store import Store
 from fastagi.store.units import catalogue, evidence
 

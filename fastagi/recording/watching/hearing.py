@@ -26,8 +26,8 @@ from fastagi.audio.wavfile import PCM
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.runtime.threads import FileThreads
 
 log = structlog.get_logger(__name__)
 

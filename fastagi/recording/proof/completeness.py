@@ -19,10 +19,10 @@ import structlog
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.judging import judge
-from fastagi.recording.pbx import Pbx
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.proof.judging import judge
 from fastagi.store import Store
 from fastagi.store.units import calls as units
 from fastagi.store.units.calls import RECORDED, AnsweredCall

@@ -22,13 +22,13 @@ from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, FastAGIError, Hangup
-from fastagi.recording import files
-from fastagi.recording.control import AgiControl, AgiPath, Control, gone
-from fastagi.recording.job import Job, Jobs, Key
-from fastagi.recording.journal import Journal
-from fastagi.recording.keys import KeyStore
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.control import AgiControl, AgiPath, Control, gone
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Job, Jobs, Key
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.ledger.keys import KeyStore
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 

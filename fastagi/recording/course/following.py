@@ -19,11 +19,11 @@ import structlog
 
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.pieces import Pieces
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
 
 log = structlog.get_logger(__name__)
 

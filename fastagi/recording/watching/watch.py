@@ -14,14 +14,14 @@ import structlog
 from fastagi.audio import is_complete
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
-from fastagi.recording import files, foreign
-from fastagi.recording.ending import Ender
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.limits import LimitWatch
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.salvaging import Salvager
-from fastagi.recording.talking import Listening
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import Ender
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files, foreign
+from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.watching.salvaging import Salvager
+from fastagi.recording.watching.talking import Listening
 from fastagi.settings import RecordingSettings
 
 log = structlog.get_logger(__name__)

@@ -24,13 +24,13 @@ from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError
-from fastagi.recording import files, foreign
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.foreign import Found
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files, foreign
+from fastagi.recording.spool.foreign import Found
 from fastagi.settings import RecordingSettings
 
 log = structlog.get_logger(__name__)

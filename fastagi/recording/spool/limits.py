@@ -18,7 +18,7 @@ from fastagi.cipher import Cipher
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import AudioError
-from fastagi.recording.plan import gap_seconds
+from fastagi.recording.spool.plan import gap_seconds
 
 FLUSH_SECONDS = 2.2
 """One step of Asterisk's buffer (32,768 bytes at 8 kHz are 2.05 s) and a little for the poll."""

@@ -22,9 +22,9 @@ from fastagi.delivery import Courier
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event, advance
 from fastagi.errors import FastAGIError, StoreDown, StoreError, TakenOver
-from fastagi.recording import sidefile
-from fastagi.recording.job import Job
-from fastagi.recording.sidefile import Side, WrappedKey
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.spool import sidefile
+from fastagi.recording.spool.sidefile import Side, WrappedKey
 from fastagi.store import Store
 from fastagi.store.units import keys as key_units
 from fastagi.store.units import recordings as units

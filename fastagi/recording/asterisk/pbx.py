@@ -14,9 +14,9 @@ import structlog
 from fastagi.ami.events import AmiEvent, ChannelRow
 from fastagi.ami.manager import Manager
 from fastagi.errors import AsteriskDown
-from fastagi.recording.channels import EVENTS as BOOK_EVENTS
-from fastagi.recording.channels import ChannelBook, LiveChannel
-from fastagi.recording.control import AgiControl, AgiPath, AmiControl, Control
+from fastagi.recording.asterisk.channels import EVENTS as BOOK_EVENTS
+from fastagi.recording.asterisk.channels import ChannelBook, LiveChannel
+from fastagi.recording.asterisk.control import AgiControl, AgiPath, AmiControl, Control
 from fastagi.settings import AsteriskSettings
 
 log = structlog.get_logger(__name__)

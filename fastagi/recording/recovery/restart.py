@@ -18,14 +18,14 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE, Event, Phase
 from fastagi.errors import AsteriskError, FastAGIError, Hangup
-from fastagi.recording import files
-from fastagi.recording.channels import LiveChannel
-from fastagi.recording.ending import UNREACHED, Ender
-from fastagi.recording.job import Job, Jobs
-from fastagi.recording.journal import Journal
-from fastagi.recording.pbx import Pbx
-from fastagi.recording.starting import Starter
-from fastagi.recording.threads import FileThreads
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import UNREACHED, Ender
+from fastagi.recording.course.starting import Starter
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 

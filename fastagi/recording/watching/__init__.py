@@ -1,0 +1,1 @@
+"""Open recordings are looked at: limits, growth, sound, files that vanish."""
