@@ -242,20 +242,16 @@ async def test_conference_records_each(site: Site) -> None:
     assert site.server.asked[0].args == ["filename=conference/room1/{uniqueid}", "recording_mode=separate"]
 
 
-PROBE = """
-[probe]
-exten => s,1,Answer()
- same => n,Gosub(sub-record-status,s,1)
- same => n,Set(GLOBAL(OUTCOME)=${FASTAGI})
- same => n,Wait(60)
-"""
+PROBE = ("Answer()", "Gosub(sub-record-status,s,1)", "Set(GLOBAL(OUTCOME)=${FASTAGI})", "Wait(60)")
 
 
 @pytest.mark.parametrize("version", [22, 16])
 async def test_the_starting_dialplan_stands_on_its_own(version: int) -> None:
     """extensions.conf alone, FASTAGI not set anywhere: the default address is asked."""
-    begin = (SHIPPED / "extensions.conf").read_text().replace('"record.conf"', f'"{SHIPPED / "record.conf"}"')
-    async with AsteriskServer(version, extra_files={"extensions.conf": begin + PROBE}) as pbx, pbx.ami() as ami:
+    shipped = {name: SHIPPED / name for name in ("extensions.conf", "record.conf")}
+    async with AsteriskServer(version, extra_files=shipped) as pbx, pbx.ami() as ami:
+        for priority, application in enumerate(PROBE, 1):
+            await pbx.cli(f"dialplan add extension s,{priority},{application} into probe")
         assert "sub-record-whole-call" in await pbx.cli("dialplan show recorded-calls")
         assert pbx.complaints() == []
         await pbx.originate("Local/s@probe/n")
@@ -263,12 +259,17 @@ async def test_the_starting_dialplan_stands_on_its_own(version: int) -> None:
         assert done["Value"] == "agi://127.0.0.1:4573"
 
 
+class ShippedUser(AsteriskServer):
+    """The manager user `fastagi` is the shipped file's own here; the test's is called otherwise."""
+
+    ami_user = "testing"
+
+
 @pytest.mark.parametrize("version", [22, 16])
 async def test_the_manager_users_rights_are_enough_and_no_more(version: int) -> None:
-    shipped = (SHIPPED / "manager.conf").read_text().replace("[fastagi]", "[least]")  # the test's own user is so called
-    async with AsteriskServer(version, extra_files={"custom/manager.conf": shipped}) as pbx:
+    async with ShippedUser(version, extra_files={"custom/manager.conf": SHIPPED / "manager.conf"}) as pbx:
         made = await pbx.originate("Local/prompt@fastagi-testing/n")
-        async with AmiSession(pbx.ami_host, pbx.ami_port, "least", "change-me") as ami:
+        async with AmiSession(pbx.ami_host, pbx.ami_port, "fastagi", "change-me") as ami:
             for name in ("MixMonitor.*", "Hangup", "UserEvent"):
                 assert (await ami.action("Filter", Operation="Add", Filter=f"Event: {name}"))["Response"] == "Success"
             await ami.action("MixMonitor", Channel=made.channel, File="least.wav", Options="i(X)")
