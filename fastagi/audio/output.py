@@ -13,18 +13,14 @@ _BUFFER = 1 << 18
 """libsndfile writes 8 kB at a time; 256 kB a system call costs nothing against 5 MB of allowed memory."""
 
 
-class Output:
-    """A write-only, seekable file on a descriptor.
+class _Position:
+    """What both keep: where libsndfile is, how far it has been, and what went wrong.
 
-    :param fd: open for writing at its beginning; stays open
     :param base: bytes at the front that libsndfile is not to know of (a header of our own)
     """
 
-    def __init__(self, fd: int, base: int = 0) -> None:
-        self._fd = fd
+    def __init__(self, base: int = 0) -> None:
         self._base = base
-        self._buffer = bytearray()
-        self._at = 0  # file position of the buffer's first byte
         self._pos = 0
         self._size = 0
         self.failure: OSError | None = None
@@ -33,6 +29,30 @@ class Output:
     def size(self) -> int:
         """Bytes the file has, those still buffered included."""
         return self._base + self._size
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._size}[whence]
+        self._pos = max(0, start + offset)
+        return self._pos
+
+    def tell(self) -> int:
+        return self._pos
+
+    def readinto(self, _buffer: object) -> int:
+        return 0
+
+
+class Output(_Position):
+    """A write-only, seekable file on a descriptor.
+
+    :param fd: open for writing at its beginning; stays open
+    """
+
+    def __init__(self, fd: int, base: int = 0) -> None:
+        super().__init__(base)
+        self._fd = fd
+        self._buffer = bytearray()
+        self._at = 0  # file position of the buffer's first byte
 
     def write(self, data: bytes) -> int:
         if self.failure is not None:
@@ -47,17 +67,6 @@ class Output:
         if len(self._buffer) >= _BUFFER and not self.flush():
             return 0
         return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._size}[whence]
-        self._pos = max(0, start + offset)
-        return self._pos
-
-    def tell(self) -> int:
-        return self._pos
-
-    def readinto(self, _buffer: object) -> int:
-        return 0
 
     def flush(self) -> bool:
         """Hand the buffer to the kernel. False when that failed, now or before."""
@@ -87,34 +96,13 @@ class Output:
             self.failure = exc.with_traceback(None)
 
 
-class Counter:
+class Counter(_Position):
     """Keeps nothing but the size that a file would have."""
-
-    def __init__(self, base: int = 0) -> None:
-        self._base = base
-        self._pos = 0
-        self._size = 0
-        self.failure: OSError | None = None
-
-    @property
-    def size(self) -> int:
-        return self._base + self._size
 
     def write(self, data: bytes) -> int:
         self._pos += len(data)
         self._size = max(self._size, self._pos)
         return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._pos, io.SEEK_END: self._size}[whence]
-        self._pos = max(0, start + offset)
-        return self._pos
-
-    def tell(self) -> int:
-        return self._pos
-
-    def readinto(self, _buffer: object) -> int:
-        return 0
 
     def flush(self) -> bool:
         return True

@@ -127,6 +127,15 @@ class _Pcm:
             self._fd = -1
 
 
+def _read_past(reader: Reader, count: int) -> None:
+    """What cannot be jumped over is read and dropped."""
+    while count > 0:
+        got = len(reader.read(min(count, BLOCK_FRAMES)))
+        if got == 0:
+            return
+        count -= got
+
+
 class _Decoded:
     """Whatever libsndfile decodes."""
 
@@ -174,11 +183,7 @@ class _Decoded:
         return out[:count]
 
     def skip(self, count: int) -> None:
-        while count > 0:
-            got = len(self.read(min(count, BLOCK_FRAMES)))
-            if got == 0:
-                return
-            count -= got
+        _read_past(self, count)
 
     def close(self) -> None:
         self._file.close()
@@ -212,11 +217,7 @@ class _Converted:
         return held[:count]
 
     def skip(self, count: int) -> None:
-        while count > 0:
-            got = len(self.read(min(count, BLOCK_FRAMES)))
-            if got == 0:
-                return
-            count -= got
+        _read_past(self, count)
 
     def close(self) -> None:
         self._inner.close()
