@@ -58,7 +58,7 @@ class CallChannel(Channel):
 
     def _told_of_hangup(self) -> None:
         self.over.set()
-        self._recorder.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
+        self._recorder.hangups.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
 
     async def has_ended(self) -> bool:
         """Is the call over, and not only this AGI session? A redirected channel's session is told HANGUP too, and a

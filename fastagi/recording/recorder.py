@@ -1,7 +1,6 @@
 """The recorder: every recording of every call, on every Asterisk. One per app; outlives each AGI session.
 
-Composes starting, ending, pausing, watching and recovery, and routes Asterisk's events to them. Who calls it: the
-calls'
+Composes starting, ending, pausing, watching and recovery, and hands Asterisk's events to them. Who calls it: the calls'
 `WholeCallRecorder`s, the AGI routes, UserEvent commands, the HTTP API.
 """
 
@@ -9,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import LIVE, Cause, Phase
+from fastagi.domain.states import Cause, Phase
 from fastagi.errors import Error, FastAGIError
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.asterisk.channels import LiveChannel
@@ -28,6 +27,7 @@ from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.ending import Ender
 from fastagi.recording.course.following import EVENTS as MOVES
 from fastagi.recording.course.following import Follower
+from fastagi.recording.course.hangups import Hangups
 from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.course.pieces import Pieces
 from fastagi.recording.course.starting import Request, Starter
@@ -43,7 +43,6 @@ from fastagi.recording.recovery.takeover import Takeover
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.runtime.tasks import Tasks
 from fastagi.recording.runtime.threads import FileThreads
-from fastagi.recording.spool import files
 from fastagi.recording.watching.hearing import Hearing
 from fastagi.recording.watching.salvaging import Salvager
 from fastagi.recording.watching.talking import EVENTS as TALK_EVENTS
@@ -110,6 +109,9 @@ class Recorder:
         pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
         self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
+        self.hangups = Hangups(
+            self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
+        )
         salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
         self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, clock)
         self.recovery = Recovery(
@@ -278,7 +280,7 @@ class Recorder:
         """
         uniqueid = job.recording.uniqueid
         pbx = self.pbxs.get(job.recording.asterisk)
-        if pbx is not None and await self._goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
+        if pbx is not None and await self.hangups.goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
             return
         await asyncio.shield(
             self.tasks.spawn(self.ender.hung_up(job, uniqueid=uniqueid, still_there=True), f"hangup {job.id}")
@@ -319,26 +321,6 @@ class Recorder:
             found = rows[0] if rows else None
         return found
 
-    def perhaps_over(self, asterisk: str, uniqueid: str, ask: Callable[[], Awaitable[bool]] | None = None) -> None:
-        """Something says that a call with recordings is over while its channel may wait on, for an AGI session or a
-        hangup handler: its recordings are ended now if it is so. Mostly the Hangup event follows at once and ends them.
-
-        :param ask: is the call over? None where that is known
-        """
-        if self.jobs.on_channel(asterisk, uniqueid):
-            self.tasks.spawn(self._perhaps_over(asterisk, uniqueid, self._clock(), ask), f"over? {uniqueid}")
-
-    async def _perhaps_over(
-        self, asterisk: str, uniqueid: str, at: float, ask: Callable[[], Awaitable[bool]] | None
-    ) -> None:
-        await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
-        jobs = [job for job in self.jobs.on_channel(asterisk, uniqueid) if job.phase in LIVE - {Phase.STOPPING}]
-        if jobs and (ask is None or await ask()):
-            pbx = self.pbxs[asterisk]
-            for job in jobs:
-                if not await self._goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
-                    await self.ender.hung_up(job, uniqueid=uniqueid, still_there=True, ended_at=at)
-
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
         self.adoption.synced(pbx)
@@ -349,48 +331,9 @@ class Recorder:
         self.adoption.event(pbx, name, channel)
         if name in TALK_EVENTS:
             self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))
-        if name == "Hangup":
-            uniqueid = headers.get("Uniqueid", "")
-            for job in self.jobs.on_channel(pbx.name, uniqueid):
-                self.tasks.spawn(self._left(job, pbx, uniqueid, channel), f"hangup {job.id}")
-        elif name in MOVES:
+        if name in MOVES:
             self.follower.event(pbx, name, headers)
-        elif name in ("HangupRequest", "SoftHangupRequest"):
-            if channel is not None and channel.leaving:
-                self.perhaps_over(pbx.name, channel.uniqueid)
-        elif name in ("MixMonitorStop", "MonitorStop"):
-            for job in self.jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
-                if job.phase not in (Phase.ACTIVE, Phase.PAUSED) or job.recording.adopted:
-                    continue  # of an adopted one `mixmonitor list` tells
-                if not job.recording.pieces[-1].ended_at:
-                    self.tasks.spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
-
-    async def _left(self, job: Job, pbx: Pbx, uniqueid: str, gone: LiveChannel | None) -> None:
-        """The recorded leg has hung up: the recording ends, unless the call goes on elsewhere."""
-        at = self._clock()
-        if not await self._goes_on(job, pbx, uniqueid, gone):
-            await self.ender.hung_up(job, uniqueid=uniqueid, ended_at=at)
-
-    async def _goes_on(self, job: Job, pbx: Pbx, uniqueid: str, leg: LiveChannel | None) -> bool:
-        """The leg with that uniqueid is over. Is the recording made on another one by now, or can it be?"""
-        if job.recording.spec.follow and job.phase in (Phase.ACTIVE, Phase.PAUSED):
-            move = await self.follower.seen_at_hangup(pbx, leg)
-            if move is not None:
-                await self.follower.follow(job, move, "peers")
-        return job.recording.pieces[-1].uniqueid != uniqueid
-
-    async def _perhaps_stopped(self, job: Job) -> None:
-        """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""
-        piece = job.recording.pieces[-1]
-        if job.recording.spec.engine == "monitor":  # its MonitorStop comes before the Hangup, too
-            await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
-        for _ in range(STOP_LOOKS):
-            if job.recording.pieces[-1] is not piece:
-                return  # we ended it ourselves: a pause, or the call moved
-            if await self.threads.run(files.closed, piece.paths):
-                await self.ender.stopped_elsewhere(job)
-                return
-            await asyncio.sleep(0.1)
+        self.hangups.event(pbx, name, headers, channel)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """A task that the recorder owns and drains."""
@@ -401,16 +344,9 @@ def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Rec
     return units.find(conn, uniqueid, recorder, asterisk=asterisk)
 
 
-HANGUP_FOLLOWS_SECONDS = 0.25
-"""The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler
-keeps the channel. Nobody is heard any more: a quarter of a second costs no audio, and spares most calls a command."""
-
 TOLD_SECONDS = 10.0
 """A stop takes Asterisk a millisecond; an action that it does not answer is given up, and sent again, within that, and
 a connection that was lost is mostly back."""
 
 LEAVING_SECONDS = 1.0
 """A StopMixMonitor through the session takes some milliseconds; the call waits no longer for what does not come."""
-
-STOP_LOOKS = 10
-"""A second: Asterisk publishes MixMonitorStop before the last bytes are written."""

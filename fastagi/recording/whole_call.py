@@ -349,7 +349,7 @@ class UASWholeCallFileRecorder:
                     continue
         await asyncio.sleep(EVIDENCE_SECONDS)
         while job.phase not in _RUNNING or await call.has_ended():
-            self._recorder.perhaps_over(call.pbx.name, call.uniqueid)
+            self._recorder.hangups.perhaps_over(call.pbx.name, call.uniqueid)
             await asyncio.sleep(LOOK_SECONDS)  # it is being ended: `job.wait` is next
 
     async def _is_of_another_call(self, job: Job) -> bool:
