@@ -35,9 +35,8 @@ from benchmarks.soak.step import both_steps
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "what", nargs="*", choices=["kills", "calls", "recovery", "step", []], help="which; all when none"
-    )
+    parts = ["kills", "calls", "recovery", "step"]
+    parser.add_argument("what", nargs="*", choices=[*parts, []], help="which; all when none")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=50, help="calls that are up at any time while it is killed")
     parser.add_argument("--seed", type=int, default=1)
