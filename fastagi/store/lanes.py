@@ -1,4 +1,4 @@
-"""The two threads of a SQLite store: `Writer` commits many units at once, `Reader` reads beside it.
+"""The threads of a SQLite store: `Writer` commits many units at once, `Reader` and `Searcher` read beside it.
 
 A lane owns its thread, its connection and a bounded queue. SQLite's fsync is what costs, so the writer puts everything
 that waits into one transaction, each unit in a savepoint of its own: one that fails takes nobody with it.
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.ledger import hooks, take_hooks
+from fastagi.store.ledger import SEARCH_SECONDS, hooks, take_hooks
 
 log = structlog.get_logger(__name__)
 
@@ -291,16 +291,17 @@ class Writer(Lane):
 
 
 class Reader(Lane):
-    """One unit at a time, each on its own snapshot, broken off after `READ_SECONDS`."""
+    """One unit at a time, each on its own snapshot, broken off after `seconds`."""
 
     kind = "reader"
+    seconds = READ_SECONDS
 
     def _batch(self, conn: sa.Connection, jobs: list[_Job]) -> None:
         job = jobs[0]
         try:
             with conn.begin():
                 raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
-                deadline = time.monotonic() + READ_SECONDS
+                deadline = time.monotonic() + self.seconds
                 # about every 10 ms of work; a non-zero answer interrupts the statement
                 raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 200_000)
                 job.value = job.unit(conn, *job.args, **job.kwargs)
@@ -309,3 +310,10 @@ class Reader(Lane):
                 raise
             job.error = one_line(exc, self._shown) if isinstance(exc, sa.exc.SQLAlchemyError) else exc
         self._call(self._answer, jobs, [], None)
+
+
+class Searcher(Reader):
+    """A second reader, for what may take long."""
+
+    kind = "searcher"
+    seconds = SEARCH_SECONDS

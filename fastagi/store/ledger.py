@@ -12,8 +12,13 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from fastagi.store.pace import Pace
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SEARCH_SECONDS = 10.0
+"""Who searches by hand waits no longer."""
 
 _HOOKS = "fastagi.after_commit"
 
@@ -25,11 +30,16 @@ class Store(ABC):
     :ivar shown: the database's address without a password, for messages
     :ivar healthy: False from a failed write until the next good one
     :ivar last_error: one line about the last failure; empty while healthy
+    :ivar pace: how long its writes take
+    :ivar side_by_side: writes that it makes headway with at once
     """
+
+    side_by_side = 1
 
     def __init__(self, node: str, shown: str) -> None:
         self.node = node
         self.shown = shown
+        self.pace = Pace()
         self.healthy = False
         self.last_error = "not started"
 
@@ -63,6 +73,14 @@ class Store(ABC):
     @abstractmethod
     async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs a unit that only reads, beside the writes; it sees all that `run` has returned for.
+
+        :raises StoreDown: it took too long, or the database cannot be read now
+        """
+
+    @abstractmethod
+    async def search(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for what may take long and somebody can wait for: searches, lists. However many and however slow, they
+        hold up no `read`; after `SEARCH_SECONDS` one is broken off.
 
         :raises StoreDown: it took too long, or the database cannot be read now
         """

@@ -19,6 +19,7 @@ from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
+from fastagi.store.prepared import Prepared
 from fastagi.store.rows import delivery_columns, delivery_of
 from fastagi.store.schema import attempt as attempt_table
 from fastagi.store.schema import delivery as table
@@ -30,10 +31,11 @@ DEAD, PARKED = DeliveryStatus.DEAD.value, DeliveryStatus.PARKED.value
 LONGEST_ERROR = 500
 """Characters of an error that are kept: a receiver may answer with a page."""
 
-_INSERT = {
-    "sqlite": sqlite.insert(table).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(table).on_conflict_do_nothing(),
-}
+_INSERT = Prepared(
+    sqlite.insert(table).on_conflict_do_nothing(),
+    [name for name in table.c.keys() if name != "held_by"],
+    elsewhere=postgresql.insert(table).on_conflict_do_nothing(),
+)
 _BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
 _BY_ID_LOCKED = _BY_ID.with_for_update()
 
@@ -50,7 +52,7 @@ _BY_PAIR = sa.select(table).where(
     table.c.recording_id == sa.bindparam("recording_id"), table.c.sink == sa.bindparam("sink")
 )
 _OF_RECORDING = sa.select(table).where(table.c.recording_id == sa.bindparam("recording_id")).order_by(table.c.id)
-_LATER = (
+_LATER = Prepared(
     sa.select(table.c.id, table.c.next_at, table.c.sink, table.c.home)
     .where(
         table.c.sink == sa.bindparam("sink"),
@@ -62,7 +64,7 @@ _LATER = (
     .limit(1)
 )
 # one statement each: on PostgreSQL the round trips are what costs
-_CLAIM = (
+_CLAIM = Prepared(
     sa.update(table)
     .where(
         table.c.id == sa.bindparam("_id"),
@@ -78,7 +80,7 @@ _CLAIM = (
     )
     .returning(table)
 )
-_SETTLE = (
+_SETTLE = Prepared(
     sa.update(table)
     .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == RUNNING)
     .values(
@@ -96,7 +98,7 @@ _GIVE_BACK = (
     .where(table.c.id == sa.bindparam("_id"), table.c.fence == sa.bindparam("_fence"), table.c.status == RUNNING)
     .values(status=WAITING, next_at=sa.bindparam("next_at"), held_by="")
 )
-_ATTEMPT = sa.insert(attempt_table)
+_ATTEMPT = Prepared(sa.insert(attempt_table), attempt_table.c.keys())
 _ATTEMPTS = (
     sa.select(attempt_table).where(attempt_table.c.delivery_id == sa.bindparam("id")).order_by(attempt_table.c.n)
 )
@@ -149,7 +151,7 @@ def insert(conn: sa.Connection, recording: Recording, sink: str, *, now: float) 
         id=new_id("dlv", now, os.urandom(10)), recording_id=recording.id, sink=sink, next_at=now, created_at=now
     )
     row = {**delivery_columns(fresh), "call_key": call_key(recording), "home": recording.node}
-    if conn.execute(_INSERT[conn.dialect.name], row).rowcount == 1:
+    if _INSERT.run(conn, row) == 1:
         return fresh
     return delivery_of(conn.execute(_BY_PAIR, {"recording_id": recording.id, "sink": sink}).mappings().one())
 
@@ -175,7 +177,7 @@ def claim(conn: sa.Connection, delivery_id: str, now: float, held_by: str = "") 
     :param held_by: the node that runs it
     :returns: None when it is not waiting, not due yet, or an earlier one of its call to its sink is not done
     """
-    row = conn.execute(_CLAIM, {"_id": delivery_id, "now": now, "held_by": held_by}).mappings().first()
+    row = _CLAIM.first(conn, {"_id": delivery_id, "now": now, "held_by": held_by})
     return None if row is None else delivery_of(row)
 
 
@@ -196,26 +198,22 @@ def settle(
     """
     final = verdict.status is not DeliveryStatus.WAITING
     error = "" if outcome.ok else _printable(outcome.error)
-    row = (
-        conn.execute(
-            _SETTLE,
-            {
-                "_id": delivery_id,
-                "_fence": fence,
-                "status": verdict.status.value,
-                "next_at": None if final else verdict.next_at,
-                "done_at": now if final else None,
-                "last_error": error,
-            },
-        )
-        .mappings()
-        .first()
+    row = _SETTLE.first(
+        conn,
+        {
+            "_id": delivery_id,
+            "_fence": fence,
+            "status": verdict.status.value,
+            "next_at": None if final else verdict.next_at,
+            "done_at": now if final else None,
+            "last_error": error,
+        },
     )
     if row is None:
         return None
     delivery = delivery_of(row)
-    conn.execute(
-        _ATTEMPT,
+    _ATTEMPT.run(
+        conn,
         {
             "delivery_id": delivery_id,
             "n": delivery.attempts,
@@ -249,8 +247,8 @@ def give_back(conn: sa.Connection, delivery_id: str, fence: int, next_at: float)
 
 def _next_of_call(conn: sa.Connection, row: Any) -> Due | None:
     order = {"sink": row["sink"], "call_key": row["call_key"], "id": row["id"]}
-    later = conn.execute(_LATER, order).first()
-    return None if later is None else Due(later.id, later.sink, later.home, later.next_at)
+    later = _LATER.first(conn, order)
+    return None if later is None else Due(later["id"], later["sink"], later["home"], later["next_at"])
 
 
 def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str | None = None) -> list[Due]:

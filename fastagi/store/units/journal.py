@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from fastagi.store.prepared import Prepared
 from fastagi.store.schema import journal as table
 
-_INSERT = sa.insert(table).inline()
+_INSERT = Prepared(sa.insert(table).inline(), [c.name for c in table.c if c.name != "seq"])
 _HISTORY = sa.select(table).where(table.c.recording_id == sa.bindparam("id")).order_by(table.c.seq)
 _AFTER = sa.select(table).where(table.c.seq > sa.bindparam("seq")).order_by(table.c.seq).limit(sa.bindparam("limit"))
 _LAST = sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))
@@ -44,8 +45,8 @@ def write(
     :param at: unix seconds
     :param detail: JSON values; no secrets
     """
-    conn.execute(
-        _INSERT,
+    _INSERT.run(
+        conn,
         {
             "recording_id": recording_id,
             "at": at,

@@ -19,16 +19,19 @@ from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event, Phase
 from fastagi.errors import StoreError, TakenOver
+from fastagi.store.prepared import Prepared
 from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.schema import recording as table
 from fastagi.store.units import deliveries, journal
 
-_INSERT = {
-    "sqlite": sqlite.insert(table).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(table).on_conflict_do_nothing(),
-}
-_BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
-_BY_ID_LOCKED = _BY_ID.with_for_update()  # PostgreSQL: two servers; SQLite has one writer and ignores it
+_INSERT = Prepared(
+    sqlite.insert(table).on_conflict_do_nothing(),
+    table.c.keys(),
+    elsewhere=postgresql.insert(table).on_conflict_do_nothing(),
+)
+_BY_ID = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")))
+_BY_ID_LOCKED = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")).with_for_update())
+"""PostgreSQL: two servers; SQLite has one writer and ignores it."""
 _BY_CALL = sa.select(table).where(table.c.uniqueid == sa.bindparam("uniqueid")).order_by(table.c.id.desc()).limit(1000)
 _BY_FILE = sa.select(table.c.id).where(table.c.file_path == sa.bindparam("path")).limit(1)
 # the phases are written out so that SQLite recognises its partial index
@@ -69,14 +72,14 @@ _FIXED = frozenset({"id", "phase"})
 
 
 @lru_cache(maxsize=256)
-def _update(columns: tuple[str, ...], guarded: bool, held: bool = False) -> sa.Update:
+def _update(columns: tuple[str, ...], guarded: bool, held: bool = False) -> Prepared:
     """An UPDATE of these columns, built once: building costs four times what running it does."""
     statement = sa.update(table).where(table.c.id == sa.bindparam("_id"))
     if guarded:
         statement = statement.where(table.c.phase == sa.bindparam("_phase"))
     if held:
         statement = statement.where(table.c.node == sa.bindparam("_holder"))
-    return statement.values({name: sa.bindparam(name) for name in columns})
+    return Prepared(statement.values({name: sa.bindparam(name) for name in columns}))
 
 
 def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] | None = None) -> Recording:
@@ -88,7 +91,7 @@ def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] 
     :raises StoreError: that id belongs to another recording
     """
     row = {**recording_columns(recording), "updated_at": recording.requested_at}
-    if conn.execute(_INSERT[conn.dialect.name], row).rowcount != 1:
+    if _INSERT.run(conn, row) != 1:
         there = get(conn, recording.id)
         if there is None or (there.asterisk, there.uniqueid) != (recording.asterisk, recording.uniqueid):
             raise StoreError(f"recording {recording.id} is there already and is another one")
@@ -106,12 +109,12 @@ def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] 
 
 def get(conn: sa.Connection, recording_id: str) -> Recording | None:
     """The recording of that id, or None."""
-    row = conn.execute(_BY_ID, {"id": recording_id}).mappings().first()
+    row = _BY_ID.first(conn, {"id": recording_id})
     return None if row is None else recording_of(row)
 
 
 def _load(conn: sa.Connection, recording_id: str, holder: str = "") -> Recording:
-    row = conn.execute(_BY_ID_LOCKED, {"id": recording_id}).mappings().first()
+    row = _BY_ID_LOCKED.first(conn, {"id": recording_id})
     if row is None:
         raise StoreError(f"there is no recording {recording_id}")
     if holder and row["node"] != holder:
@@ -152,7 +155,7 @@ def advance(
     values = {**columns, "_id": recording_id, "_phase": before.phase.value}
     if holder:
         values["_holder"] = holder
-    if conn.execute(_update(tuple(columns), True, bool(holder)), values).rowcount != 1:
+    if _update(tuple(columns), True, bool(holder)).run(conn, values) != 1:
         if known is not None:  # the row says why
             return advance(conn, recording_id, event, at, changes, detail, holder=holder)
         raise StoreError(f"recording {recording_id} was changed by another server meanwhile")
@@ -195,7 +198,7 @@ def change(
     if at is not None:
         columns["updated_at"] = at
     if columns:
-        conn.execute(_update(tuple(columns), False), {**columns, "_id": recording_id})
+        _update(tuple(columns), False).run(conn, {**columns, "_id": recording_id})
     if event:
         journal.write(conn, recording_id, at=before.requested_at if at is None else at, event=event)
     return after
@@ -263,11 +266,11 @@ def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording,
     :returns: the recording as the ledger has it now, and its deliveries where it is FINISHED
     :raises StoreError: that id belongs to another recording
     """
-    row = conn.execute(_BY_ID_LOCKED, {"id": copy.id}).mappings().first()
+    row = _BY_ID_LOCKED.first(conn, {"id": copy.id})
     there = None if row is None else recording_of(row)
     columns = {**recording_columns(copy), "updated_at": at}
     if there is None:
-        conn.execute(_INSERT[conn.dialect.name], columns)
+        _INSERT.run(conn, columns)
     else:
         assert row is not None
         if (there.asterisk, there.uniqueid) != (copy.asterisk, copy.uniqueid):
@@ -279,7 +282,7 @@ def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording,
             columns["node"] = there.node  # who has it now is the ledger's to say
             copy = replace(copy, node=there.node)
             del columns["id"]
-            conn.execute(_update(tuple(columns), False), {**columns, "_id": copy.id})
+            _update(tuple(columns), False).run(conn, {**columns, "_id": copy.id})
         journal.write(
             conn,
             copy.id,
@@ -302,7 +305,7 @@ def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at
     there = _load(conn, recording_id)
     if there.node != before or there.phase not in OPEN:
         return None
-    conn.execute(_update(("node", "updated_at"), False), {"node": node, "updated_at": at, "_id": recording_id})
+    _update(("node", "updated_at"), False).run(conn, {"node": node, "updated_at": at, "_id": recording_id})
     journal.write(conn, recording_id, at=at, event="taken_over", detail={"from": before, "by": node})
     return replace(there, node=node)
 
