@@ -33,7 +33,7 @@ LONGEST_ERROR = 500
 
 _INSERT = Prepared(
     sqlite.insert(table).on_conflict_do_nothing(),
-    [name for name in table.c.keys() if name != "held_by"],
+    [c.name for c in table.c if c.name != "held_by"],
     elsewhere=postgresql.insert(table).on_conflict_do_nothing(),
 )
 _BY_ID = sa.select(table).where(table.c.id == sa.bindparam("id"))
