@@ -8,8 +8,8 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # What tests, demo and benchmarks run beside Python: program or file to look for = Debian package that has it.
-NEEDS := mmdebstrap=mmdebstrap sipp=sip-tester sox=sox ffmpeg=ffmpeg multimon-ng=multimon-ng openssl=openssl \
-         chromium=chromium tar=tar initdb=postgresql
+NEEDS := mmdebstrap=mmdebstrap sipp=sip-tester sox=sox /usr/lib/*/sox/libsox_fmt_mp3.so=libsox-fmt-mp3 ffmpeg=ffmpeg \
+         multimon-ng=multimon-ng openssl=openssl chromium=chromium tar=tar initdb=postgresql
 APT_INSTALL := apt-get install -y -q --no-install-recommends
 
 .DEFAULT_GOAL := help
@@ -71,7 +71,8 @@ define apt
 endef
 
 MISSING = $(strip $(foreach need,$(NEEDS),$(if $(shell PATH="$$PATH:/usr/sbin:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)" \
-          command -v $(firstword $(subst =, ,$(need)))),,$(lastword $(subst =, ,$(need))))))
+          command -v $(firstword $(subst =, ,$(need))) || ls $(firstword $(subst =, ,$(need))) 2>/dev/null),,$(lastword \
+          $(subst =, ,$(need))))))
 
 system: ## the Debian packages that tests and benchmarks need (root, or sudo without a password)
 	$(if $(MISSING),$(call apt,$(MISSING)),@:)
