@@ -14,7 +14,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import BadArgument, ConfigError
@@ -30,6 +30,15 @@ CONFIG_FILE = Path("/etc/fastagi/fastagi.toml")
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`port = true` would be port 1."""
+        kind = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and kind in (int, float):
+            raise ValueError("must be a number")
+        return value
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -82,6 +91,14 @@ class AsteriskSettings(_Section):
             raise ValueError("must be an absolute path, the same on this machine and for Asterisk")
         if re.search(r"[,\x00-\x1f\"'${}^;|&\\]", str(value)):
             raise ValueError("must not hold a comma, quote, $, ^ or control character: Asterisk would split it")
+        return value
+
+    @field_validator("username", "secret")
+    @classmethod
+    def _one_line(cls, value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        if re.search(r"[\x00-\x1f\x7f]", text):
+            raise ValueError("must not hold a line end or control character: the manager interface would split it")
         return value
 
     @model_validator(mode="after")
@@ -208,6 +225,16 @@ class HttpSettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(8080, description="TCP port; 0 picks a free one")
     tokens: list[TokenSettings] = Field([], description="who may use the API")
+
+    @field_validator("tokens")
+    @classmethod
+    def _each_its_own(cls, value: list[TokenSettings]) -> list[TokenSettings]:
+        holders: dict[str, str] = {}
+        for item in value:
+            other = holders.setdefault(item.token.get_secret_value(), item.name)
+            if other != item.name:
+                raise ValueError(f"{other!r} and {item.name!r} have the same token: whose role would count?")
+        return value
 
 
 class SinkSettings(BaseModel):
@@ -354,7 +381,8 @@ def _fault(error: dict[str, Any]) -> str:
         return f"{key}: is missing"
     if error["type"] == "string_pattern_mismatch":  # only names have a pattern
         message = "must be letters, digits, dots, underscores and hyphens, a letter or digit first, at most 64"
-    secret = re.search(r"secret|token|password|key$", key.lower()) is not None
+    name = next((str(p).lower() for p in reversed(location) if not isinstance(p, int)), "")
+    secret = re.search(r"secret|token|password|key$", name) is not None
     shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
     allowed = _description(location)
     return f"{key}{shown}: {message}" + (f" ({allowed})" if allowed else "")

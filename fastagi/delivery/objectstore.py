@@ -17,7 +17,7 @@ from typing import Any, Literal
 from yarl import URL
 
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
-from fastagi.delivery.post import shown_url
+from fastagi.delivery.post import shown_url, without_secrets
 from fastagi.delivery.sink import RecordingSink, current_delivery
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, ConfigError, SinkError
@@ -83,7 +83,7 @@ class ObjectStoreSink(RecordingSink):
             raise ConfigError("objectstore needs an extra: pip install 'fastagi-recorder[objectstore]'") from None
         scheme = url.split("://")[0] if "://" in url else ""
         if scheme not in ("s3", "gs", "az", "file"):
-            raise BadArgument("url must start with s3://, gs://, az:// or file:///")
+            raise BadArgument(f"url={without_secrets(url)!r} must start with s3://, gs://, az:// or file:///")
         if verify not in ("content", "size"):
             raise BadArgument(f"verify={verify!r} must be content or size")
         self.key_template = check_template(key_template)

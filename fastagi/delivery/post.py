@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -48,7 +49,7 @@ class Receiver:
         except (ValueError, TypeError):
             usable = False
         if not usable:
-            raise BadArgument("url must be http://… or https://… with a host")
+            raise BadArgument(f"url={without_secrets(url)!r} must be http://… or https://… with a host")
         if isinstance(timeout_seconds, bool) or not 0 < timeout_seconds < float("inf"):
             raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
         self.shown = shown_url(self.url)
@@ -141,6 +142,11 @@ def shown_url(url: URL) -> str:
         return str(url)
     shown = url.with_user(None).with_query(None).with_fragment(None)
     return str(shown) + ("?…" if url.query_string else "")
+
+
+def without_secrets(text: object) -> str:
+    """What was given for a URL and may be none, for people: without user, password, query and fragment."""
+    return re.split("[?#]", re.sub(r"//[^/?#]*@", "//", str(text)))[0][:SHOWN_CHARACTERS]
 
 
 def retry_after(value: str, now: float) -> float | None:

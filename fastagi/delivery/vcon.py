@@ -19,7 +19,7 @@ import aiohttp
 
 from fastagi.delivery.keys import check_template, key_of, started_at
 from fastagi.delivery.objectstore import MEDIA_TYPES
-from fastagi.delivery.post import Receiver
+from fastagi.delivery.post import Receiver, without_secrets
 from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.naming import expand
@@ -60,11 +60,11 @@ class VconSink(RecordingSink):
         if str(target).startswith(("http://", "https://")):
             self._receiver = Receiver(str(target), timeout_seconds=timeout_seconds, http_client=http_client)
         elif not Path(target).is_absolute():
-            raise BadArgument(f"target={str(target)!r} must be an http(s) URL or an absolute folder")
+            raise BadArgument(f"target={without_secrets(target)!r} must be an http(s) URL or an absolute folder")
         if audio_url:
             # draft, Dialog Content: what is outside is fetched by HTTPS
             if not audio_url.startswith("https://"):
-                raise BadArgument(f"audio_url={audio_url!r} must start with https://")
+                raise BadArgument(f"audio_url={without_secrets(audio_url)!r} must start with https://")
             expand(audio_url, {"recording_id": "x", "session_id": "x", "file": "x"}, 0.0)
         self._folder = Path(target)
         self._audio_url = audio_url

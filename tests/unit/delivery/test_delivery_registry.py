@@ -39,7 +39,7 @@ def test_every_type_can_be_built(fields: dict[str, Any], kind: type) -> None:
             {"type": "webhook", "url": "https://h", "secret": "x"},
             r"sinks\[crm\]\.secret: a webhook sink has no such key; allowed are .*signing_secret",
         ),
-        ({"type": "webhook", "url": "gopher://h"}, r"sinks\[crm\]: url must be http"),
+        ({"type": "webhook", "url": "gopher://h"}, r"sinks\[crm\]: url='gopher://h' must be http"),
         (
             {"type": "webhook", "url": "https://h", "timeout_seconds": "soon"},
             r"sinks\[crm\]\.timeout_seconds = 'soon': .*whole exchange",
@@ -52,7 +52,7 @@ def test_every_type_can_be_built(fields: dict[str, Any], kind: type) -> None:
             {"type": "webhook", "url": "https://h", "signing_secret_file": "/nowhere"},
             r"sinks\[crm\]\.signing_secret_file = '/nowhere': No such file",
         ),
-        ({"type": "objectstore", "url": "ftp://h"}, r"sinks\[crm\]: url must start with s3://"),
+        ({"type": "objectstore", "url": "ftp://h"}, r"sinks\[crm\]: url='ftp://h' must start with s3://"),
         ({"type": "vcon", "target": "here"}, r"sinks\[crm\]: target='here' must be"),
         ({"type": "command", "argv": "rm -rf"}, r"sinks\[crm\]\.argv = 'rm -rf': .*there is no shell"),
         ({"type": "command", "argv": []}, r"sinks\[crm\]\.argv"),
