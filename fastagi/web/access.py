@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-import structlog
 from aiohttp import web
 
 from fastagi.settings import TokenSettings
 from fastagi.web.answers import Refusal
-
-log = structlog.get_logger(__name__)
+from fastagi.web.malformed import Sparingly
 
 NO_TOKENS = (
     "the API has no tokens yet: add [[http.tokens]] with name, token (16 characters or more) and role "
@@ -26,9 +23,6 @@ NO_TOKENS = (
 )
 
 LONGEST_TOKEN = 1000
-
-LOGGED_PER_MINUTE = 20
-"""Refused requests that are logged one by one: enough to see who tries, too few to fill the disk."""
 
 
 class Role(IntEnum):
@@ -57,8 +51,7 @@ class Tokens:
 
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self._known = [(_digest(t.token.get_secret_value()), Who(t.name, Role[t.role.upper()])) for t in tokens]
-        self._minute = 0
-        self._logged = 0
+        self._note = Sparingly(__name__, "http_token_refused")
 
     def who(self, request: web.Request) -> Who:
         """Whose request it is.
@@ -76,21 +69,11 @@ class Tokens:
             if hmac.compare_digest(known, digest):
                 found = who
         if found is None:
-            self._note(request)
+            self._note(peer=request.remote, path=request.path[:200])
             raise Refusal(
                 401, "that token is not known here", WWW_Authenticate='Bearer realm="fastagi", error="invalid_token"'
             )
         return found
-
-    def _note(self, request: web.Request) -> None:
-        minute = int(time.monotonic() // 60)
-        if minute != self._minute:
-            if self._logged > LOGGED_PER_MINUTE:
-                log.warning("http_tokens_refused_not_logged", count=self._logged - LOGGED_PER_MINUTE)
-            self._minute, self._logged = minute, 0
-        self._logged += 1
-        if self._logged <= LOGGED_PER_MINUTE:
-            log.warning("http_token_refused", peer=request.remote, path=request.path[:200])
 
 
 def _digest(token: str) -> bytes:

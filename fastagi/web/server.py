@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from fastagi.web.disks import Disks
 from fastagi.web.events import Events
 from fastagi.web.health import Health
 from fastagi.web.lag import LoopLag
+from fastagi.web.malformed import MalformedRequests
 from fastagi.web.metrics import Metrics
 from fastagi.web.observed import Observations
 from fastagi.web.openapi import document
@@ -29,6 +31,9 @@ from fastagi.web.sources import Sources
 from fastagi.web.version import VERSION
 
 log = structlog.get_logger(__name__)
+
+_requests = logging.getLogger("fastagi.web.requests")
+"""What aiohttp's server says of single requests."""
 
 MOST_CONNECTIONS = 500
 """Prometheus, a proxy and some dozens of consoles; each idle one costs some 20 kB."""
@@ -66,6 +71,7 @@ class HttpServer:
         self._sound = Sound(sources)
         self._events = Events(sources)
         self.api = self._api()
+        self._malformed = MalformedRequests()
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -106,8 +112,10 @@ class HttpServer:
 
         :raises ConfigError: the address cannot be listened on
         """
+        _requests.addFilter(self._malformed)
         self._runner = web.AppRunner(
             self.application(),
+            logger=_requests,
             handle_signals=False,
             access_log=None,
             keepalive_timeout=IDLE_SECONDS,
@@ -146,6 +154,7 @@ class HttpServer:
             await runner.cleanup()
         await self.metrics.close()
         self._sound.close()
+        _requests.removeFilter(self._malformed)
         self._disks.close()
 
     def _accept(self) -> asyncio.BaseProtocol:

@@ -197,6 +197,19 @@ async def test_headers_without_end_and_no_http_at_all_are_refused(scene: WebScen
     assert (await scene.get("/healthz"))[0] == 200
 
 
+async def test_malformed_requests_are_logged_without_what_they_hold_and_not_for_ever(
+    scene: WebScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs:
+        for _ in range(30):
+            await _raw(scene, b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer stolen-01234\x01\r\n\r\n")
+    found = [entry for entry in logs if entry["event"] == "http_malformed"]
+    assert len(found) == 20
+    assert found[0]["peer"] == "127.0.0.1"
+    assert "stolen" not in json.dumps(logs, default=str) + caplog.text
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_client_that_sends_nothing_or_half_a_header_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

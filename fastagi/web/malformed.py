@@ -1,0 +1,54 @@
+"""Requests that are no HTTP, and tokens that are none of ours: logged in one line, and not for ever.
+
+Whoever reaches the port can send them as fast as he likes, and what he sent may hold somebody's token.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+LOGGED_PER_MINUTE = 20
+"""Requests of one kind that are logged one by one: enough to see who tries, too few to fill the disk."""
+
+
+class Sparingly:
+    """Logs warnings of one event, so many a minute.
+
+    :param event: its name; how many were left out is told as ``EVENT_not_logged``
+    """
+
+    def __init__(self, logger: str, event: str) -> None:
+        self._log = structlog.get_logger(logger)
+        self._event = event
+        self._minute = 0
+        self._count = 0
+
+    def __call__(self, **fields: object) -> None:
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            if self._count > LOGGED_PER_MINUTE:
+                self._log.warning(f"{self._event}_not_logged", count=self._count - LOGGED_PER_MINUTE)
+            self._minute, self._count = minute, 0
+        self._count += 1
+        if self._count <= LOGGED_PER_MINUTE:
+            self._log.warning(self._event, **fields)
+
+
+class MalformedRequests(logging.Filter):
+    """On aiohttp's logger: its traceback of a malformed request, which quotes it, becomes one line that does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._note = Sparingly(__name__, "http_malformed")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fault = record.exc_info[1] if record.exc_info else None
+        if not isinstance(fault, HttpProcessingError):
+            return True
+        peer = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        self._note(peer=peer, fault=type(fault).__name__)
+        return False
