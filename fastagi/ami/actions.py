@@ -183,15 +183,21 @@ async def command(ami: Manager, text: str, *, timeout: float | None = None) -> l
     return lines
 
 
-async def user_event(ami: Manager, name: str, headers: Mapping[str, object], *, timeout: float | None = None) -> None:
-    """Publish a UserEvent. Action `UserEvent`, write class user.
+async def user_event(ami: Manager, name: str, *events: Mapping[str, object], timeout: float | None = None) -> None:
+    """Publish a UserEvent, or several of that name at once. Action `UserEvent`, write class user.
 
-    :param headers: free; `Action`, `ActionID` and `UserEvent` are taken
+    :param events: the headers of each, free; `Action`, `ActionID` and `UserEvent` are taken
     """
-    for key in headers:
-        if key.lower() in ("action", "actionid", "userevent"):
-            raise BadArgument(f"header {key!r} of a UserEvent is taken")
-    await _ask(ami, {"Action": "UserEvent", "UserEvent": name, **headers}, timeout)
+    for headers in events:
+        for key in headers:
+            if key.lower() in _TAKEN:
+                raise BadArgument(f"header {key!r} of a UserEvent is taken")
+    answer = await ami.publish(name, events, timeout=timeout)
+    if not answer.success:
+        raise ActionRefused(str(answer.message) or "UserEvent was refused")
+
+
+_TAKEN = frozenset({"action", "actionid", "userevent"})
 
 
 async def originate(

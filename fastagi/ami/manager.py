@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random as _random
 import ssl as _ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import panoramisk
@@ -22,6 +22,7 @@ from fastagi.ami.events import ChannelRow
 from fastagi.ami.filters import expression
 from fastagi.ami.link import Link
 from fastagi.ami.protocol import AmiProtocol
+from fastagi.ami.wire import encode
 from fastagi.errors import AsteriskDown
 
 log = structlog.get_logger(__name__)
@@ -307,6 +308,23 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
             lines.setdefault(keys.get("commandid", "CommandID"), lines["ActionID"])
             self._link.want("AsyncAGIExec")
         return protocol.send(lines, seconds=seconds, as_list=as_list, merge=merge)
+
+    def publish(
+        self, name: str, events: Sequence[Mapping[str, object]], *, timeout: float | None = None
+    ) -> asyncio.Future[Any]:
+        """Send several UserEvents in one write: action `UserEvent`, write class user.
+
+        Asterisk answers in order, and what it refuses of one it refuses of all: only the last one's answer is waited
+        for, and is the future's. Raises and fails as `send_action`.
+        """
+        protocol = self._link.protocol
+        if not self.connected or protocol is None:
+            raise AsteriskDown(f"asterisk {self.name}: {self.last_error or 'not connected'}")
+        head = {"Action": "UserEvent", "UserEvent": name}
+        *first, last = events
+        before = b"".join(encode({**head, **event}) for event in first)
+        seconds = self._link.timing.action if timeout is None else timeout
+        return protocol.send(self._link.stamp({**head, **last}), seconds=seconds, before=before)
 
     def send_command(self, command: str, as_list: bool | None = None) -> asyncio.Future[Any]:
         """panoramisk's: run a CLI command. What it printed is in the Message's `content` and `iter_lines()`."""

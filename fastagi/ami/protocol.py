@@ -137,10 +137,12 @@ class AmiProtocol(asyncio.BufferedProtocol):
         as_list: bool | None = None,
         merge: bool = False,
         row: Callable[[Block], Any] = to_message,
+        before: bytes = b"",
     ) -> asyncio.Future[Any]:
         """Write one action; its answer is a Message, or a list of them.
 
         :param action: header names to values, `Action` and `ActionID` among them
+        :param before: actions that go out in the same write, whose answers nobody waits for
         :param seconds: time limit of the whole answer
         :param row, as_list, merge: see `Pending`
         :raises AsteriskDown: the connection is gone
@@ -162,7 +164,7 @@ class AmiProtocol(asyncio.BufferedProtocol):
         self.decoder.expecting = True
         future.add_done_callback(lambda _: self._settled(pending))
         self.counts.sent += 1
-        self._transport.write(data)
+        self._transport.write(before + data)
         return future
 
     async def ping(self, action: Mapping[str, object], seconds: float) -> None:

@@ -112,6 +112,20 @@ async def test_events_come_in_order_and_all_of_them(ami: Manager) -> None:
     assert got == list(range(200))
 
 
+async def test_several_user_events_in_one_go(ami: Manager) -> None:
+    got: list[str] = []
+    ami.subscribe(lambda e: got.append(e["Number"]) if e["UserEvent"] == "Many" else None)
+    sent = ami.actions_sent
+    await actions.user_event(ami, "Many", *({"Number": number} for number in range(50)))
+    await until(lambda: len(got) == 50)
+    assert got == [str(number) for number in range(50)]
+    assert ami.actions_sent == sent + 1
+    with pytest.raises(BadArgument):
+        await actions.user_event(ami, "Many", {"Number": 1}, {"Number": "2\r\nAction: Logoff"})
+    await ami.send_action({"Action": "Ping"})
+    assert len(got) == 50  # none of them, then
+
+
 async def test_filters_keep_out_what_nobody_wants(place: Place) -> None:
     """Events of names that begin alike: nothing but the wanted one arrives, and it is found out at the source."""
     talker, listener = place.client(), place.client()

@@ -13,6 +13,7 @@ import structlog
 
 from fastagi.ami.events import AmiEvent, ChannelRow
 from fastagi.ami.manager import Manager
+from fastagi.ami.wire import field
 from fastagi.errors import AsteriskDown
 from fastagi.recording.asterisk.channels import EVENTS as BOOK_EVENTS
 from fastagi.recording.asterisk.channels import ChannelBook, LiveChannel
@@ -34,6 +35,9 @@ RECORDING_EVENTS = (
     "AttendedTransfer",
     "ParkedCall",
 )
+
+ANNOUNCEMENT = "FastAGIRecording"
+"""Name of the UserEvents that tell of recordings."""
 
 Listener = Callable[["Pbx", str, Mapping[str, str], LiveChannel | None], None]
 
@@ -98,6 +102,8 @@ class Pbx:
         raise AsteriskDown(f"no manager connection to {self.name} now")
 
     def _event(self, event: AmiEvent) -> None:
+        if event.name == "UserEvent" and field(event.raw, "UserEvent") == ANNOUNCEMENT:
+            return  # what a recorder announced comes back; there are more of them than of all else
         headers = event.headers
         channel = self.book.feed(event.name, headers, self._clock())
         if channel is None:

@@ -93,14 +93,16 @@ class Manager:
     def __init__(self) -> None:
         self.got: list[Mapping[str, object]] = []
         self.gate = asyncio.Event()
+        self.writes = 0
         self.fault: Exception | None = None
 
-    async def user_event(self, manager: object, name: str, headers: Mapping[str, object], *, timeout: float) -> None:
+    async def user_event(self, manager: object, name: str, *events: Mapping[str, object], timeout: float) -> None:
         assert name == "FastAGIRecording"
         await self.gate.wait()
         if self.fault is not None:
             raise self.fault
-        self.got.append(headers)
+        self.got.extend(events)
+        self.writes += 1
 
 
 class FakePbx:
@@ -138,7 +140,7 @@ async def test_the_queue_is_bounded_ordered_and_nobody_waits(manager: Manager, m
     assert [h["RecordingID"] for h in manager.got] == [f"rec-{n}" for n in range(5)]
     assert manager.got[0]["Error"] == "a b"
     assert "Recorder" not in manager.got[0]  # empty values are left out
-    assert (announcer.sent, len(tasks)) == (5, 1)
+    assert (announcer.sent, len(tasks), manager.writes) == (5, 1, 1)
 
 
 @pytest.mark.parametrize("fault", [AsteriskDown("away"), ActionTimeout("slow"), ActionRefused("Permission denied")])
