@@ -291,24 +291,29 @@ class Writer(Lane):
 
 
 class Reader(Lane):
-    """One unit at a time, each on its own snapshot, broken off after `seconds`."""
+    """One unit at a time, each on its own snapshot, broken off after `seconds`, or when nobody waits any more."""
 
     kind = "reader"
     seconds = READ_SECONDS
 
     def _batch(self, conn: sa.Connection, jobs: list[_Job]) -> None:
         job = jobs[0]
+        gone = job.future.cancelled
         try:
             with conn.begin():
                 raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
                 deadline = time.monotonic() + self.seconds
                 # about every 10 ms of work; a non-zero answer interrupts the statement
-                raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 200_000)
-                job.value = job.unit(conn, *job.args, **job.kwargs)
+                raw.set_progress_handler(lambda: int(gone() or time.monotonic() > deadline), 200_000)
+                if not gone():
+                    job.value = job.unit(conn, *job.args, **job.kwargs)
         except Exception as exc:
             if error_code(exc) in _BROKEN:
                 raise
-            job.error = one_line(exc, self._shown) if isinstance(exc, sa.exc.SQLAlchemyError) else exc
+            if error_code(exc) == sqlite3.SQLITE_INTERRUPT:
+                job.error = StoreDown(f"{self._shown}: broken off after {self.seconds:g} s: ask for less")
+            else:
+                job.error = one_line(exc, self._shown) if isinstance(exc, sa.exc.SQLAlchemyError) else exc
         self._call(self._answer, jobs, [], None)
 
 

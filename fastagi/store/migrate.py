@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from fastagi.errors import StoreError
+from fastagi.errors import StoreDown, StoreError
 from fastagi.store.schema import HEAD, metadata
 
 _SCRIPTS = Path(__file__).with_name("migrations")
@@ -15,7 +15,14 @@ _SCRIPTS = Path(__file__).with_name("migrations")
 ADVISORY_LOCK = 0x66617374616769
 """PostgreSQL: two servers that start at once migrate one after the other."""
 
+WAIT_SECONDS = 60.0
+"""How long another migration of this process is waited for; ours take less than one."""
+
 _one_at_a_time = threading.Lock()  # alembic keeps its context in module globals
+
+
+class MigrationUnderWay(StoreDown):
+    """Another database is being migrated by this process, and only one at a time can be."""
 
 
 def revision(conn: sa.Connection) -> str | None:
@@ -39,6 +46,7 @@ def migrate(conn: sa.Connection) -> bool:
 
     :returns: whether there was anything to do
     :raises StoreError: the database is newer than this program, or not ours
+    :raises MigrationUnderWay: wait and try again; on PostgreSQL at once, as the loop that is waited on may be this one
     """
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
@@ -59,7 +67,11 @@ def migrate(conn: sa.Connection) -> bool:
         raise StoreError(
             f"the database was written by a newer fastagi (schema {current}, this one knows {HEAD}): upgrade"
         )
-    with _one_at_a_time:
+    if not _one_at_a_time.acquire(timeout=0 if conn.dialect.name == "postgresql" else WAIT_SECONDS):
+        raise MigrationUnderWay("another database is being migrated by this process")
+    try:
         config.attributes["connection"] = conn
         command.upgrade(config, HEAD)
+    finally:
+        _one_at_a_time.release()
     return True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 SLOW_SECONDS = 1.0
-"""A write takes milliseconds; one that takes so long is an operator's to look at, and no call waits for many of them."""
+"""A write takes milliseconds; one that takes so long is an operator's to look at, and no call waits for many of it."""
 
 RECENT_SECONDS = 10.0
 """How long a slow write makes its ledger slow."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate
 
 import asyncpg
@@ -18,8 +19,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.ledger import P, Store, T, take_hooks
-from fastagi.store.migrate import migrate
+from fastagi.store.ledger import SEARCH_SECONDS, P, Store, T, take_hooks
+from fastagi.store.migrate import WAIT_SECONDS, MigrationUnderWay, migrate
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,9 @@ CONNECTIONS = 8
 
 QUEUE_UNITS = 10_000
 """Units that may wait for a connection; more are refused at once."""
+
+SEARCHES = 2
+"""Connections that searches may have at once: the others are for recordings and deliveries."""
 
 STATEMENT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
@@ -58,6 +62,8 @@ class PostgresStore(Store):
         self.dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         self._url = parsed.set(drivername="postgresql+asyncpg")
         self._connections = connections
+        self.side_by_side = max(1, connections // 2)
+        self._searches = asyncio.Semaphore(SEARCHES)
         self._engine: AsyncEngine | None = None
         self._node_lock: asyncpg.Connection | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -111,21 +117,55 @@ class PostgresStore(Store):
             self.last_error = self.last_error or "stopped"
 
     async def migrate(self) -> None:
-        await self.run(migrate)
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                await self.run(migrate)
+                return
+            except MigrationUnderWay:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(0.05)
 
     async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.pace.write():
+            return await self._run(unit, *args, **kwargs)
+
+    async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._run(unit, *args, **kwargs)
+
+    async def search(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def limited(conn: sa.Connection) -> T:
+            conn.execute(sa.text(f"SET LOCAL statement_timeout = {int(SEARCH_SECONDS * 1000)}"))
+            return unit(conn, *args, **kwargs)
+
+        engine = self._opened()
+        try:
+            async with asyncio.timeout(STATEMENT_SECONDS):
+                await self._searches.acquire()
+        except TimeoutError:
+            raise StoreDown(f"{self.shown}: {SEARCHES} searches run already") from None
+        try:
+            return await self._unit(engine, limited, (), {})  # cancelling the caller breaks it off
+        finally:
+            self._searches.release()
+
+    async def _run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._own(self._unit(self._opened(), unit, args, kwargs))
+
+    def _opened(self) -> AsyncEngine:
         if self._engine is None:
             raise StoreDown(f"{self.shown}: the store is not open")
         if len(self._running) >= QUEUE_UNITS:
             raise StoreDown(f"{self.shown}: {QUEUE_UNITS} units wait already")
-        # a task of its own: a caller that is cancelled does not break off the write
-        task: asyncio.Task[T] = asyncio.create_task(self._unit(self._engine, unit, args, kwargs))
+        return self._engine
+
+    async def _own(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits it in a task of its own: a caller that is cancelled does not break off a write."""
+        task: asyncio.Task[T] = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
         return await asyncio.shield(task)
-
-    async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.run(unit, *args, **kwargs)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

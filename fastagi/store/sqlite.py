@@ -9,16 +9,18 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Concatenate
+from typing import Concatenate, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.lanes import Reader, Writer
+from fastagi.store.lanes import BATCH_UNITS, Lane, Reader, Searcher, Writer
 from fastagi.store.ledger import P, Store, T
 from fastagi.store.lock import ProcessLock
 from fastagi.store.migrate import migrate
+
+LaneKind = TypeVar("LaneKind", bound=Lane)
 
 QUEUE_UNITS = 10_000
 """Units that may wait for the writer: some seconds' work and a few MB; beyond it `run` makes its callers wait."""
@@ -30,6 +32,8 @@ BUSY_SECONDS = 5.0
 class SqliteStore(Store):
     """:param path: the database file; its folder is made when it is not there"""
 
+    side_by_side = BATCH_UNITS
+
     def __init__(
         self, path: Path, *, node: str, queue_units: int = QUEUE_UNITS, busy_seconds: float = BUSY_SECONDS
     ) -> None:
@@ -40,6 +44,8 @@ class SqliteStore(Store):
         self._lock = ProcessLock(path.with_name(path.name + ".lock"), f"server {node!r}")
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self._searcher: Searcher | None = None
+        self._version = 0
 
     async def start(self) -> None:
         if self._writer is not None:
@@ -53,28 +59,39 @@ class SqliteStore(Store):
             limit=self._queue_units,
             told=self._told,
         )
-        reader = Reader(
+        reader, searcher = self._lane(Reader), self._lane(Searcher)
+        lanes: tuple[Lane, ...] = (writer, reader, searcher)
+        begun: list[Lane] = []
+        try:
+            for lane in lanes:
+                begun.append(lane)
+                await lane.start()
+        except BaseException as exc:
+            if isinstance(exc, Exception):
+                self._ill(exc)
+            for opened in reversed(begun):
+                await opened.stop()
+            self._lock.release()
+            raise
+        self._writer, self._reader, self._searcher = writer, reader, searcher
+        self._well()
+
+    def _lane(self, kind: type[LaneKind]) -> LaneKind:
+        """A lane that only reads: one that fails says nothing of whether recordings can be kept."""
+        return kind(
             lambda: self._connect(writes=False),
             identify=self._identify,
             shown=self.shown,
             limit=self._queue_units,
-            told=lambda _: None,  # a read that failed says nothing of whether recordings can be kept
+            told=lambda _: None,
         )
-        try:
-            await writer.start()
-            await reader.start()
-        except BaseException as exc:
-            if isinstance(exc, Exception):
-                self._ill(exc)
-            await writer.stop()
-            self._lock.release()
-            raise
-        self._writer, self._reader = writer, reader
-        self._well()
 
     async def stop(self) -> None:
+        searcher, self._searcher = self._searcher, None
         reader, self._reader = self._reader, None
         writer, self._writer = self._writer, None
+        if searcher is not None:
+            await searcher.stop()
         if reader is not None:
             await reader.stop()
         if writer is not None:
@@ -88,7 +105,8 @@ class SqliteStore(Store):
     async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         if self._writer is None:
             raise StoreDown(f"{self.shown}: the store is not open")
-        result: T = await self._writer.run(unit, args, kwargs)
+        with self.pace.write():
+            result: T = await self._writer.run(unit, args, kwargs)
         return result
 
     async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -96,6 +114,22 @@ class SqliteStore(Store):
             raise StoreDown(f"{self.shown}: the store is not open")
         result: T = await self._reader.run(unit, args, kwargs)
         return result
+
+    async def search(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._searcher is None:
+            raise StoreDown(f"{self.shown}: the store is not open")
+        result: T = await self._searcher.run(unit, args, kwargs)
+        return result
+
+    async def changed_elsewhere(self) -> bool:
+        """Has anybody but this server (a command beside it, a `sqlite3` shell) written since it was asked last?
+
+        :raises StoreDown: the database is locked or gone
+        """
+        version = await self.run(_data_version)
+        changed = version != self._version
+        self._version = version
+        return changed
 
     @property
     def commits(self) -> int:
@@ -171,6 +205,11 @@ class SqliteStore(Store):
             raw.close()
             raise
         return raw
+
+
+def _data_version(conn: sa.Connection) -> int:
+    """Changes when another connection has committed, and not by this one's own writes. Costs no fsync."""
+    return int(conn.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
 def path_of(url: str) -> Path:

@@ -44,7 +44,7 @@ class Calls:
     async def list(self, asked: Asked) -> web.Response:
         """GET /calls."""
         query = {"limit": 50, **asked.query}
-        found, following = await self._turns.take(lambda: self._sources.store.read(units.page, **query))
+        found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
         return answer({"calls": [shapes.call(c) for c in found], "next": following})
 
     async def channels(self, asked: Asked) -> web.Response:

@@ -49,7 +49,7 @@ class Deliveries:
     async def list(self, asked: Asked) -> web.Response:
         """GET /deliveries."""
         query = {"limit": 50, **asked.query}
-        found, following = await self._turns.take(lambda: self._sources.store.read(units.page, **query))
+        found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
         return answer({"deliveries": [shapes.delivery(d) for d in found], "next": following})
 
     async def show(self, asked: Asked) -> web.Response:

@@ -240,6 +240,12 @@ class Figures:
     def _ledger(self) -> Iterator[Metric]:
         yield _gauge("store_up", "1 while the ledger takes writes", (), [((), int(self._sources.store.healthy))])
         yield _gauge(
+            "store_write_seconds",
+            "The longest that a write to the ledger took, or takes already, within the last minute",
+            (),
+            [((), self._sources.store.pace.seconds(60))],
+        )
+        yield _gauge(
             "ledger_backlog",
             "Journal entries that wait in memory and side files for the ledger",
             (),

@@ -79,6 +79,8 @@ class Health:
             return Problem("store", f"{store.shown}: no answer within {STORE_SECONDS:g} s", do)
         except StoreError as exc:
             return Problem("store", str(exc), do)
+        if store.pace.slow:
+            return Problem("store", f"{store.shown}: slow: a write took {store.pace.seconds():.1f} s", do)
         return None
 
     def _disk_problems(self, measured: Measured) -> list[Problem]:

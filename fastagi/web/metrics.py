@@ -82,7 +82,7 @@ class Metrics:
             return None
 
     async def _ask(self) -> list[deliveries.Depth]:
-        found: list[deliveries.Depth] = await self._sources.store.read(deliveries.depths, self._sources.clock())
+        found: list[deliveries.Depth] = await self._sources.store.search(deliveries.depths, self._sources.clock())
         return found
 
 

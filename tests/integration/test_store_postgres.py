@@ -142,6 +142,51 @@ async def test_a_deadlock_is_run_again(postgres_url: str) -> None:  # noqa: F811
     await store.stop()
 
 
+async def test_searches_leave_connections_to_recordings(postgres_url: str) -> None:  # noqa: F811
+    store = open_store(postgres_url, node="one")
+    await store.start()
+
+    def long(conn: sa.Connection) -> None:
+        conn.execute(sa.text("select pg_sleep(8)"))
+
+    searching = [asyncio.create_task(store.search(long)) for _ in range(12)]
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(2.5):
+        await asyncio.gather(*(store.run(journal.write, "rec-1", at=1.0, event="noted") for _ in range(20)))
+        assert len(await store.read(journal.history, "rec-1")) == 20
+    assert not any(task.done() for task in searching)
+    assert not store.pace.slow, "how long others search says nothing of the writes"
+    for task in searching:
+        task.cancel()
+    await asyncio.wait(searching, timeout=3.0)
+    assert all(task.cancelled() for task in searching)
+    assert await store.search(journal.last_seq) == 20, "what nobody waits for is broken off"
+    await store.stop()
+
+
+async def test_a_search_that_takes_too_long_is_broken_off(
+    postgres_url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastagi.store.postgres.SEARCH_SECONDS", 0.2)
+    store = open_store(postgres_url, node="one")
+    await store.start()
+    with pytest.raises(StoreDown, match="statement timeout"):
+        await store.search(lambda conn: conn.execute(sa.text("select pg_sleep(20)")))
+    assert await store.search(journal.last_seq) == 0
+    await store.run(lambda conn: conn.execute(sa.text("select pg_sleep(0.5)")))  # its limit was its own
+    await store.stop()
+
+
+async def test_two_databases_are_made_at_once(postgres_server: PostgresServer) -> None:  # noqa: F811
+    stores = [open_store(postgres_server.create_database(), node="one") for _ in range(3)]
+    stores.append(open_store(stores[0].dsn, node="two"))
+    async with asyncio.timeout(40):
+        await asyncio.gather(*(store.start() for store in stores))
+    assert all(store.healthy for store in stores)
+    await asyncio.gather(*(store.stop() for store in stores))
+
+
 KILLED = """
 import asyncio, sys
 from fastagi.store import open_store

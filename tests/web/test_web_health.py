@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from web_scene import WebScene, web_scene
 
 from fastagi.errors import StoreDown
@@ -167,3 +168,27 @@ async def test_a_port_that_is_taken_is_one_line_that_names_the_setting(tmp_path:
         second = App(web_settings(1, "x", other, http={"port": scene.port}))
         with pytest.raises(ConfigError, match=r"http: cannot listen on 127\.0\.0\.1:\d+: .*\[http\] host and port"):
             await second.start()
+
+
+async def test_a_huge_search_leaves_it_ready(tmp_path: Path) -> None:
+    """Whoever searches through everything holds up neither probes nor the recorder."""
+
+    def endless(conn: sa.Connection, *args: object, **how: object) -> object:
+        return conn.execute(
+            sa.text("with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n")
+        ).scalar()
+
+    async with web_scene(tmp_path) as scene:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("fastagi.store.lanes.Searcher.seconds", 3.0)
+            patch.setattr("fastagi.store.units.catalogue.page", endless)
+            searching = asyncio.create_task(scene.get("/api/v1/recordings?caller=1", role="viewer"))
+            await asyncio.sleep(0.3)
+            for _ in range(3):
+                assert (await scene.get("/readyz"))[0] == 200
+            job = await scene.record(scene.ami.call())
+            assert job.recording.state == "RECORDING"
+            assert not searching.done()
+            status, body = await searching
+        assert status == 503
+        assert "broken off after 3 s" in str(body)

@@ -110,8 +110,8 @@ async def test_a_ledger_that_is_gone_shows_as_down_and_leaves_its_figures_out(
             raise StoreDown("locked")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store, "read", gone)
-            patch.setattr(store, "run", gone)
+            for way in ("read", "search", "run"):
+                patch.setattr(store, way, gone)
             patch.setattr(store, "_well", lambda: None)  # a write that was under way changes nothing
             store._ill(StoreDown("locked"))
             job = await scene.record(scene.ami.call())

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -142,12 +143,75 @@ async def test_a_reader_cannot_write(store: SqliteStore) -> None:
     assert await store.read(journal.last_seq) == 0
 
 
+ENDLESS = sa.text("with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n")
+
+
+def endless(conn: sa.Connection) -> object:
+    return conn.execute(ENDLESS).scalar()
+
+
 async def test_an_endless_read_is_broken_off(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastagi.store.lanes.READ_SECONDS", 0.1)
-    endless = sa.text("with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n")
-    with pytest.raises(StoreDown, match="interrupted"):
-        await store.read(lambda conn: conn.execute(endless).scalar())
+    monkeypatch.setattr("fastagi.store.lanes.Reader.seconds", 0.1)
+    with pytest.raises(StoreDown, match=r"broken off after 0\.1 s"):
+        await store.read(endless)
     assert await store.read(journal.last_seq) == 0
+
+
+async def test_endless_searches_hold_up_no_read_and_end(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.store.lanes.Searcher.seconds", 2.0)
+    searching = [asyncio.create_task(store.search(endless)) for _ in range(2)]
+    given_up = asyncio.create_task(store.search(endless))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(1.0):
+        for _ in range(5):
+            await store.run(note, "rec-1")
+            await store.read(journal.last_seq)
+    assert not any(task.done() for task in searching)
+    given_up.cancel()
+    begun = time.monotonic()
+    for task in searching:
+        with pytest.raises(StoreDown, match="broken off"):
+            await task
+    assert await store.search(journal.last_seq) == 5
+    assert time.monotonic() - begun < 5.5, "one that nobody waits for is not run"
+
+
+async def test_a_search_that_is_given_up_ends(store: SqliteStore) -> None:
+    searching = asyncio.create_task(store.search(endless))
+    while store._searcher is None or store._searcher.waiting:  # noqa: ASYNC110 - until its thread has it
+        await asyncio.sleep(0.01)
+    searching.cancel()
+    async with asyncio.timeout(3.0):
+        assert await store.search(journal.last_seq) == 0
+
+
+async def test_what_others_write_is_noticed_and_what_it_writes_itself_is_not(store: SqliteStore) -> None:
+    await store.changed_elsewhere()
+    assert not await store.changed_elsewhere()
+    await store.run(note, "rec-1")
+    assert not await store.changed_elsewhere()
+    with sqlite3.connect(store.path) as other:
+        other.execute("insert into journal (recording_id, at, event, detail) values ('rec-2', 1, 'retried', '{}')")
+    assert await store.changed_elsewhere()
+    assert not await store.changed_elsewhere()
+
+
+async def test_a_write_that_takes_long_makes_it_slow(store: SqliteStore) -> None:
+    assert not store.pace.slow
+    hold, entered = threading.Event(), threading.Event()
+
+    def wait(conn: sa.Connection) -> None:
+        entered.set()
+        hold.wait(10)
+
+    writing = asyncio.create_task(store.run(wait))
+    while not store.pace.slow:  # noqa: ASYNC110 - nothing tells of time that passes
+        await asyncio.sleep(0.05)
+    assert not writing.done(), "one that is under way counts"
+    hold.set()
+    await writing
+    assert store.pace.slow
+    assert 1.0 <= store.pace.seconds(60) < 10.0
 
 
 async def test_after_commit_is_called_on_the_loop_and_only_after_success(store: SqliteStore) -> None:
