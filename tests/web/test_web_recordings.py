@@ -167,7 +167,7 @@ async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_pa
         file = Path((await scene.get(path, role="viewer"))[1]["file_path"])
         assert file.exists()
 
-        status, body, _ = await scene.request("DELETE", path, role="admin")
+        status, body, _ = await scene.request("POST", path + "/hold", role="admin")
         assert (status, "reason is missing" in body["error"]) == (400, True)
         status, body, _ = await scene.request("POST", path + "/hold?reason=case%2017", role="admin")
         assert (status, body["legal_hold"]) == (200, True)
@@ -190,6 +190,20 @@ async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_pa
         for verb, end in (("DELETE", ""), ("POST", "/hold"), ("POST", "/release")):
             status, _, _ = await scene.request(verb, f"/api/v1/recordings/rec-nothing{end}?reason=x", role="admin")
             assert status == 404
+
+
+async def test_a_client_that_knows_only_the_method_may_delete_and_the_journal_has_who(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        recording = await scene.recorded()
+        await scene.until(lambda: scene.parts.courier.stats()["delivered"])
+        path = f"/api/v1/recordings/{recording}"
+        status, body, _ = await scene.request("DELETE", path, role="admin")
+        assert status == 200, body
+        assert body["deleted_at"] is not None
+        assert not Path(body["file_path"]).exists()
+        _, body = await scene.get(path, role="viewer")
+        (told,) = [e["detail"] for e in body["journal"] if e["event"] == "deleting"]
+        assert (told["who"], told["reason"]) == ("the-admin", "none given")
 
 
 async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_path: Path) -> None:
