@@ -42,6 +42,10 @@ exten => phone,1,Answer()
  same => n,AGI(${SERVER}/phone)
  same => n,Dial(PJSIP/agent1,20)
 exten => third,1,Goto(whole,loop-third,1)
+; a phone that asks for the route NAME, and stays on the line
+exten => _ask-.,1,Answer()
+ same => n,AGI(${SERVER}/${EXTEN:4})
+ same => n,Wait(600)
 ; a callee on whose leg the route ${ROUTE2} is asked when he answers
 [whole-callee]
 exten => s,1,AGI(${SERVER}/${ROUTE2})

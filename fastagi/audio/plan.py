@@ -60,6 +60,7 @@ class RenderPlan:
     :param silence_dbfs: RMS below which a 10 ms frame is silence
     :param max_bytes: largest size of the finished file, encryption included; 0 for none
     :param max_seconds: the recording ends so long after its start; None for never
+    :param silent: it was ended for silence: the file ends where that limit falls, also where no frames came so far
     :param cuts: spans (start, end) in seconds since the recording's start that are left out (pauses that are cut)
     :param pauses: spans in which silence is nobody's fault: kept, but not judged
     :param cipher: encrypts the finished file; None leaves it clear
@@ -77,6 +78,7 @@ class RenderPlan:
     silence_dbfs: float = -48.0
     max_bytes: int = 0
     max_seconds: float | None = None
+    silent: bool = False
     cuts: tuple[tuple[float, float], ...] = ()
     pauses: tuple[tuple[float, float], ...] = ()
     cipher: FileCipher | None = None

@@ -122,9 +122,9 @@ def _look(plan: RenderPlan, line: Timeline) -> _Findings:
         unjudged = ranges((*plan.cuts, *plan.pauses, *gaps), line.rate, end)
         watch = SilenceWatch(line.rate, plan.silence_dbfs, initial_ms, max_ms)
         _judge(watch, line, end, unjudged)
-        begin = 0
-        if watch.trigger is not None:
-            end, found.limit = min(end, watch.trigger), "SILENCE"
+        begin, limit = 0, watch.ends_at() if plan.silent else watch.trigger
+        if limit is not None:  # beyond the end there is silence, as there was on the line where no frames came
+            end, found.limit = limit if plan.silent else min(end, limit), "SILENCE"
         if initial_ms:
             found.no_sound = watch.first_sound is None
             begin = end if watch.first_sound is None else watch.first_sound

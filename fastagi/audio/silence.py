@@ -56,6 +56,18 @@ class SilenceWatch:
         """How long it has been silent now, without what was skipped."""
         return max(0, self.frames - self._quiet_since) * 1000 // self.rate
 
+    @property
+    def quiet(self) -> int:
+        """Samples since the end of the last sound, or since the start; what was skipped not counted."""
+        return self.frames - self._quiet_since
+
+    def ends_at(self) -> int | None:
+        """Where the limit falls if nothing is heard any more; None where none counts."""
+        if self.trigger is not None:
+            return self.trigger
+        limit = self._max if self.first_sound is not None else self._first_limit
+        return self._quiet_since + limit if limit else None
+
     def feed(self, block: Samples) -> int | None:
         """Judge the next samples (one channel). Once there is a trigger it stays.
 

@@ -22,7 +22,8 @@ class Piece:
     :param monitor_id: Asterisk's MixMonitorID, empty when unknown
     :param ended_at: unix seconds at which it was ended though the recording went on (a pause, a call that moved); 0
         for one that ends with the recording
-    :param after: why it is not the first: ``pause``, ``move`` or ``loss`` (its forerunner's files vanished)
+    :param after: why it is not the first: ``pause``, ``move``, ``loss`` (its forerunner's files vanished) or ``still``
+        (no frames came any more, and Asterisk held the last ones back until that file was ended)
     :param turned: it was made on the other leg of the call: received and sent change places
     :param lost: its files vanished while it was made
     :param seen: False for one that is only intended: the command is on its way
@@ -45,6 +46,11 @@ class Piece:
     def void(self) -> bool:
         """It only says where the recording goes on after a pause: no file was ever made."""
         return bool(self.ended_at) and self.ended_at == self.started_at
+
+    @property
+    def told(self) -> bool:
+        """Is it a segment of the call for who asks, and not only a further file?"""
+        return not self.void and self.after != "still"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -150,7 +156,7 @@ class Recording:
             "mode": self.spec.recording_mode,
             "encryption": self.spec.encryption or None,
             "paused": [[s.start, s.end] for s in self.pauses],
-            "segments": [[p.channel, p.started_at] for p in self.pieces if not p.void],
+            "segments": [[p.channel, p.started_at] for p in self.pieces if p.told],
         }
         if self.recorder:
             extra["recorder"] = self.recorder

@@ -43,6 +43,7 @@ from fastagi.recording.recovery.takeover import Takeover
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.runtime.tasks import Tasks
 from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.hearing import Hearing
 from fastagi.recording.watching.salvaging import Salvager
 from fastagi.recording.watching.talking import EVENTS as TALK_EVENTS
@@ -113,7 +114,10 @@ class Recorder:
             self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
         )
         salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
-        self.watch = Watch(self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, clock)
+        flusher = Flusher(self.journal, pieces, pbxs, clock)
+        self.watch = Watch(
+            self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, flusher, clock
+        )
         self.recovery = Recovery(
             self.journal,
             self.jobs,

@@ -51,7 +51,7 @@ def recording(r: Recording) -> dict[str, Any]:
         "bytes": r.bytes,
         "sha256": r.sha256 or None,
         "paused": [[s.start, s.end] for s in r.pauses],
-        "segments": [[p.channel, p.started_at] for p in r.pieces],
+        "segments": [[p.channel, p.started_at] for p in r.pieces if p.told],
         "sinks": list(r.sinks),
         "facts": r.facts,
     }

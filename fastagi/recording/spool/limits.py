@@ -1,12 +1,19 @@
 """Silence and size, judged on the raw files of a recording while Asterisk still writes them.
 
-Asterisk flushes every 2.05 s of 8 kHz audio, so a limit is seen up to that much late; the finished file is cut exactly
-by `fastagi.audio.render`, which judges the whole once more. No growth counts as silence. Where the files cannot be
-read, `talking` judges instead.
+Two clocks are at work. The file has a frame for every frame that flowed, so a silence in it is a silence at least as
+long on the line; where no frame flows (a phone that stops sending, a hold) the file stands still and only the machine's
+clock goes on. What counts is the time since the last sound, by the clock; the file says when that was.
+
+Asterisk writes 32,768 bytes at a time (2.05 s of telephone audio) and keeps the rest to itself. While frames flow, the
+rest comes soon. When they cease, up to 2 s of sound may lie there for ever: then this asks for a flush
+(`fastagi.recording.watching.flushing`), which makes everything readable. So a limit is seen less than 3 s late and
+never too early. The finished file is cut exactly by `fastagi.audio.render`, which judges the whole once more. Where the
+files cannot be read, `talking` judges instead.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -20,8 +27,20 @@ from fastagi.domain.states import Cause
 from fastagi.errors import AudioError
 from fastagi.recording.spool.plan import gap_seconds
 
-FLUSH_SECONDS = 2.2
-"""One step of Asterisk's buffer (32,768 bytes at 8 kHz are 2.05 s) and a little for the poll."""
+STEP_BYTES = 32_768
+"""Asterisk's buffer for a file that it writes."""
+
+LATE_SECONDS = 0.15
+"""A busy Asterisk writes a step so much later than the sound was."""
+
+FIRST_LATE_SECONDS = 0.65
+"""The first step of a file comes 2.1 to 2.6 s after the start (seen on 16.28 and 22.10)."""
+
+CLOSING_SECONDS = 2.0
+"""A file that was ended is closed milliseconds later; one whose header never says so is taken for closed."""
+
+UNSURE_SECONDS = 0.5
+"""Clock time of a stretch beyond its audio, from which on somewhere in it no frames flowed."""
 
 
 class LimitWatch:
@@ -29,16 +48,24 @@ class LimitWatch:
 
     :param recording: its latest row is given to each `look`
     :param silence_dbfs: RMS below which a 10 ms frame is silence
+    :ivar wants_flush: the last look could not tell without what Asterisk still holds back
+    :ivar look_again: unix seconds at which the next look should be, though nothing be written; infinite for any time
     """
 
     def __init__(self, recording: Recording, cipher: Cipher | None, silence_dbfs: float) -> None:
         spec = recording.spec
-        self._started = recording.started_at or recording.requested_at
-        self._grown_at = self._started
+        started = recording.started_at or recording.requested_at
+        self.wants_flush = False
+        self.look_again = math.inf
         self._number = 0
         self._file: _Sound | None = None
         self._was_there = False
+        self._grown = False
+        self._after_flush = False
         self._frames = 0
+        self._known_until = started  # whatever was heard before has been read
+        self._quiet_since = started  # no sound ended later; time in which nothing was recorded moves it on
+        self._unsure = False  # it may well have ended earlier
         self._initial_ms, self._max_ms = spec.silence_limits
         self._silence = (
             SilenceWatch(spec.raw_rate, silence_dbfs, self._initial_ms, self._max_ms)
@@ -46,6 +73,8 @@ class LimitWatch:
             else None
         )
         self._raw_rate, self._rate = spec.raw_rate, spec.rate
+        self._step_frames = STEP_BYTES // 2
+        self._step_seconds = self._step_frames / spec.raw_rate
         budget = cipher.plaintext_budget(spec.byte_limit) if cipher and spec.byte_limit else spec.byte_limit
         self._most_bytes = budget
         self._most_frames = max_frames(spec.file_format, spec.rate, spec.channels, budget) if budget else None
@@ -64,48 +93,82 @@ class LimitWatch:
         return self._silence is not None and self._silence.first_sound is not None
 
     @property
+    def quiet_since(self) -> float:
+        """Unix seconds, pauses left out: no sound that was read ended later."""
+        return self._quiet_since
+
+    @property
     def most_seconds(self) -> float | None:
         """The longest recording that `max_bytes` allows; None where there is no limit, or no telling ahead."""
         return None if self._most_frames is None else self._most_frames / self._rate
 
-    def look(self, recording: Recording, now: float, paused: bool) -> Cause:
+    def look(self, recording: Recording, now: float, paused: bool, flushable: bool = False) -> Cause:
         """The limit that is reached, or NONE. Reads what Asterisk has written since the last look.
 
         :param recording: its row now; :param now: unix seconds
         :param paused: nothing is being recorded, and silence is not judged
+        :param flushable: what Asterisk holds back can be had; else it is taken for sound
         :raises AudioError: a file is there and cannot be read, or was there and is gone
         """
+        self.wants_flush, self.look_again = False, math.inf
         pieces = [p for p in recording.pieces if not p.void and not p.lost]
+        closing = False
         while self._number < len(pieces):
-            if self._read(pieces[self._number], now) is Cause.SILENCE:
+            here = pieces[self._number]
+            if self._read(here, now) is Cause.SILENCE:
                 return Cause.SILENCE
-            if self._number + 1 >= len(pieces) or not pieces[self._number].ended_at:
+            if self._number + 1 >= len(pieces) or not here.ended_at:
                 break
-            self._next(recording, pieces[self._number], pieces[self._number + 1])
-        if self._full(self._gap_now(recording, pieces, now)):
+            closing = self._closing(here, pieces[self._number + 1], now)
+            if closing:
+                break
+            self._next(recording, here, pieces[self._number + 1])
+        gap = self._gap_now(recording, pieces, now)
+        if self._full(gap):
             return Cause.SIZE
-        return Cause.SILENCE if not paused and self._silent_by_clock(recording, now) else Cause.NONE
+        if paused or closing:
+            return Cause.NONE
+        return self._by_clock(now, flushable, self._full(gap + self._step_frames, about=True))
 
     def _read(self, piece: Piece, now: float) -> Cause:
         path = piece.paths[0]
         if self._file is None or self._file.path != path:
-            self._file, self._was_there = _Sound(piece), False
+            self._file, self._was_there, self._grown = _Sound(piece), False, False
+            self._after_flush = piece.after == "still"
+        fresh = 0
         while len(block := self._file.read_new()):
-            self._was_there = True
+            self._was_there = self._grown = True
             self._frames += len(block)
-            # so long ago by the machine's clock, which may be another one than ours
-            at = now - max(0.0, time.time() - os.stat(path).st_mtime)
-            self._grown_at = max(self._grown_at, min(at, piece.ended_at or at))
+            fresh += len(block)
             if self._silence is not None and self._silence.feed(block) is not None:
                 return Cause.SILENCE
             if self._counter is not None:
                 self._counter.write(block)
+        if fresh:
+            # so long ago by the machine's clock, which may be another one than ours
+            at = now - max(0.0, time.time() - os.stat(path).st_mtime)
+            self._heard_until(min(at, piece.ended_at or at), fresh)
         if not os.path.exists(path):
             if self._was_there:
                 raise AudioError(f"{path}: it was there and is gone")
         else:
             self._was_there = True
         return Cause.NONE
+
+    def _heard_until(self, at: float, fresh: int) -> None:
+        """So many frames have been read that were written by then."""
+        if self._silence is not None and self._silence.quiet < fresh:  # a sound ended in them
+            self._quiet_since = max(self._quiet_since, at - self._silence.quiet / self._raw_rate)
+            self._unsure = at - self._known_until > fresh / self._raw_rate + UNSURE_SECONDS
+        self._known_until = max(self._known_until, at)
+
+    def _closing(self, piece: Piece, after: Piece, now: float) -> bool:
+        """It was ended a moment ago, and its last bytes may not be there yet.
+
+        A flush waits for the close; the header of a file in which there is nothing never tells of it.
+        """
+        told = self._file is None or self._file.complete or (after.after == "still" and not self._grown)
+        return not told and now - piece.ended_at < CLOSING_SECONDS
 
     def _next(self, recording: Recording, before: Piece, after: Piece) -> None:
         """One piece is read to its end: what lies between it and the next is in the file, and nobody's silence."""
@@ -116,7 +179,11 @@ class LimitWatch:
             self._counter.write(np.zeros(frames, np.int16))
         self._frames += frames
         self._number += 1
-        self._grown_at = max(self._grown_at, after.started_at)
+        if after.after == "pause":
+            self._quiet_since += max(0.0, after.started_at - before.ended_at)
+        elif after.after == "loss":  # who knows what was said
+            self._quiet_since = max(self._quiet_since, after.started_at)
+        self._known_until = max(self._known_until, after.started_at)
 
     def _gap_now(self, recording: Recording, pieces: list[Piece], now: float) -> int:
         """Frames of silence that a pause has put into the file so far."""
@@ -124,7 +191,8 @@ class LimitWatch:
             return 0
         return max(0, round((now - pieces[-1].ended_at) * self._raw_rate))
 
-    def _full(self, more: int) -> bool:
+    def _full(self, more: int, about: bool = False) -> bool:
+        """Would it be, with so many frames more? :param about: estimate where a codec's size cannot be known ahead"""
         frames = self._frames + more
         before_sound = 0
         if self._silence is not None and self._initial_ms:
@@ -132,22 +200,45 @@ class LimitWatch:
         kept = (frames - before_sound) * self._rate // self._raw_rate
         if self._most_frames is not None:
             return kept >= self._most_frames
-        return self._counter is not None and self._counter.bytes_written >= self._most_bytes
+        if self._counter is None:
+            return False
+        share = frames / self._frames if about and self._frames else 1.0
+        return self._counter.bytes_written * share >= self._most_bytes
 
-    def _silent_by_clock(self, recording: Recording, now: float) -> bool:
-        """Nothing is being written: a leg without frames makes no file, but who listens hears just as little.
+    def _by_clock(self, now: float, flushable: bool, nearly_full: bool) -> Cause:
+        """The silence limit, where the file alone does not show it yet."""
+        late = LATE_SECONDS if self._grown else FIRST_LATE_SECONDS
+        still_at = self._known_until + self._step_seconds + late
+        """From then on no frames flow, and what Asterisk holds back stays there."""
+        due = self._quiet_since + self._limit if self._limit else math.inf
+        if self._known_until >= due:
+            return Cause.SILENCE
+        if not flushable:
+            # whoever has not said a word yet begins with more than a step; else the step may have been said just now
+            sure_at = due + self._step_seconds + late if self._initial_now else still_at + self._limit
+            if self._limit and now >= sure_at:
+                return Cause.SILENCE
+            self.look_again = sure_at if self._limit else math.inf
+            return Cause.NONE
+        # once in each standstill, to learn what was said before it; and when it is due
+        asked = self._after_flush and not self._grown
+        first = still_at if (self._max_ms or nearly_full) and not asked else math.inf
+        last = due if asked or self._unsure else max(due, still_at)
+        ask_at = min(first, last)
+        self.wants_flush = now >= ask_at
+        self.look_again = ask_at
+        return Cause.NONE
 
-        What was said last may still be in Asterisk's buffer; only after a flush's time is it sure that nothing was.
-        """
+    @property
+    def _initial_now(self) -> bool:
+        return bool(self._initial_ms) and not self.heard
+
+    @property
+    def _limit(self) -> float:
+        """Seconds of silence that end it now; 0 for none."""
         if self._silence is None:
-            return False
-        still = now - self._grown_at - FLUSH_SECONDS
-        if still <= 0:
-            return False
-        if self._silence.first_sound is None and self._initial_ms:
-            paused = sum((s.end or now) - s.start for s in recording.pauses)
-            return now - self._started - paused - FLUSH_SECONDS >= self._initial_ms / 1000
-        return bool(self._max_ms) and still >= self._max_ms / 1000
+            return 0.0
+        return (self._initial_ms if self._initial_now else self._max_ms) / 1000
 
 
 class _Sound:
@@ -158,6 +249,11 @@ class _Sound:
         self._files = [GrowingWav(path) for path in ([piece.mixed] if piece.mixed else [piece.received, piece.sent])]
         self._waiting = [np.zeros(0, np.int16) for _ in self._files]
 
+    @property
+    def complete(self) -> bool:
+        """Asterisk has closed it, and everything has been given out."""
+        return all(file.complete for file in self._files)
+
     def read_new(self) -> NDArray[np.int16]:
         """The samples that came since the last call. :raises AudioError: a file cannot be read"""
         if len(self._files) == 1:
@@ -166,8 +262,9 @@ class _Sound:
             np.concatenate((waiting, file.read_new())) for waiting, file in zip(self._waiting, self._files, strict=True)
         ]
         lengths = [len(waiting) for waiting in self._waiting]
-        behind = round(2 * FLUSH_SECONDS * max(8000, *(file.rate for file in self._files)))
-        count = max(min(lengths), max(lengths) - behind)  # a leg without frames stands still: it is silent
+        behind = 2 * STEP_BYTES // 2 + round(LATE_SECONDS * max(8000, *(file.rate for file in self._files)))
+        # a leg without frames stands still: it is silent
+        count = max(lengths) if self.complete else max(min(lengths), max(lengths) - behind)
         parts = [np.concatenate((w[:count], np.zeros(max(0, count - len(w)), np.int16))) for w in self._waiting]
         self._waiting = [waiting[count:] for waiting in self._waiting]
         return mix(parts[0], parts[1])

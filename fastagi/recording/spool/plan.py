@@ -37,6 +37,7 @@ def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float
         cuts=paused if recording.adopted and spec.pause_mode == "cut" else (),
         pauses=paused if recording.adopted and spec.pause_mode != "cut" else (),
         max_seconds=spec.seconds_timeout if recording.cause is Cause.TIMEOUT else None,
+        silent=recording.cause is Cause.SILENCE,
     )
 
 

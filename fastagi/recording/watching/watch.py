@@ -1,10 +1,12 @@
 """One look a half second at every raw file that grows: limits, and files that stopped growing or were closed
-unasked.
+unasked; and one more at the moment at which a limit is due.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -20,6 +22,7 @@ from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.salvaging import Salvager
 from fastagi.recording.watching.talking import Listening
 from fastagi.settings import RecordingSettings
@@ -28,6 +31,9 @@ log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
 """Asterisk writes every two seconds; four looks in between keep a stop within 3 s of its limit."""
+
+SHORTEST_SECONDS = 0.05
+"""Between two looks, however many limits are due."""
 
 
 class Watch:
@@ -42,10 +48,12 @@ class Watch:
         settings: RecordingSettings,
         spawn: Callable[[Coroutine[Any, Any, Any], str], object],
         salvager: Salvager,
+        flusher: Flusher,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
         self._salvager = salvager
+        self._flusher = flusher
         self.listening = Listening(pbxs, spawn, settings.silence_dbfs, clock)
         self._ender = ender
         self._threads = threads
@@ -53,6 +61,8 @@ class Watch:
         self._settings = settings
         self._spawn = spawn
         self._clock = clock
+        self._flushing: set[str] = set()
+        self._flushed = asyncio.Event()
         self.stalled = 0
 
     def follow(self, job: Job) -> None:
@@ -63,33 +73,71 @@ class Watch:
 
     async def run(self) -> None:
         """For ever. Owned by the recorder."""
+        regular = time.monotonic()
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            running = [j for j in self._jobs if j.phase in (Phase.ACTIVE, Phase.PAUSED)]
-            if not running:
-                self.stalled = 0
-                continue
+            regular = max(regular + LOOK_SECONDS, time.monotonic())
+            while (left := regular - time.monotonic()) > SHORTEST_SECONDS:
+                await self._sleep(min(left, max(SHORTEST_SECONDS, self._soonest() - self._clock())))
+                due = [job for job in self._running() if self._due(job)]
+                if due:
+                    await self._round(due)
+            await asyncio.sleep(max(0.0, regular - time.monotonic()))
+            running = self._running()
             self.listening.sweep()
-            for job, cause, closed, deaf in await self._threads.run(self._look, running):
-                if deaf and job.limits is not None:
-                    cause = self.listening.look(job, job.limits)
-                elif not deaf:
-                    self.listening.enough(job)
-                if job.size < 0 <= job.largest and self._salvager.due(job):
-                    self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
-                if cause is not Cause.NONE:
-                    self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
-                elif closed and job.closed != job.watched:
-                    job.closed = job.watched  # a hangup closes it too: its event comes before the next look
-                elif closed:
-                    pbx = self._pbxs.get(job.recording.asterisk)
-                    up = pbx is not None and pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
-                    ending = self._ender.stopped_elsewhere(job) if up else self._ender.ended_unseen(job)
-                    self._spawn(ending, f"closed {job.id}")
+            if running:
+                await self._round(running)
             self.stalled = sum("stalled" in j.alarms for j in running)
 
-    def _look(self, running: list[Job]) -> list[tuple[Job, Cause, bool, bool]]:
-        """(job, limit reached, file closed, file cannot be judged) of each."""
+    def _running(self) -> list[Job]:
+        return [j for j in self._jobs if j.phase in (Phase.ACTIVE, Phase.PAUSED)]
+
+    async def _sleep(self, seconds: float) -> None:
+        """So long, or until something was flushed."""
+        self._flushed.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._flushed.wait()
+
+    def _soonest(self) -> float:
+        """When the next limit is due, unix seconds."""
+        return min((j.limits.look_again for j in self._running() if j.limits is not None), default=math.inf)
+
+    def _due(self, job: Job) -> bool:
+        return job.limits is not None and job.limits.look_again <= self._clock()
+
+    async def _round(self, running: list[Job]) -> None:
+        """Look at these, and do what follows."""
+        flushable = {job.id for job in running if job.limits is not None and self._flusher.able(job)}
+        for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable):
+            if deaf and job.limits is not None:
+                cause = self.listening.look(job, job.limits)
+            elif not deaf:
+                self.listening.enough(job)
+            if job.size < 0 <= job.largest and self._salvager.due(job):
+                self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
+            if cause is not Cause.NONE:
+                self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
+            elif closed and job.closed != job.watched:
+                job.closed = job.watched  # a hangup closes it too: its event comes before the next look
+            elif closed:
+                pbx = self._pbxs.get(job.recording.asterisk)
+                up = pbx is not None and pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
+                ending = self._ender.stopped_elsewhere(job) if up else self._ender.ended_unseen(job)
+                self._spawn(ending, f"closed {job.id}")
+            elif not deaf and job.limits is not None and job.limits.wants_flush and job.id not in self._flushing:
+                self._flushing.add(job.id)
+                self._spawn(self._flush(job, job.limits), f"flush {job.id}")
+
+    async def _flush(self, job: Job, limits: LimitWatch) -> None:
+        try:
+            if await self._flusher.flush(job):
+                limits.look_again = 0.0  # what it held back can be read now
+                self._flushed.set()
+        finally:
+            self._flushing.discard(job.id)
+
+    def _look(self, running: list[Job], flushable: set[str]) -> list[tuple[Job, Cause, bool, bool]]:
+        """(job, limit reached, file closed, file cannot be judged) of each; blocking."""
         found = []
         for job in running:
             limits, cause, closed, deaf = job.limits, Cause.NONE, False, False
@@ -110,7 +158,8 @@ class Watch:
             self._alarm(job)
             if limits is not None:
                 try:
-                    cause = limits.look(job.recording, self._clock(), job.phase is Phase.PAUSED)
+                    paused = job.phase is Phase.PAUSED
+                    cause = limits.look(job.recording, self._clock(), paused, job.id in flushable)
                 except (OSError, AudioError) as exc:
                     deaf = True
                     if "unreadable" not in job.alarms:

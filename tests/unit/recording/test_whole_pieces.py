@@ -15,7 +15,7 @@ from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
 from fastagi.recording.course.pieces import asterisk_direction
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.spool.limits import FLUSH_SECONDS, LimitWatch
+from fastagi.recording.spool.limits import FIRST_LATE_SECONDS, LimitWatch
 from fastagi.recording.spool.plan import made, render_plan, told
 from fastagi.recording.watching.talking import TalkWatch
 
@@ -145,7 +145,7 @@ def test_silence_goes_on_over_a_pause(tmp_path: Path) -> None:
     assert watch.look(tape.row, NOW + 100, True) is Cause.NONE
     second = tape.piece("b", 100, after="pause")
     write(second, ("q", 0.9))
-    assert watch.look(tape.row, NOW + 101, False) is Cause.NONE
+    assert watch.look(tape.row, NOW + 100.9, False) is Cause.NONE
     write(second, ("q", 1.1))
     assert watch.look(tape.row, NOW + 102, False) is Cause.SILENCE
 
@@ -157,8 +157,9 @@ def test_a_piece_that_never_grows_is_silent_only_since_it_began(tmp_path: Path) 
     write(tape.piece("b", 100, after="pause"))
     watch = tape.watch()
     assert watch.look(tape.row, NOW + 101, False) is Cause.NONE
-    assert watch.look(tape.row, NOW + 101.9 + FLUSH_SECONDS, False) is Cause.NONE
-    assert watch.look(tape.row, NOW + 102.1 + FLUSH_SECONDS, False) is Cause.SILENCE
+    held_back = 2.048 + FIRST_LATE_SECONDS  # and it cannot be had
+    assert watch.look(tape.row, NOW + 101.9 + held_back, False) is Cause.NONE
+    assert watch.look(tape.row, NOW + 102.1 + held_back, False) is Cause.SILENCE
 
 
 @pytest.mark.parametrize(("mode", "full"), [("silence", True), ("cut", False)])

@@ -1,0 +1,104 @@
+"""What Asterisk holds back of a raw file is made readable: the file is ended, and the recording goes on in another.
+
+Asterisk writes in steps of two seconds. When a phone ceases to send, up to two seconds of sound may lie in its buffer,
+and nothing but the end of the file brings them out. A silence limit cannot be told without them, so a piece is ended
+where it stands still. The next one begins before: no frame is lost, and as none flows there, none is in both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from fastagi.domain.recording import Piece
+from fastagi.domain.states import Phase
+from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import Pieces, muted
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+MOST_FLUSHES = 50
+"""In one recording: who stops sending between any two words must not fill the spool with files. After that, what is
+held back is taken for sound, and a stop may come late."""
+
+AGAIN_SECONDS = 5.0
+"""After one that failed."""
+
+
+class Flusher:
+    """Ends pieces of which something is held back."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        pieces: Pieces,
+        pbxs: Mapping[str, Pbx],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._journal = journal
+        self._pieces = pieces
+        self._pbxs = pbxs
+        self._clock = clock
+        self._failed: dict[str, float] = {}
+
+    def able(self, job: Job) -> bool:
+        """Can it be done now? Where somebody would hear it (beeps), where it would be heard what was muted (Asterisk up
+        to 20 mutes the older of two) and with Monitor, of which a channel has one only, it cannot."""
+        recording = job.recording
+        spec = recording.spec
+        pbx = self._pbxs.get(recording.asterisk)
+        if job.phase is not Phase.ACTIVE or recording.adopted or pbx is None or not pbx.up:
+            return False
+        if spec.engine != "mixmonitor" or spec.beep_start or spec.beep_stop or spec.beep_seconds:
+            return False
+        last = recording.pieces[-1]
+        if not last.seen or last.ended_at or muted(recording, last):
+            return False
+        if time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) < AGAIN_SECONDS:
+            return False
+        return sum(piece.after == "still" for piece in recording.pieces) < MOST_FLUSHES
+
+    async def flush(self, job: Job) -> bool:
+        """End its last piece and go on in another. False where it cannot be done now: the recording is as it was."""
+        async with job.lock:
+            recording = job.recording
+            before = recording.pieces[-1]
+            if not self.able(job):
+                return False
+            try:
+                piece = await self._pieces.begin(
+                    job, before.channel, before.uniqueid, after="still", turned=before.turned
+                )
+            except (AsteriskError, Error, Hangup) as exc:
+                self._fault(job, exc)
+                return False
+            try:
+                await self._pieces.end(job, before)
+            except FastAGIError as exc:  # both are made: the new one is given up
+                self._fault(job, exc)
+                job.failed_pieces += 1
+                await self._journal.note(job, "piece_failed", pieces=recording.pieces)
+                await self._give_up(job, piece)
+                return False
+            pieces = (*recording.pieces[:-1], replace(before, ended_at=self._clock()), piece)
+            await self._journal.note(job, "flushed", pieces=pieces)
+        log.debug("recording_flushed", recording_id=job.id, file=before.paths[0], goes_on=piece.paths[0])
+        return True
+
+    def _fault(self, job: Job, exc: FastAGIError) -> None:
+        now = time.monotonic()
+        self._failed = {key: at for key, at in self._failed.items() if now - at < AGAIN_SECONDS}
+        self._failed[job.id] = now
+        log.warning("not_flushed", recording_id=job.id, channel=job.recording.channel, error=str(exc))
+
+    async def _give_up(self, job: Job, piece: Piece) -> None:
+        try:
+            await self._pieces.end(job, piece)
+        except FastAGIError as exc:
+            log.debug("piece_not_given_up", recording_id=job.id, file=piece.paths[0], error=str(exc))

@@ -1,0 +1,132 @@
+"""Limits on phones that really stop sending RTP: nothing is written then, and what was said last stays in Asterisk."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recording_scene import Scene
+from whole_scene import heard, last_sound, seconds, told_of
+
+from fastagi import RecordingMetadata
+from fastagi.testing import SippCall
+from fastagi.testing.sip import Hold, Play, Step, Wait
+from fastagi.testing.sound import save, silence_samples, speech_samples
+
+FOLLOWS = 5.0
+"""What the stop may come after its limit on a busy machine; it is 3 s. Who loses the silence before a standstill, or
+takes what is held back for sound, is later than that in these calls."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A phone that sends this.
+
+    :param due: seconds after its first frame at which the limit is reached, by the clock
+    """
+
+    steps: list[Step]
+    limits: dict[str, int]
+    due: float
+    cause: str = "SILENCE"
+    sound: bool = True
+    told: list[RecordingMetadata] = field(default_factory=list)
+
+    @property
+    def lag(self) -> float:
+        """Of the stop behind the limit; the phone began up to 0.3 s before the recording."""
+        return float((self.told[0].duration_seconds or 0.0) - self.due)
+
+
+def sounds(folder: Path) -> dict[str, Path]:
+    def said(name: str, *parts: Any) -> Path:
+        return save(folder / f"{name}.wav", np.concatenate(parts))
+
+    def speech(long: float) -> Any:
+        return speech_samples(long, 3)
+
+    return {
+        "speech": said("speech", speech(2.0)),
+        "word": said("word", speech(0.6)),
+        "fading": said("fading", speech(1.0), silence_samples(4.6)),
+        "quiet": said("quiet", silence_samples(2.7)),
+        "silence": said("silence", silence_samples(30.0)),
+        "long": said("long", speech(3.0)),
+    }
+
+
+def lines(sound: dict[str, Path]) -> dict[str, Line]:
+    """Every way in which frames come and go, by name."""
+    most = {"milliseconds_max_silence": 6000}
+    first = {"milliseconds_initial_silence": 4000}
+    stay = Wait(60)
+    return {
+        "sound-none": Line([Play(sound["speech"]), stay], most, 8.0),
+        "silent-none": Line([Play(sound["fading"]), stay], most, 7.0),
+        "none": Line([stay], {"milliseconds_max_silence": 4000}, 4.0, sound=False),
+        "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 6.0, sound=False),
+        "held": Line(
+            [Play(sound["word"]), Wait(1), Hold("sendonly"), Wait(2), Hold("sendrecv"), Play(sound["silence"]), stay],
+            most,
+            6.6,
+        ),
+        "never-a-word": Line([Play(sound["quiet"]), stay], first, 4.0, sound=False),
+        "word-held-back": Line([Wait(2.5), Play(sound["word"]), Wait(6.5)], first, 9.0, cause="HANGUP"),
+        "full": Line([Play(sound["long"]), stay], {"max_bytes": 44 + 16 * 2500}, 2.5, cause="SIZE"),
+    }
+
+
+async def calls(scene: Scene, stack: AsyncExitStack, made: dict[str, Line]) -> None:
+    """Place all of these calls; returns once all are being recorded."""
+    recorded: list[str] = []
+    await scene.asterisk.cli(f"dialplan set global SERVER {scene.url('').rstrip('/')}")
+
+    def route(name: str, line: Line) -> None:
+        @scene.app.route(name)
+        async def run(call: Any) -> None:
+            assert await call.WholeCallRecorder.start(name, file_format="s16bit", dtmf_elim=False, **line.limits)
+            recorded.append(name)
+
+    for name, line in made.items():
+        route(name, line)
+        await stack.enter_async_context(SippCall(scene.asterisk.sip_port, f"ask-{name}", steps=line.steps))
+    await scene.until(lambda: len(recorded) == len(made))
+
+
+async def judge(scene: Scene, made: dict[str, Line]) -> None:
+    for name, line in made.items():
+        line.told.append(await told_of(scene, name))
+    print({name: (line.told[0].extra["cause"], round(line.lag, 2)) for name, line in made.items()})
+    for name, line in made.items():
+        (told,) = line.told
+        assert told.extra["cause"] == line.cause, name
+        assert -1.0 < line.lag < FOLLOWS, (name, line.lag)
+        end = last_sound(heard(told))
+        assert (end > 0.3) is line.sound, name
+        limit = line.limits.get("milliseconds_max_silence", 0) / 1000
+        if line.cause == "SILENCE":
+            assert abs(seconds(told) - (end + limit if limit else 0.0)) <= 0.011, name
+        assert len(told.extra["segments"]) == 1
+
+
+async def test_limits_hold_where_frames_come_and_go(scene: Scene, tmp_path: Path) -> None:
+    made = lines(sounds(tmp_path))
+    async with AsyncExitStack() as stack:
+        await calls(scene, stack, made)
+        await judge(scene, made)
+    assert list(scene.spool.iterdir()) == []
+
+
+async def test_and_when_the_server_was_restarted_in_the_standstill(scene22: Scene, tmp_path: Path) -> None:
+    scene = scene22
+    every = lines(sounds(tmp_path))
+    made = {name: every[name] for name in ("sound-none", "silent-none", "none-silent", "held")}
+    async with AsyncExitStack() as stack:
+        await calls(scene, stack, made)
+        await asyncio.sleep(4.0)
+        await scene.restart()
+        await judge(scene, made)
