@@ -126,6 +126,26 @@ async def test_a_manager_that_answers_nothing_keeps_no_call_from_being_recorded(
         assert seconds_of(metadata) == pytest.approx(metadata.duration_seconds, abs=1.2)
 
 
+async def test_a_hangup_behind_a_manager_that_answers_nothing_is_no_stop_by_somebody(
+    asterisk22: AsteriskServer, tmp_path: Path
+) -> None:
+    async with (
+        AmiGate(asterisk22.ami_port) as gate,
+        recording_scene(asterisk22, tmp_path, asterisk={"port": gate.port}, http=HTTP) as scene,
+    ):
+        call = await asterisk22.originate("Local/tone@fastagi-testing/n")
+        recording = await scene.app.parts.commands.start_on_channel(call.channel, "silent")
+        (job,) = scene.recorder.jobs
+        await until(lambda: job.size > 10_000)
+        gate.mute()
+        await scene.hangup(call)
+        (told,) = await scene.delivered(1)
+        assert scene.app.parts.pbxs["pbx"].manager.connected, "nobody has noticed yet that it answers nothing"
+        gate.open()
+        assert (told.extra["recording_id"], told.extra["cause"]) == (recording.id, "HANGUP")
+        assert seconds_of(told) == pytest.approx(told.duration_seconds, abs=1.2)
+
+
 # -- Asterisk itself
 
 

@@ -22,6 +22,7 @@ from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.watching.closing import Closings
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.salvaging import Salvager
 from fastagi.recording.watching.talking import Listening
@@ -57,7 +58,7 @@ class Watch:
         self.listening = Listening(pbxs, spawn, settings.silence_dbfs, clock)
         self._ender = ender
         self._threads = threads
-        self._pbxs = pbxs
+        self._closings = Closings(ender, pbxs)
         self._settings = settings
         self._spawn = spawn
         self._clock = clock
@@ -120,10 +121,7 @@ class Watch:
             elif closed and job.closed != job.watched:
                 job.closed = job.watched  # a hangup closes it too: its event comes before the next look
             elif closed:
-                pbx = self._pbxs.get(job.recording.asterisk)
-                up = pbx is not None and pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
-                ending = self._ender.stopped_elsewhere(job) if up else self._ender.ended_unseen(job)
-                self._spawn(ending, f"closed {job.id}")
+                self._spawn(self._closings.end(job), f"closed {job.id}")
             elif not deaf and job.limits is not None and job.limits.wants_flush and job.id not in self._flushing:
                 self._flushing.add(job.id)
                 self._spawn(self._flush(job, job.limits), f"flush {job.id}")

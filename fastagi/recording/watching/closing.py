@@ -1,0 +1,56 @@
+"""A raw file that Asterisk closed unasked, and no event said why: did somebody stop it, or is its call over?
+
+The channel book knows only what Asterisk has told. Behind a manager connection that is open and brings nothing, a call
+that has hung up is still up; so Asterisk is asked something that it must answer after the events that came before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastagi.errors import AsteriskError
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import Ender
+from fastagi.recording.ledger.job import Job
+
+ANSWER_SECONDS = 3.0
+"""An Asterisk that is well answers a ping within milliseconds."""
+
+
+class Closings:
+    """Ends recordings whose file was closed.
+
+    :param pbxs: by `[[asterisk]] name`
+    """
+
+    def __init__(self, ender: Ender, pbxs: Mapping[str, Pbx]) -> None:
+        self._ender = ender
+        self._pbxs = pbxs
+        self._asking: set[str] = set()
+
+    async def end(self, job: Job) -> None:
+        """End it: as stopped by somebody else where its channel is up, else as a call that is over. Idempotent."""
+        if job.id in self._asking:
+            return
+        self._asking.add(job.id)
+        try:
+            if await self._up(job):
+                await self._ender.stopped_elsewhere(job)
+            else:
+                await self._ender.ended_unseen(job)
+        finally:
+            self._asking.discard(job.id)
+
+    async def _up(self, job: Job) -> bool:
+        """Is its channel up, by an Asterisk that answers?"""
+        pbx = self._pbxs.get(job.recording.asterisk)
+        if pbx is None or pbx.manager is None or not self._known(pbx, job):
+            return False
+        try:
+            await pbx.manager.send_action({"Action": "Ping"}, timeout=ANSWER_SECONDS)
+        except AsteriskError:
+            return False
+        return self._known(pbx, job)
+
+    def _known(self, pbx: Pbx, job: Job) -> bool:
+        return pbx.up and pbx.book.get(job.recording.pieces[-1].uniqueid) is not None
