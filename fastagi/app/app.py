@@ -31,7 +31,7 @@ from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
-from fastagi.delivery.sink import AnySink
+from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error
 from fastagi.handlers import ping, record
 from fastagi.handlers.user_events import UserEvents
@@ -63,6 +63,7 @@ class App:
         environment (`FASTAGI_...`)
     :param recording_sink: gets every recording that names no other sink
     :param clock: unix seconds; the machine's, without its jumps, when None
+    :raises BadArgument: `recording_sink` is no sink
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class App:
         recording_sink: AnySink | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        if recording_sink is not None:
+            must_be_sink(recording_sink)
         self._settings = settings
         self._clock = clock or SteadyClock()
         self._recording_sink = recording_sink
@@ -106,8 +109,9 @@ class App:
     def sink(self, name: str, sink: AnySink) -> AnySink:
         """Register a sink under a name that survives a restart.
 
-        :raises ConfigError: the name is taken
+        :raises ConfigError: the name is taken; :raises BadArgument: it is no sink
         """
+        must_be_sink(sink)
         if name in self._named_sinks:
             raise ConfigError(f"there is a sink {name!r} already")
         self._named_sinks[name] = sink

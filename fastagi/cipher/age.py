@@ -39,6 +39,8 @@ class AgeCipher(Cipher):
     """
 
     def __init__(self, recipients: Iterable[str] | str) -> None:
+        if not isinstance(recipients, Iterable):
+            raise CipherError(f"recipients: there must be public keys, not {type(recipients).__name__}")
         found = [recipients] if isinstance(recipients, str) else list(recipients)
         if not 0 < len(found) <= MOST_RECIPIENTS:
             raise CipherError(f"recipients: there must be 1 to {MOST_RECIPIENTS} public keys, not {len(found)}")

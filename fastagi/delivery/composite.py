@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import structlog
 
-from fastagi.delivery.sink import AnySink, RecordingSink, recording_id_of
+from fastagi.delivery.sink import AnySink, RecordingSink, must_be_sink, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
-from fastagi.errors import BadArgument
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +25,7 @@ class CompositeSink(RecordingSink):
 
     def __init__(self, *sinks: AnySink) -> None:
         for sink in sinks:
-            if not callable(getattr(sink, "on_recording_complete", None)):
-                raise BadArgument(f"CompositeSink: {type(sink).__name__} has no on_recording_complete(metadata)")
+            must_be_sink(sink)
         self.sinks = sinks
 
     def leaves(self) -> Iterator[AnySink]:

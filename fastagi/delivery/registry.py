@@ -19,7 +19,7 @@ from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
-from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink
+from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink, must_be_sink
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.errors import BadArgument, ConfigError
@@ -145,8 +145,7 @@ class SinkRegistry:
         return name
 
     def _add(self, name: str, sink: AnySink, concurrency: int | None) -> str:
-        if not callable(getattr(sink, "on_recording_complete", None)):
-            raise BadArgument(f"{type(sink).__name__} is no sink: it has no on_recording_complete(metadata)")
+        must_be_sink(sink)
         self._entries[name] = Entry(
             name,
             sink,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from fastagi.domain.metadata import RecordingMetadata
+from fastagi.errors import BadArgument
 
 TIME_LIMIT_SECONDS = 120.0
 CONCURRENCY = 8
@@ -39,6 +40,17 @@ class AnySink(Protocol):
     """What the courier needs of a sink."""
 
     def on_recording_complete(self, metadata: RecordingMetadata) -> Awaitable[Any] | Any: ...
+
+
+def must_be_sink(sink: object) -> None:
+    """Asked wherever a sink is given: what is none would fail at every delivery, for a day.
+
+    :raises BadArgument: it is none, or a class where an object is wanted
+    """
+    if isinstance(sink, type):
+        raise BadArgument(f"{sink.__name__} is a class: give a sink, such as {sink.__name__}(...)")
+    if not callable(getattr(sink, "on_recording_complete", None)):
+        raise BadArgument(f"{type(sink).__name__} is no sink: it has no on_recording_complete(metadata)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class CallChannel(Channel):
             options["file_format"] = fmt
         recorder = self.WholeCallRecorder
         cipher = options.pop("cipher", None)
-        mid_call = bool(options.pop("mid_call", False))
+        mid_call = options.pop("mid_call", False)
         spec_from(options)
         job = await recorder._start(name, options, cipher, mid_call, sink)
         if job.recording.error:

@@ -293,7 +293,7 @@ class UASWholeCallFileRecorder:
         """`start` for routes: parameters by name, an empty filename for one of our own making."""
         options = dict(arguments)
         cipher, sink = options.pop("cipher", None), options.pop("sink", None)
-        mid_call = bool(options.pop("mid_call", False))
+        mid_call = options.pop("mid_call", False)
         return await self._start(filename, options, cipher, mid_call, sink)
 
     async def end(self, *, hung_up: bool) -> bool:
@@ -380,6 +380,8 @@ class UASWholeCallFileRecorder:
     ) -> Job:
         if not isinstance(filename, str):
             raise BadArgument(f"name={filename!r} must be text")
+        if not isinstance(mid_call, bool):  # "no" would be as good as True
+            raise BadArgument(f"mid_call={mid_call!r} must be True or False")
         spec = spec_from(options, cipher)
         call = self._call
         if not mid_call and call.playing and not call.pbx.up:  # the session itself would be asked, and it is taken

@@ -49,6 +49,8 @@ def test_ssh_keys_are_recipients(tmp_path: Path) -> None:
         ([str(ME)], "private key"),
         ([str(ME.to_public()) + "\n-o/etc/passwd"], "one line"),
         ([7], "one line"),
+        (None, "public keys, not NoneType"),
+        (7, "public keys, not int"),
     ],
 )
 def test_bad_recipients_are_refused_at_once_and_no_private_key_is_repeated(recipients: object, reason: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
 from fastagi.delivery.registry import SinkRegistry, build_sink, registry_of
 from fastagi.errors import BadArgument, ConfigError
@@ -152,3 +154,25 @@ async def test_closing_closes_what_can_be_closed() -> None:
     registry.register("b", Duck())
     await registry.aclose()
     assert closed == ["yes"]
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "said"),
+    [
+        (LocalFileSink, "LocalFileSink is a class: give a sink, such as LocalFileSink\\(...\\)"),
+        (object(), "object is no sink: it has no on_recording_complete"),
+        ("crm", "str is no sink"),
+        (None, "NoneType is no sink"),
+    ],
+)
+def test_what_is_no_sink_is_refused_where_it_is_given(mistaken: Any, said: str) -> None:
+    ways: list[Callable[[], Any]] = [
+        lambda: SinkRegistry().register("mine", mistaken),
+        lambda: CompositeSink(LocalFileSink(), mistaken),
+        lambda: App().sink("mine", mistaken),
+    ]
+    if mistaken is not None:
+        ways.append(lambda: App(recording_sink=mistaken))
+    for give in ways:
+        with pytest.raises(BadArgument, match=said):
+            give()

@@ -92,7 +92,7 @@ async def test_a_composite_isolates_its_children_and_runs_them_side_by_side() ->
 
 
 def test_a_composite_takes_only_sinks() -> None:
-    with pytest.raises(BadArgument, match="str has no on_recording_complete"):
+    with pytest.raises(BadArgument, match="str is no sink: it has no on_recording_complete"):
         CompositeSink(LocalFileSink(), "https://h")  # type: ignore[arg-type]
     assert list(CompositeSink().leaves()) == []
 

@@ -1,0 +1,37 @@
+"""fastagi.domain.spec: what no recording can be is one line, before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastagi.domain.spec import LONGEST_SECONDS, RecordingSpec
+from fastagi.errors import BadArgument
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 0.0, float("nan"), float("inf"), 1e300, 10**400, True, "5", LONGEST_SECONDS * 2]
+)
+def test_a_time_limit_that_no_clock_can_take_is_refused(value: Any) -> None:
+    with pytest.raises(BadArgument, match="seconds_timeout=") as caught:
+        RecordingSpec(seconds_timeout=value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("value", [0.1, 1, 3600, LONGEST_SECONDS, None])
+def test_every_other_one_is_taken(value: Any) -> None:
+    assert RecordingSpec(seconds_timeout=value).seconds_timeout == value
+
+
+@pytest.mark.parametrize(
+    "name", ["max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"]
+)
+def test_a_limit_is_a_whole_number_that_a_file_can_reach(name: str) -> None:
+    wrong: tuple[Any, ...] = (-1, 1.5, True, None, "1", 2**63, 10**400)
+    for value in wrong:
+        with pytest.raises(BadArgument, match=f"{name}=") as caught:
+            RecordingSpec(**{name: value})
+        assert len(str(caught.value)) < 200
+    large: dict[str, Any] = {name: 2**31}
+    assert getattr(RecordingSpec(**large), name) == 2**31
