@@ -7,6 +7,7 @@ the process: clear audio never has a name in the recordings directory.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -47,14 +48,15 @@ class FinalFile:
         self._temporary = temporary_name(self._target)
         self._cipher = cipher
         self._plain: BinaryIO | None = None
+        self._renamed = False
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
             self._file: BinaryIO = os.fdopen(os.open(self._temporary, flags, 0o666), "r+b", buffering=0)
         except OSError as exc:
             raise self._fault(exc) from None
         try:
-            if self._target.exists():
-                os.fchmod(self._file.fileno(), self._target.stat().st_mode & 0o777)
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(self._file.fileno(), os.stat(self._target).st_mode & 0o777)
             if cipher is not None:
                 self._plain = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as this object
                     buffering=0, dir=self._target.parent, prefix=f".{self._target.name}", suffix=TEMPORARY_SUFFIX
@@ -120,6 +122,7 @@ class FinalFile:
             digest = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
             os.fsync(self._file.fileno())
             os.replace(self._temporary, self._target)
+            self._renamed = True
             sync_folder(self._target.parent)
         except OSError as exc:
             raise self._fault(exc) from None
@@ -137,10 +140,8 @@ class FinalFile:
         self._file.close()
         if self._plain is not None:
             self._plain.close()
-        try:
-            self._temporary.unlink()
-        except FileNotFoundError:
-            pass  # it was renamed
+        if not self._renamed:
+            self._temporary.unlink(missing_ok=True)
 
     def _fault(self, exc: OSError) -> AudioError:
         if exc.errno in NO_ROOM:

@@ -64,15 +64,33 @@ def open_reader(path: str | PathLike[str], rate: int = 0) -> Reader:
     :raises AudioError: no file, empty, not audio, or a codec that nobody here knows
     """
     name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise AudioError(f"{name}: {exc.strerror}") from None
+    reader: Reader | None = None
+    try:
+        reader = _reader(fd, name)
+    finally:
+        if not isinstance(reader, _Pcm):
+            os.close(fd)
+    if rate and reader.rate != rate:
+        return _Converted(reader, rate)
+    return reader
+
+
+def _reader(fd: int, name: str) -> Reader:
+    """What reads it: a `_Pcm` goes on with this descriptor, all others open the file by themselves."""
     reader: Reader
     suffix = PurePath(name).suffix
-    if suffix in HEADERLESS and not _has_magic(name):
+    magic = _magic(fd, name)
+    if suffix in HEADERLESS and magic not in (b"RIFF", b"fLaC", b"OggS"):
         codec, own = HEADERLESS[suffix]
         reader = _Decoded(name, codec=codec, rate=own)
-    elif _magic(name)[:4] == b"RIFF":
-        info = wavfile.inspect(path)
+    elif magic == b"RIFF":
+        info = wavfile.inspect_fd(fd, name)
         if info.tag == wavfile.PCM and info.bits == 16:
-            reader = _Pcm(name, info)
+            reader = _Pcm(fd, name, info)
         elif info.tag == wavfile.OKI:
             reader = _Decoded(name, codec="VOX_ADPCM", rate=info.rate, window=(info.data_offset, info.data_bytes))
             reader.frames = min(reader.frames, info.frames)
@@ -84,22 +102,23 @@ def open_reader(path: str | PathLike[str], rate: int = 0) -> Reader:
                 reader.frames = min(reader.frames, info.frames)  # whole blocks are decoded; `fact` has the true count
     else:
         reader = _Decoded(name)
-    if rate and reader.rate != rate:
-        return _Converted(reader, rate)
     return reader
 
 
 class _Pcm:
-    """16-bit PCM in WAV, straight from the file."""
+    """16-bit PCM in WAV, straight from the file.
 
-    def __init__(self, name: str, info: wavfile.WavInfo) -> None:
+    :param fd: open for reading; closed by `close`
+    """
+
+    def __init__(self, fd: int, name: str, info: wavfile.WavInfo) -> None:
         self.rate = info.rate
         self.channels = info.channels
         self.frames = info.data_bytes // info.block_align
         self._name = name
         self._offset = info.data_offset
         self._at = 0
-        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = fd
 
     def read(self, count: int) -> Samples:
         count = min(count, self.frames - self._at)
@@ -252,16 +271,11 @@ class _Window(io.RawIOBase):
         super().close()
 
 
-def _magic(name: str) -> bytes:
+def _magic(fd: int, name: str) -> bytes:
     try:
-        with open(name, "rb", buffering=0) as file:
-            head = file.read(12)
+        magic = os.pread(fd, 4, 0)
     except OSError as exc:
         raise AudioError(f"{name}: {exc.strerror}") from None
-    if not head:
+    if not magic:
         raise AudioError(f"{name}: the file is empty")
-    return head
-
-
-def _has_magic(name: str) -> bool:
-    return _magic(name)[:4] in (b"RIFF", b"fLaC", b"OggS")
+    return magic

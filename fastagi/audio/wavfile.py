@@ -21,6 +21,9 @@ PCM, ALAW, ULAW, OKI, IMA = 0x0001, 0x0006, 0x0007, 0x0010, 0x0011
 MOST_CHUNKS = 64
 """Chunks looked at before `data`: real files have 2 to 5, a file of random bytes must not be walked for ever."""
 
+HEAD_BYTES = 128
+"""Read at once: all of Asterisk's header, and of ours."""
+
 _TO_THE_END = 0xFFFFFFFF
 _LARGEST_RATE = 384_000
 
@@ -123,7 +126,7 @@ def inspect_fd(fd: int, name: str) -> WavInfo:
     size = os.fstat(fd).st_size
     if size == 0:
         raise AudioError(f"{name}: the file is empty")
-    head = _pread(fd, 12, 0, name)
+    head = _pread(fd, HEAD_BYTES, 0, name)
     if len(head) < 12 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         raise AudioError(f"{name}: not a WAV file (no RIFF/WAVE header)")
     riff_size = int.from_bytes(head[4:8], "little")
@@ -131,13 +134,18 @@ def inspect_fd(fd: int, name: str) -> WavInfo:
     fact = None
     offset = 12
     for _ in range(MOST_CHUNKS):
-        chunk = _pread(fd, 8, offset, name)
+        chunk = head[offset : offset + 8]
+        if len(chunk) < 8:
+            chunk = _pread(fd, 8, offset, name)
         if len(chunk) < 8:
             break
         kind, length = chunk[:4], int.from_bytes(chunk[4:], "little")
         if kind == b"data":
             return _with_data(fd, name, size, riff_size, fmt, fact, offset + 8, length)
-        body = _pread(fd, min(length, 64), offset + 8, name)
+        wanted = min(length, 64)
+        body = head[offset + 8 : offset + 8 + wanted]
+        if len(body) < wanted:
+            body = _pread(fd, wanted, offset + 8, name)
         if kind == b"fmt ":
             fmt = body
         elif kind == b"fact" and len(body) >= 4:
