@@ -21,7 +21,9 @@ from fastagi.cli.filters import (
     Called,
     Caller,
     Cause,
+    Channel,
     Limit,
+    Linkedid,
     Names,
     Search,
     Since,
@@ -42,7 +44,7 @@ from fastagi.web import shapes
 
 recordings = typer.Typer(no_args_is_help=True, help="Find, prove, export, decrypt, hold and delete recordings.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, the first letters of it, or its file.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Its id, the first letters of it, its file, name or uniqueid.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is journalled.", show_default=False)]
 Who = Annotated[str, typer.Option("--who", help="Who asks for it; your login name when not given.", show_default=False)]
 
@@ -64,7 +66,9 @@ def list_(
     search: Search = "",
     state: State = "",
     cause: Cause = "",
+    channel: Channel = "",
     uniqueid: Uniqueid = "",
+    linkedid: Linkedid = "",
     asterisk: Asterisk = "",
     limit: Limit = 50,
     as_json: AsJson = False,
@@ -73,7 +77,7 @@ def list_(
     settings = settings_for(config)
     chosen = wanted(
         since=since, until=until, caller=caller, called=called, search=search, state=state, cause=cause,
-        uniqueid=uniqueid, asterisk=asterisk,
+        channel=channel, uniqueid=uniqueid, linkedid=linkedid, asterisk=asterisk,
     )  # fmt: skip
 
     async def work() -> list[Recording]:
@@ -222,6 +226,8 @@ def export(
     called: Called = "",
     search: Search = "",
     cause: Cause = "",
+    channel: Channel = "",
+    linkedid: Linkedid = "",
     asterisk: Asterisk = "",
     template: Annotated[str, typer.Option(metavar="TEMPLATE", help="Name of each file below it.")] = DEFAULT_TEMPLATE,
     clear: Annotated[bool, typer.Option("--decrypt", help="Decrypt what is encrypted.")] = False,
@@ -234,8 +240,8 @@ def export(
     """
     settings = settings_for(config)
     chosen = wanted(
-        since=since, until=until, caller=caller, called=called, search=search, cause=cause, asterisk=asterisk,
-        phase="finished", deleted=False,
+        since=since, until=until, caller=caller, called=called, search=search, cause=cause, channel=channel,
+        linkedid=linkedid, asterisk=asterisk, phase="finished", deleted=False,
     )  # fmt: skip
     selection = Selection(tuple(names or ()), chosen)
     err = console(stderr=True)

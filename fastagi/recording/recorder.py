@@ -19,11 +19,12 @@ from fastagi.delivery import Courier
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
-from fastagi.errors import Error, FastAGIError
+from fastagi.errors import Error, FastAGIError, StoreDown
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.company import Company
 from fastagi.recording.course.ending import Ender
 from fastagi.recording.course.following import EVENTS as MOVES
 from fastagi.recording.course.following import Follower
@@ -32,7 +33,7 @@ from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.course.pieces import Pieces
 from fastagi.recording.course.starting import Request, Starter
 from fastagi.recording.ledger.job import Job, Jobs, Key
-from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.ledger.journal import PATIENCE_SECONDS, Journal
 from fastagi.recording.ledger.keys import KeyStore
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.proof.evidence import Evidence
@@ -110,6 +111,7 @@ class Recorder:
         pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
         self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
+        self.company = Company(self.jobs)
         self.hangups = Hangups(
             self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
         )
@@ -234,6 +236,9 @@ class Recorder:
 
     def track(self, job: Job) -> None:
         """Arm the time limit and the watch of a recording that runs. Idempotent."""
+        pbx = self.pbxs.get(job.recording.asterisk)
+        if pbx is not None:
+            self.company.began(pbx, job)
         timeout = job.recording.spec.seconds_timeout
         if timeout is not None and job.timer is None:
             elapsed = self._clock() - (job.recording.started_at or self._clock())
@@ -317,21 +322,30 @@ class Recorder:
         return self.jobs.last(key)
 
     async def remembered(self, key: Key) -> Recording | None:
-        """The open recording of that call and recorder, else its last one, from memory or the ledger."""
+        """The open recording of that call and recorder, else its last one, from memory or the ledger.
+
+        :raises StoreDown: the ledger has to be asked, and does not answer in the time that a call can wait
+        """
         found = self.jobs.last(key)
         if found is None:
             asterisk, uniqueid, name = map(well_formed, key)
-            rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
+            except TimeoutError:
+                raise StoreDown(f"the ledger does not answer within {PATIENCE_SECONDS:g} s") from None
             found = rows[0] if rows else None
         return found
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self.tasks.spawn(self.recovery.compare(pbx), f"compare {pbx.name}")
+        self.company.synced(pbx)
         self.adoption.synced(pbx)
         self.completeness.synced(pbx)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         self.completeness.event(pbx, name, headers.get("Context", ""), channel)
+        self.company.event(pbx, name, channel)
         self.adoption.event(pbx, name, channel)
         if name in TALK_EVENTS:
             self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))

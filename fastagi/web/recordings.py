@@ -51,7 +51,7 @@ FILTERS = (
     choice("file_format", "", list(FORMATS)),
     time_of("since", "requested at or after"),
     time_of("until", "requested before"),
-    text("search", "part of name, file, caller, called or uniqueid, any case"),
+    text("search", "part of name, file, numbers, channels, uniqueid or linkedid, any case"),
     flag("deleted", "only deleted ones, or only others"),
 )
 

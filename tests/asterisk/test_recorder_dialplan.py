@@ -304,16 +304,23 @@ async def test_a_queue_call_is_recorded_whole(site: Site, agent: SippAgent) -> N
     (told,) = await site.told(call.other_uniqueid)
     assert told.extra["cause"] == "HANGUP"
     assert len(told.extra["paused"]) == 1
+    (taken_by,) = told.extra["talked_with"]  # found again by who took it
+    assert taken_by.startswith("PJSIP/agent1-")
 
 
 async def test_a_queues_talk_is_recorded_on_the_agents_channel(site: Site, agent: SippAgent) -> None:
-    call = await site.call("support@queue-recorded-talk")
+    call = await site.pbx.originate("Local/support@queue-recorded-talk/n", caller_id="<02215551234>")
     await agent.answered()
     job = await site.recording("talk")
     assert job.recording.channel.startswith("PJSIP/agent1-")
+    book = site.scene.app.parts.pbxs["pbx"].book
+    await site.scene.until(lambda: any(c.uniqueid == job.recording.uniqueid and c.bridge for c in book))
     await site.ami.action("Hangup", Channel=call.channel)
     (told,) = await site.told(job.recording.uniqueid)
     assert told.extra["cause"] == "HANGUP"
+    # who called, not for which number the agent was rung
+    assert told.extra["caller"] == "02215551234"
+    assert [name.partition("/")[0] for name in told.extra["talked_with"]] == ["Local"]
 
 
 async def test_a_conference_is_one_file_until_the_last_has_left(site: Site) -> None:

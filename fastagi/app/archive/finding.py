@@ -20,7 +20,7 @@ PAGE = 500
 class Selection:
     """What to look at.
 
-    :param names: ids, their first letters, or files; if any are given the filter does not count
+    :param names: ids, their first letters, files, names or uniqueids; if any are given the filter does not count
     :param limit: at most so many; 0 for all
     """
 
@@ -30,7 +30,8 @@ class Selection:
 
 
 async def by_name(ledger: Visit, name: str) -> Recording:
-    """The recording of that id (its first letters do where only one begins so) or file.
+    """The recording of that id (its first letters do where only one begins so), file, name or uniqueid. Of a file or
+    name its last part does.
 
     :raises Error: there is none, or several
     :raises BadArgument: empty
@@ -40,18 +41,18 @@ async def by_name(ledger: Visit, name: str) -> Recording:
     found = await ledger.read(recordings.get, name)
     if found is not None:
         return found
-    if name.startswith("rec-"):
-        several = await ledger.read(catalogue.named, name, 3)
-        if len(several) == 1:
-            return several[0]
-        if several:
-            raise Error(
-                f"several recordings begin with {name}: {', '.join(r.id for r in several)}, …: write more of it"
-            )
-    else:
+    several = await ledger.read(catalogue.named, name, 3) if name.startswith("rec-") else []
+    if len(several) > 1:
+        raise Error(f"several recordings begin with {name}: {_ids(several)}: write more of it")
+    if not several:
         found = await ledger.read(catalogue.of_file, await asyncio.to_thread(os.path.realpath, name))
         if found is not None:
             return found
+        several = await ledger.read(catalogue.called_so, name.lstrip("/"), 3)
+    if len(several) > 1:
+        raise Error(f"several recordings are called {name}: {_ids(several)}: give one of these ids")
+    if several:
+        return several[0]
     raise Error(f"there is no recording {name} in {ledger.shown}")
 
 
@@ -74,3 +75,8 @@ async def select(ledger: Visit, selection: Selection) -> AsyncIterator[Recording
         left -= len(page)
         if cursor is None or (selection.limit and left <= 0):
             return
+
+
+def _ids(several: list[Recording]) -> str:
+    shown = ", ".join(r.id for r in several)
+    return shown if len(several) < 3 else f"{shown}, …"

@@ -107,6 +107,13 @@ class ChannelBook:
             return []
         return [c for c in self._bridges.get(here.bridge, {}).values() if c.uniqueid != uniqueid]
 
+    def origin(self, uniqueid: str) -> LiveChannel | None:
+        """The channel that the call began with, of one that Asterisk dialled in it (an agent's, a callee's); None
+        where it is that channel itself, or is gone, or has no number."""
+        here = self._by_id.get(uniqueid)
+        first = self._by_id.get(here.linkedid) if here is not None else None
+        return first if first is not None and first is not here and first.caller else None
+
     def relatives(self, linkedid: str) -> list[LiveChannel]:
         """Channels of the same call."""
         return [c for c in self._by_id.values() if c.linkedid == linkedid]

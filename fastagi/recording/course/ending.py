@@ -295,9 +295,11 @@ class Ender:
             bytes=rendered.bytes,
             sha256=rendered.sha256,
             error="",
-            facts={**told(recording.facts), **foreign.heard(recording, rendered)},
+            facts={**told(recording.facts), **foreign.heard(recording, rendered), **_company(job)},
         )
-        if self._journal.behind == 0 and UNREACHED not in after.facts:  # else the sweep removes them, once it is sure
+        if (
+            not self._journal.waits(after.id) and UNREACHED not in after.facts
+        ):  # else the sweep removes them, once it is sure
             pbx = self._pbxs.get(after.asterisk)
             try:
                 await self._threads.run(files.remove, foreign.removable(after, pbx.spool if pbx is not None else None))
@@ -310,6 +312,9 @@ class Ender:
             cause=after.cause.value,
             file=after.file_path,
             audio_seconds=after.audio_seconds,
+            asterisk=after.asterisk,
+            uniqueid=after.uniqueid,
+            linkedid=after.linkedid,
         )
         self._jobs.close(job)
         job.set_ended()
@@ -324,6 +329,7 @@ class Ender:
                 return
             extra = {
                 **job.recording.facts,
+                **_company(job),
                 "ended_by": job.recording.cause.value,
                 "disk_full": isinstance(exc, DiskFull),
             }
@@ -351,3 +357,10 @@ class Ender:
         self._jobs.add(job)
         self._spawn(self._finish(job), f"refinish {job.id}")
         return job
+
+
+def _company(job: Job) -> dict[str, Any]:
+    """Whom its channel talked with, as a fact."""
+    before = job.recording.facts.get("talked_with", [])
+    met = list(dict.fromkeys([*before, *job.met]))
+    return {"talked_with": met} if met else {}

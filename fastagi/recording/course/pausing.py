@@ -70,6 +70,7 @@ class Pauser:
                 facts[RESUME_AT] = round(self._clock() + seconds, 3)
             if job.phase is Phase.ACTIVE:
                 await self._pause(job, facts)
+                log.info("recording_paused", seconds=seconds, **_ids(job))
             elif job.phase is Phase.PAUSED:
                 await self._journal.note(job, "pause_changed", facts=facts)
             else:
@@ -184,6 +185,7 @@ class Pauser:
             pauses = (*pauses[:-1], Span(pauses[-1].start, self._position(job)))
         facts = {k: v for k, v in job.recording.facts.items() if k != RESUME_AT}
         await self._journal.move(job, Event.RESUMED, pauses=pauses, facts=facts, pieces=pieces)
+        log.info("recording_resumed", **_ids(job))
 
     def _wake(self, job: Job, seconds: float) -> None:
         job.resume_timer = asyncio.get_running_loop().call_later(
@@ -229,3 +231,9 @@ class Pauser:
     def _position(self, job: Job) -> float:
         started = job.recording.started_at
         return round(max(0.0, self._clock() - started), 3) if started else 0.0
+
+
+def _ids(job: Job) -> dict[str, str]:
+    """What a log line of it is found by."""
+    r = job.recording
+    return {"recording_id": r.id, "asterisk": r.asterisk, "channel": r.channel, "uniqueid": r.uniqueid}

@@ -22,6 +22,7 @@ from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording.asterisk.channels import called_number
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs, Key
@@ -131,7 +132,12 @@ class Starter:
     def _intended(self, request: Request) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        name = naming.expand(naming.well_formed(request.filename) or recording_id, request.fields, now)
+        caller, called, fields = request.caller, request.called, request.fields
+        origin = request.pbx.book.origin(request.uniqueid)
+        if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
+            caller, called = origin.caller, called_number(origin.called, called)
+            fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
+        name = naming.expand(naming.well_formed(request.filename) or recording_id, fields, now)
         relative = naming.relative_path(name, request.spec.form)
         return Recording(
             id=recording_id,
@@ -145,8 +151,8 @@ class Starter:
             name=name,
             file_path=relative,
             spec=request.spec,
-            caller=naming.well_formed(request.caller),
-            called=naming.well_formed(request.called),
+            caller=naming.well_formed(caller),
+            called=naming.well_formed(called),
             pieces=(
                 files.raw_piece(request.pbx.spool, recording_id, 0, request.spec, request.channel, request.uniqueid),
             ),
@@ -167,7 +173,8 @@ class Starter:
             recording = replace(recording, file_path=str(self._directory / recording.file_path))
         job = Job(recording, request.cipher, request.agi)
         try:
-            await self._journal.enter(recording)
+            key = None if request.cipher is None else self._keys.wrap(job.id, request.cipher)
+            await self._journal.enter(recording, key=key)
             self._jobs.add(job)
             async with job.lock:
                 await self._carry_out(job, request, fault)
@@ -181,8 +188,6 @@ class Starter:
         return job
 
     async def _carry_out(self, job: Job, request: Request, fault: str) -> None:
-        if request.cipher is not None:
-            await self._journal.keep_key(job.recording, *self._keys.wrap(job.id, request.cipher))
         fault = fault or await self._threads.run(files.spool_fault, request.pbx.spool)
         if fault:
             await self.fail(job, fault)
@@ -213,6 +218,8 @@ class Starter:
             channel=recording.channel,
             asterisk=recording.asterisk,
             file=piece.paths[0],
+            uniqueid=recording.uniqueid,
+            linkedid=recording.linkedid,
         )
 
     async def _begin_somehow(self, job: Job, pbx: Pbx) -> Piece:

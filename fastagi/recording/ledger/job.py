@@ -39,6 +39,7 @@ class Job:
     :ivar agi: the newest AGI session of its channel, a second way to Asterisk while it lasts: first that which asked
         for it
     :ivar new_way: set when another session came
+    :ivar met: names of the channels it was connected to, in their order
     """
 
     def __init__(self, recording: Recording, cipher: Cipher | None = None, agi: AgiPath | None = None) -> None:
@@ -59,6 +60,7 @@ class Job:
         self.largest = -1
         self.grew_at: float | None = None
         self.alarms: set[str] = set()
+        self.met: dict[str, None] = {}
         self._ended = asyncio.Event()
 
     @property

@@ -24,7 +24,7 @@ from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channels import LiveChannel, called_number
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.ledger.journal import Journal
@@ -200,6 +200,7 @@ class Adoption:
         started = since
         if started is None:  # it ran before we looked: as long as its file says
             started = max(live.since, now - foreign.audio_seconds(found.piece.paths[0], found.bytes))
+        first = pbx.book.origin(live.uniqueid) or live
         return Recording(
             id=recording_id,
             node=self._node,
@@ -213,8 +214,8 @@ class Adoption:
             file_path=path,
             spec=spec,
             phase=Phase.ACTIVE,
-            caller=live.caller,
-            called=live.called,
+            caller=first.caller,
+            called=called_number(first.called, live.called),
             pieces=(replace(found.piece, started_at=started),),
             sinks=self._sinks(),
             adopted=True,

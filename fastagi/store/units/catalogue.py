@@ -21,8 +21,9 @@ class RecordingFilter:
     """What to list; empty fields do not filter, all others must match.
 
     :param caller_prefix: numbers that begin so; :param called_prefix: likewise
+    :param channel_prefix: the recorded channel, or one that it talked with, begins so
     :param since: requested at or after, unix seconds; :param until: before
-    :param search: substring, any case, of name, file, caller, called or uniqueid
+    :param search: substring, any case, of name, file, numbers, uniqueid, linkedid, the channel or those it talked with
     :param deleted: None for all, False for those that still have their file, True for the others
     """
 
@@ -39,6 +40,7 @@ class RecordingFilter:
     file_format: str = ""
     caller_prefix: str = ""
     called_prefix: str = ""
+    channel_prefix: str = ""
     since: float | None = None
     until: float | None = None
     search: str = ""
@@ -58,7 +60,13 @@ _EQUAL = (
     "node",
     "file_format",
 )
-_SEARCHED = (table.c.name, table.c.file_path, table.c.caller, table.c.called, table.c.uniqueid)
+_TALKED_WITH = table.c.facts["talked_with"].as_string()
+"""A list of channel names, as JSON text."""
+
+_SEARCHED = (
+    *(table.c[name] for name in ("name", "file_path", "caller", "called", "uniqueid", "linkedid", "channel")),
+    _TALKED_WITH,
+)
 
 
 def _conditions(wanted: RecordingFilter) -> list[sa.ColumnElement[bool]]:
@@ -68,6 +76,13 @@ def _conditions(wanted: RecordingFilter) -> list[sa.ColumnElement[bool]]:
     for column, prefix in ((table.c.caller, wanted.caller_prefix), (table.c.called, wanted.called_prefix)):
         if prefix:
             found.append(column.startswith(prefix, autoescape=True))
+    if wanted.channel_prefix:
+        found.append(
+            sa.or_(
+                table.c.channel.startswith(wanted.channel_prefix, autoescape=True),
+                _TALKED_WITH.contains(f'"{wanted.channel_prefix}', autoescape=True),
+            )
+        )
     if wanted.since is not None:
         found.append(table.c.requested_at >= wanted.since)
     if wanted.until is not None:
@@ -155,3 +170,11 @@ def of_file(conn: sa.Connection, path: str) -> Recording | None:
     """The recording that has this absolute path; of several the newest."""
     row = conn.execute(sa.select(table).where(table.c.file_path == path).order_by(table.c.id.desc())).mappings().first()
     return None if row is None else recording_of(row)
+
+
+def called_so(conn: sa.Connection, text: str, limit: int = 3) -> list[Recording]:
+    """Recordings that somebody means by that, newest first: by their uniqueid, or by the name as it was asked for or
+    their file, both also without folders. A search through all names: slow among millions."""
+    ends = [column.endswith(f"/{text}", autoescape=True) for column in (table.c.name, table.c.file_path)]
+    statement = sa.select(table).where(sa.or_(table.c.uniqueid == text, table.c.name == text, *ends))
+    return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id.desc()).limit(limit)).mappings()]

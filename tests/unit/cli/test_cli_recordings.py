@@ -18,7 +18,7 @@ from fastagi.cli.moments import moment
 from fastagi.domain.states import Cause
 from fastagi.errors import BadArgument
 from fastagi.store import Store, open_store
-from fastagi.store.units import journal
+from fastagi.store.units import journal, recordings
 
 AUDIO = b"RIFF some audio"
 
@@ -82,6 +82,40 @@ def test_show_by_first_letters_and_by_file(desk) -> None:
     assert text.code == 0
     for part in (recording.sha256, "answered 410: gone", "requested", recording.channel):
         assert part in text.out
+
+
+def test_shown_by_what_people_have_of_it(desk) -> None:
+    """A CDR has the uniqueid, a dialplan the name, a mail the bare file."""
+    (desk.directory / "calls").mkdir()
+    one, other = desk.recording("calls/17"), desk.recording("17")
+    for given in ("calls/17", "calls/17.wav", one.uniqueid, one.file_path):
+        assert desk("recordings", "show", given, "--json").json["id"] == one.id, given
+    for given in ("17", "17.wav"):
+        both = desk("recordings", "show", given)
+        assert both.code == 1
+        assert f"several recordings are called {given}: {other.id}, {one.id}" in both.err
+    assert desk("recordings", "show", "7.wav").code == 1, "a part of a name is no name"
+
+
+def test_list_by_the_call_and_by_who_talked(desk) -> None:
+    one, other = desk.recording("one"), desk.recording("other")
+
+    async def work(store: Store) -> None:
+        facts = {"talked_with": ["PJSIP/agent7-0000002a"], "silent": False}
+        await store.run(recordings.change, one.id, desk.noon, "told", {"facts": facts, "linkedid": "1700000000.1"})
+
+    desk.write(work)
+
+    def ids(*arguments: str) -> list[str]:
+        return [r["id"] for r in desk("recordings", "list", "--json", *arguments).json]
+
+    assert ids("--linkedid", "1700000000.1") == [one.id]
+    assert ids("--channel", "PJSIP/agent7") == [one.id]
+    assert ids("--channel", "agent7") == []
+    assert ids("--channel", "PJSIP/other") == [other.id]
+    for text in ("AGENT7", "1700000000"):
+        assert ids("--search", text) == [one.id]
+    assert ids("--search", "silent") == [], "only the channels are searched of the facts"
 
 
 def test_a_name_that_fits_none_or_several(desk) -> None:
