@@ -249,6 +249,38 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         assert list(scene.spool.iterdir()) == []
 
 
+async def test_the_recordings_directory_vanishes_in_mid_call(scene22: Scene) -> None:
+    """It is made again for the finished file; where that cannot be, Asterisk's file is kept and the error says why."""
+    scene = scene22
+    route(scene, "folders/deep/gone")
+    call = await scene.call("folders/deep/gone", far_end="Local/loop-low@whole/n")
+    job = await only_job(scene)
+    await asyncio.sleep(0.8)
+    shutil.rmtree(scene.directory)
+    await scene.hangup(call)
+    recording = await ended(scene, job)
+    assert (recording.state.value, recording.cause.value, recording.error) == ("IDLE", "HANGUP", "")
+    told = await told_of(scene, "folders/deep/gone")
+    assert told.file_path == str(scene.directory / "folders" / "deep" / "gone.wav")
+    assert share_of(heard(told), LOW) > 0.9
+    assert list(scene.spool.iterdir()) == []
+
+    route(scene, "in-the-way")
+    call = await scene.call("in-the-way", far_end="Local/loop-low@whole/n")
+    job = await only_job(scene)
+    await asyncio.sleep(0.8)
+    shutil.rmtree(scene.directory)
+    scene.directory.write_text("in the way")
+    await scene.hangup(call)
+    recording = await ended(scene, job)
+    assert (recording.state.value, recording.cause.value) == ("ERROR", "ERROR")
+    assert f"{scene.directory}/in-the-way.wav: cannot be written" in recording.error
+    assert recording.pieces[0].mixed in recording.error
+    assert os.stat(recording.pieces[0].mixed).st_size > 44
+    scene.directory.unlink()
+    scene.directory.mkdir()
+
+
 async def test_clear_leftovers_of_a_crash_are_swept_at_start(whole22: AsteriskServer, tmp_path: Path) -> None:
     """Whoever was killed while it finished an encrypted file leaves no clear one; what it leaves goes at the start."""
     async with whole_scene(whole22, tmp_path) as scene:

@@ -18,7 +18,7 @@ import structlog
 from fastagi.audio import Rendered
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
-from fastagi.errors import AsteriskError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
+from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
 from fastagi.recording.asterisk.control import gone
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
@@ -251,8 +251,8 @@ class Ender:
 
     async def _finish(self, job: Job) -> None:
         """FINISHING: make the file, sync it, journal it with its deliveries, remove Asterisk's."""
-        recording = job.recording
         try:
+            recording = await self._named(job)
             await self._unlock(job)
             rendered = await self._threads.finish(
                 lambda: foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs))
@@ -268,6 +268,25 @@ class Ender:
             if job.phase is not Phase.FINISHING:
                 return
             await self._finished(job, rendered)
+
+    async def _named(self, job: Job) -> Recording:
+        """It, with its name taken: whose folder vanished meanwhile, with the empty file that held the name, takes it
+        once more.
+
+        :raises AudioError: it cannot
+        """
+        recording = job.recording
+        if await self._threads.run(files.size, recording.file_path) >= 0:
+            return recording
+        relative = files.relative_to(recording.file_path, self._directory)
+        try:
+            path, _ = await self._threads.run(files.reserve, self._directory, relative, recording.id)
+        except OSError as exc:
+            raise AudioError(f"{recording.file_path}: cannot be written: {exc.strerror}") from None
+        log.warning("name_taken_again", recording_id=job.id, file=path, hint="its folder vanished in mid-call")
+        if path == recording.file_path:
+            return recording
+        return await self._journal.note(job, "renamed", file_path=path, facts={**recording.facts, "renamed": True})
 
     async def _unlock(self, job: Job) -> None:
         """Fetch the key of an encrypted recording, however long the ledger is away: without it nothing is made.
