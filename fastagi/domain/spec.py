@@ -5,7 +5,7 @@ Checked here, before anything is sent to Asterisk; nowhere else looks at them ag
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from fastagi.domain.formats import ENGINES, Format, check_format
@@ -116,7 +116,7 @@ class RecordingSpec:
         return (self.milliseconds_initial_silence, self.milliseconds_max_silence)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 MIN_BYTES = 400

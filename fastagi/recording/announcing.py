@@ -1,8 +1,8 @@
 """Announcements: every change of a recording as `UserEvent: FastAGIRecording`, for AMI clients and CRMs.
 
-In the order of the changes, one queue for each Asterisk, those of a moment together. Nothing waits for it: what does not fit into the queue, or
-comes while AMI is away, is not told later; the ledger and the HTTP API have it. No value can hold a line end, so an
-announcement cannot be mistaken for a command or bring headers of its own.
+In the order of the changes, one queue for each Asterisk, those of a moment together. Nothing waits for it: what does
+not fit into the queue, or comes while AMI is away, is not told later; the ledger and the HTTP API have it. No value can
+hold a line end, so an announcement cannot be mistaken for a command or bring headers of its own.
 """
 
 from __future__ import annotations

@@ -45,6 +45,7 @@ _DOWN = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
+_DATABASE = (sa.exc.SQLAlchemyError, sqlite3.Error)
 _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -252,7 +253,7 @@ def _closed(conn: sa.Connection) -> None:
     """Closes it, whatever state it is in."""
     try:
         conn.invalidate()
-    except (sa.exc.SQLAlchemyError, sqlite3.Error):
+    except _DATABASE:
         pass
     conn.close()
 
@@ -286,7 +287,7 @@ class Writer(Lane):
             if not raw.in_transaction:  # SQLite took back the whole batch (disk full, I/O error)
                 raise
             raw.execute("ROLLBACK TO unit")
-            job.error = one_line(exc, self._shown) if isinstance(exc, sa.exc.SQLAlchemyError) else exc
+            job.error = one_line(exc, self._shown) if isinstance(exc, _DATABASE) else exc
         raw.execute("RELEASE unit")
 
 
@@ -313,7 +314,7 @@ class Reader(Lane):
             if error_code(exc) == sqlite3.SQLITE_INTERRUPT:
                 job.error = StoreDown(f"{self._shown}: broken off after {self.seconds:g} s: ask for less")
             else:
-                job.error = one_line(exc, self._shown) if isinstance(exc, sa.exc.SQLAlchemyError) else exc
+                job.error = one_line(exc, self._shown) if isinstance(exc, _DATABASE) else exc
         self._call(self._answer, jobs, [], None)
 
 

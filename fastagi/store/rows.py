@@ -6,7 +6,7 @@ No SQL here, and no rule: what a column means is said by `fastagi.domain`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from operator import attrgetter
 from typing import Any
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus
@@ -14,11 +14,14 @@ from fastagi.domain.recording import Piece, Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 
+_PIECE_FIELDS = tuple(Piece.__dataclass_fields__)
+_piece_values = attrgetter(*_PIECE_FIELDS)  # `dataclasses.asdict` copies each value first
+
 _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "phase": lambda v: v.value,
     "cause": lambda v: v.value,
     "spec": lambda v: v.to_dict(),
-    "pieces": lambda v: [asdict(p) for p in v],
+    "pieces": lambda v: [dict(zip(_PIECE_FIELDS, _piece_values(p), strict=True)) for p in v],
     "pauses": lambda v: [[s.start, s.end] for s in v],
     "sinks": list,
     "facts": dict,

@@ -166,7 +166,7 @@ class SqliteStore(Store):
         # sqlite3 itself opens no transaction (isolation_level None): a savepoint needs ours, and a writer that began as
         # a reader could not wait for a lock
         statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
-        sa.event.listen(engine, "begin", lambda conn: conn.exec_driver_sql(statement))
+        sa.event.listen(engine, "begin", lambda conn: conn.connection.dbapi_connection.execute(statement))
         conn = engine.connect()
         try:
             if writes:

@@ -215,37 +215,35 @@ class Ender:
 
         :param told: Asterisk has said that it stopped; its files are closed then
         """
-        paths = job.recording.pieces[-1].paths
-        patience = await self._patience(job, paths, told)
-        deadline = time.monotonic() + patience
-        pause = CLOSE_POLL_SECONDS
-        sizes: tuple[int, ...] | None = None
-        while not await self._closed(job):
-            now = tuple([await self._threads.run(files.size, p) for p in paths])
-            if sizes is None:
-                sizes = now
-            if now != sizes:
-                sizes = now  # still being written: it is not over
-                deadline = max(deadline, time.monotonic() + self._close_seconds / 2)
-            if time.monotonic() >= deadline or all(size < 0 for size in now):
-                break
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, 0.25)
+        if not await self._closed(job):
+            await self._closed_or_given_up(job, told)
         async with job.lock:
             if job.phase is not Phase.CLOSING:
                 return
             await self._journal.move(job, Event.CLOSED)
         await self._finish(job)
 
-    async def _patience(self, job: Job, paths: tuple[str, ...], told: bool) -> float:
+    async def _closed_or_given_up(self, job: Job, told: bool) -> None:
+        paths = job.recording.pieces[-1].paths
+        sizes = await self._threads.run(files.sizes, paths)
+        deadline = time.monotonic() + await self._patience(job, paths, sizes, told)
+        pause = CLOSE_POLL_SECONDS
+        while time.monotonic() < deadline and max(sizes, default=-1) >= 0:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.25)
+            if await self._closed(job):
+                return
+            now = await self._threads.run(files.sizes, paths)
+            if now != sizes:
+                sizes = now  # still being written: it is not over
+                deadline = max(deadline, time.monotonic() + self._close_seconds / 2)
+
+    async def _patience(self, job: Job, paths: tuple[str, ...], sizes: tuple[int, ...], told: bool) -> float:
         """Seconds that files may take whose headers have no sizes, while nobody writes to them."""
         patience = self._close_seconds
         if job.unseen:  # it was over long ago: what has stood still since has had its time
             patience -= max(0.0, time.time() - await self._threads.run(files.last_write, paths))
-        sizes = [await self._threads.run(files.size, path) for path in paths]
-        if (
-            max(sizes, default=0) <= files.HEADER_BYTES
-        ):  # nothing was ever heard: Asterisk leaves such a header as it is
+        if max(sizes, default=0) <= files.HEADER_BYTES:  # nothing was ever heard: such a header stays as it is
             return min(0.0 if told else UNSEEN_SECONDS, self._close_seconds)
         return max(min(UNSEEN_SECONDS, self._close_seconds), patience)
 

@@ -163,10 +163,10 @@ class Starter:
     async def _start(self, request: Request, recording: Recording) -> Job:
         fault = ""
         try:
-            path, renamed = await self._threads.run(files.reserve, self._directory, recording.file_path, recording.id)
-            recording = replace(recording, file_path=path)
-            if renamed:
-                recording = replace(recording, facts={"renamed": True})
+            path, renamed, fault = await self._threads.run(
+                _take_places, self._directory, recording.file_path, recording.id, request.pbx.spool
+            )
+            recording = replace(recording, file_path=path, facts={"renamed": True} if renamed else {})
         except OSError as exc:
             where = exc.filename or self._directory
             fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"
@@ -188,7 +188,6 @@ class Starter:
         return job
 
     async def _carry_out(self, job: Job, request: Request, fault: str) -> None:
-        fault = fault or await self._threads.run(files.spool_fault, request.pbx.spool)
         if fault:
             await self.fail(job, fault)
         else:
@@ -314,3 +313,8 @@ class Starter:
         await self._threads.run(files.release, job.recording.file_path)
         self._jobs.close(job)
         job.set_ended()
+
+
+def _take_places(directory: Path, relative: str, recording_id: str, spool: Path) -> tuple[str, bool, str]:
+    """Reserve the finished file's name (path, whether it had to be changed) and see what is wrong with the spool."""
+    return (*files.reserve(directory, relative, recording_id), files.spool_fault(spool))

@@ -54,18 +54,19 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
     :returns: the absolute path, and whether the name had to be changed because it existed
     :raises OSError: the directory cannot be made or written
     """
-    root = directory.resolve()
-    wanted = root / relative
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    if not wanted.parent.resolve().is_relative_to(root):
-        raise PermissionError(13, "a link leads out of the recordings directory", str(wanted.parent))
-    for path, renamed in ((wanted, False), (Path(naming.distinct(str(wanted), recording_id)), True)):
+    root = os.path.realpath(directory)
+    wanted = os.path.join(root, relative)
+    folder = os.path.dirname(wanted)
+    os.makedirs(folder, exist_ok=True)
+    if folder != root and os.path.commonpath((root, os.path.realpath(folder))) != root:
+        raise PermissionError(13, "a link leads out of the recordings directory", folder)
+    for path, renamed in ((wanted, False), (naming.distinct(wanted, recording_id), True)):
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
         except FileExistsError:
             continue
-        return str(path), renamed
-    raise FileExistsError(17, "that name is taken twice", str(wanted))
+        return path, renamed
+    raise FileExistsError(17, "that name is taken twice", wanted)
 
 
 def release(path: str) -> None:
@@ -98,11 +99,18 @@ def size(path: str) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
+def sizes(paths: tuple[str, ...]) -> tuple[int, ...]:
+    """`size` of each."""
+    return tuple(size(path) for path in paths)
+
+
 def spool_fault(spool: Path) -> str:
     """What is wrong with the folder Asterisk should write to, as this server sees it; empty when nothing is."""
-    if not spool.exists():
+    try:
+        mode = os.stat(spool).st_mode
+    except OSError:
         return f"the spool directory {spool} does not exist: create it, writable for Asterisk"
-    if not spool.is_dir():
+    if not stat.S_ISDIR(mode):
         return f"the spool {spool} is no directory"
     if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
         return f"this server may not read and write the spool directory {spool}: put its user in Asterisk's group"
