@@ -46,6 +46,11 @@ exten => third,1,Goto(whole,loop-third,1)
 exten => _ask-.,1,Answer()
  same => n,AGI(${SERVER}/${EXTEN:4})
  same => n,Wait(600)
+; the same, and something is played to him
+exten => _play-.,1,Answer()
+ same => n,AGI(${SERVER}/${EXTEN:5})
+ same => n,Playback(whole/longer-prompt)
+ same => n,Wait(600)
 ; a callee on whose leg the route ${ROUTE2} is asked when he answers
 [whole-callee]
 exten => s,1,AGI(${SERVER}/${ROUTE2})

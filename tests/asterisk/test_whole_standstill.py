@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from recording_scene import Scene
-from whole_scene import heard, last_sound, seconds, told_of
+from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
+from fastagi.recording.spool import limits
 from fastagi.testing import SippCall
 from fastagi.testing.sip import Hold, Play, Step, Wait
 from fastagi.testing.sound import save, silence_samples, speech_samples
@@ -34,6 +36,7 @@ class Line:
     due: float
     cause: str = "SILENCE"
     sound: bool = True
+    dialled: str = "ask"
     told: list[RecordingMetadata] = field(default_factory=list)
 
     @property
@@ -93,7 +96,7 @@ async def calls(scene: Scene, stack: AsyncExitStack, made: dict[str, Line]) -> N
 
     for name, line in made.items():
         route(name, line)
-        await stack.enter_async_context(SippCall(scene.asterisk.sip_port, f"ask-{name}", steps=line.steps))
+        await stack.enter_async_context(SippCall(scene.asterisk.sip_port, f"{line.dialled}-{name}", steps=line.steps))
     await scene.until(lambda: len(recorded) == len(made))
 
 
@@ -129,4 +132,31 @@ async def test_and_when_the_server_was_restarted_in_the_standstill(scene22: Scen
         await calls(scene, stack, made)
         await asyncio.sleep(4.0)
         await scene.restart()
+        await judge(scene, made)
+
+
+@pytest.mark.parametrize("restarted", [True, False], ids=["restarted", ""])
+async def test_and_where_the_files_cannot_be_read(
+    restarted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """TALK_DETECT counts frames: of a phone that stops sending in mid-word it never says that it fell silent."""
+
+    def unreadable(*_: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(limits._Sound, "read_new", unreadable)
+    sound = sounds(tmp_path)
+    most = {"milliseconds_max_silence": 3000}
+    made = {
+        "breaks-off": Line([Play(sound["speech"]), Wait(60)], most, 5.0),
+        "talks-on": Line([Play(sound["speech"], loop=True), Wait(5.0), Play(sound["silence"]), Wait(60)], most, 8.0),
+        "prompted": Line([Play(sound["silence"]), Wait(60)], most, 7.0, dialled="play"),
+        "never": Line([Play(sound["silence"]), Wait(60)], {"milliseconds_initial_silence": 4500}, 4.5, sound=False),
+    }
+    pbx = request.getfixturevalue("whole22" if restarted else "whole16")
+    async with whole_scene(pbx, tmp_path) as scene, AsyncExitStack() as stack:
+        await calls(scene, stack, made)
+        if restarted:
+            await asyncio.sleep(1.5)
+            await scene.restart()
         await judge(scene, made)

@@ -54,7 +54,7 @@ class LimitWatch:
 
     def __init__(self, recording: Recording, cipher: Cipher | None, silence_dbfs: float) -> None:
         spec = recording.spec
-        started = recording.started_at or recording.requested_at
+        self._started = started = recording.started_at or recording.requested_at
         self.wants_flush = False
         self.look_again = math.inf
         self._number = 0
@@ -96,6 +96,13 @@ class LimitWatch:
     def quiet_since(self) -> float:
         """Unix seconds, pauses left out: no sound that was read ended later."""
         return self._quiet_since
+
+    @property
+    def kept_from(self) -> float:
+        """Unix seconds from which on the finished file has something, so far as is known: with an initial limit, the
+        first sound."""
+        first = self._silence.first_sound if self._silence is not None and self._initial_ms else None
+        return self._started + (first or 0) / self._raw_rate
 
     @property
     def most_seconds(self) -> float | None:
@@ -149,7 +156,7 @@ class LimitWatch:
             at = now - max(0.0, time.time() - os.stat(path).st_mtime)
             self._heard_until(min(at, piece.ended_at or at), fresh)
         if not os.path.exists(path):
-            if self._was_there:
+            if self._was_there or piece.seen:
                 raise AudioError(f"{path}: it was there and is gone")
         else:
             self._was_there = True

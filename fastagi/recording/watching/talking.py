@@ -1,12 +1,15 @@
 """Limits of a recording whose files cannot be read here: who talks is asked of Asterisk instead (TALK_DETECT).
 
 Second best, for a spool that went away: TALK_DETECT hears what comes *from* a channel, so it is set on the recorded
-channel and on everybody in its bridge; a prompt is known of only while the AGI session plays it. Size is told by the
-clock.
+channel and on everybody in its bridge. It counts frames: of a phone that stops sending in the middle of a word it never
+says that it fell silent, so a talker of whom nothing was heard for a second is listened to anew (who still talks is
+heard again within milliseconds). What Asterisk itself plays is known from the session that plays it, from the
+application that the channel is in, and from the music on hold. Size is told by the clock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -15,7 +18,7 @@ import structlog
 
 from fastagi.ami import actions
 from fastagi.domain.states import Cause, Phase
-from fastagi.errors import AsteriskError, BadArgument
+from fastagi.errors import ActionRefused, AsteriskError, BadArgument
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool.limits import LimitWatch
@@ -25,6 +28,18 @@ log = structlog.get_logger(__name__)
 QUIET_MS = 500
 """Silence after which Asterisk says that somebody stopped talking."""
 
+DOUBT_SECONDS = 1.0
+"""After so long without a word from Asterisk nobody is taken for talking still."""
+
+KNOWN_SECONDS = 1.5
+"""A recording that is not older has been listened to from its start."""
+
+SOUNDING = frozenset(
+    ("playback", "background", "controlplayback", "musiconhold", "milliwatt", "playtones", "queue", "morsecode")
+)
+"""Dialplan applications in which something is played to a channel that is in no bridge; and all whose names begin
+with ``Say``."""
+
 EVENTS = ("ChannelTalkingStart", "ChannelTalkingStop", "BridgeEnter", "Hangup")
 
 
@@ -33,6 +48,9 @@ class TalkWatch:
 
     :param limits: the watch that lost its file
     :param now: unix seconds
+    :ivar plays: the dialplan plays something to the channel
+    :ivar asking: somebody is finding out about that, and about those who talk
+    :ivar again: channels may have been listened to before
     """
 
     def __init__(self, job: Job, limits: LimitWatch, now: float) -> None:
@@ -40,20 +58,47 @@ class TalkWatch:
         self._initial_ms, self._max_ms = spec.silence_limits
         self._most_seconds = limits.most_seconds
         self._started = job.recording.started_at or now
-        self._heard = limits.heard
-        self._quiet_since = now if limits.heard else self._started
-        self._talking: set[str] = set()
+        self._heard = limits.heard or self._outlived(job, now)
+        self._kept_from = None if self._initial_ms and not self._heard else limits.kept_from
+        # what was said since the file was read last, or before a restart, nobody knows
+        from_the_start = now - self._started <= KNOWN_SECONDS
+        self._quiet_since = self._started if from_the_start else now
+        self._talking: dict[str, float] = {}
+        self.plays = self.asking = False
+        self.again = not from_the_start
         self.listening: set[str] = set()
         """Uniqueids of the channels that Asterisk listens to."""
 
-    def talks(self, uniqueid: str) -> None:
-        self._talking.add(uniqueid)
+    def _outlived(self, job: Job, now: float) -> bool:
+        """It has lasted longer than it may without a first sound."""
+        paused = sum((s.end or now) - s.start for s in job.recording.pauses)
+        return bool(self._initial_ms) and now - self._started - paused > self._initial_ms / 1000 + KNOWN_SECONDS
+
+    def talks(self, uniqueid: str, at: float) -> None:
+        """:param at: unix seconds"""
+        self._talking[uniqueid] = at
+        self._sounds(at)
+
+    def _sounds(self, at: float) -> None:
         self._heard = True
+        if self._kept_from is None:
+            self._kept_from = at
+
+    def lost(self, now: float) -> None:
+        """The connection to Asterisk is down: nobody knows who talks, and what was said meanwhile never will be."""
+        self._talking.clear()
+        self.listening.clear()
+        self.again = True
+        self._quiet_since = now
+
+    def doubtful(self, now: float) -> list[str]:
+        """Those who talk, and of whom nothing was heard for too long to be sure."""
+        return [uniqueid for uniqueid, at in self._talking.items() if now - at >= DOUBT_SECONDS]
 
     def is_quiet(self, uniqueid: str, at: float) -> None:
         """:param at: unix seconds at which it fell silent"""
         if uniqueid in self._talking:
-            self._talking.discard(uniqueid)
+            del self._talking[uniqueid]
             self._quiet_since = max(self._quiet_since, at)
 
     def look(self, job: Job, now: float, playing: bool) -> Cause:
@@ -63,9 +108,12 @@ class TalkWatch:
         """
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         cut = paused if job.recording.spec.pause_mode == "cut" else 0.0
-        if self._most_seconds is not None and now - self._started - cut >= self._most_seconds:
+        kept = 0.0 if self._kept_from is None else now - self._kept_from - cut
+        if self._most_seconds is not None and kept >= self._most_seconds:
             return Cause.SIZE
-        if self._talking or playing or job.phase is Phase.PAUSED:
+        if playing or self.plays:
+            self._sounds(now)
+        if self._talking or playing or self.plays or job.phase is Phase.PAUSED:
             self._quiet_since = now
             return Cause.NONE
         limit = self._max_ms if self._heard or not self._initial_ms else self._initial_ms
@@ -94,9 +142,15 @@ class Listening:
         if known is None:
             log.warning("listening_by_asterisk", recording_id=job.id, channel=job.recording.channel)
             known = self._watches[job.id] = (job, TalkWatch(job, limits, self._clock()))
-            self._spawn(self._listen(job, known[1]), f"listen {job.id}")
-        playing = bool(getattr(job.agi, "playing", False))
-        return known[1].look(job, self._clock(), playing)
+        watch, pbx = known[1], self._pbxs[job.recording.asterisk]
+        if not pbx.up:
+            watch.lost(self._clock())
+        elif not watch.asking:
+            watch.asking = True
+            self._spawn(self._ask(job, watch), f"who talks {job.id}")
+        live = pbx.book.get(job.recording.pieces[-1].uniqueid)
+        playing = bool(getattr(job.agi, "playing", False)) or (live is not None and live.on_hold_music)
+        return watch.look(job, self._clock(), playing)
 
     def enough(self, job: Job) -> None:
         """Its file can be read again, or it has ended. Idempotent."""
@@ -122,7 +176,7 @@ class Listening:
             elif uniqueid not in watch.listening:
                 continue
             elif name == "ChannelTalkingStart":
-                watch.talks(uniqueid)
+                watch.talks(uniqueid, self._clock())
             else:
                 watch.is_quiet(uniqueid, self._clock() - (QUIET_MS / 1000 if name == "ChannelTalkingStop" else 0.0))
 
@@ -134,10 +188,41 @@ class Listening:
                 continue
             watch.listening.add(uniqueid)
             try:
-                await self._set(pbx, uniqueid, "TALK_DETECT(set)", f"{QUIET_MS},{self._threshold}")
+                if watch.again:
+                    await self._hear_anew(pbx, uniqueid)
+                else:
+                    await self._hear(pbx, uniqueid)
             except (AsteriskError, BadArgument) as exc:
                 watch.listening.discard(uniqueid)
                 log.error("not_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
+
+    async def _ask(self, job: Job, watch: TalkWatch) -> None:
+        """Who still talks, and is something played?"""
+        try:
+            pbx = self._pbxs[job.recording.asterisk]
+            await self._listen(job, watch)
+            for uniqueid in watch.doubtful(self._clock()):
+                watch.is_quiet(uniqueid, self._clock())  # first: who talks on is heard before the answer comes
+                await self._hear_anew(pbx, uniqueid)
+            live = pbx.book.get(job.recording.pieces[-1].uniqueid)
+            if live is None or live.bridge or pbx.manager is None:
+                watch.plays = False
+            else:
+                name = (await actions.getvar(pbx.manager, "CHANNEL(appname)", live.name)).lower()
+                watch.plays = name in SOUNDING or name.startswith("say")
+        except (AsteriskError, BadArgument) as exc:
+            log.debug("not_answered_who_talks", recording_id=job.id, error=str(exc))
+        finally:
+            watch.asking = False
+
+    async def _hear_anew(self, pbx: Pbx, uniqueid: str) -> None:
+        """Whoever talks is told of again."""
+        with contextlib.suppress(ActionRefused):  # it was not listened to
+            await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
+        await self._hear(pbx, uniqueid)
+
+    async def _hear(self, pbx: Pbx, uniqueid: str) -> None:
+        await self._set(pbx, uniqueid, "TALK_DETECT(set)", f"{QUIET_MS},{self._threshold}")
 
     async def _stop(self, job: Job, watch: TalkWatch) -> None:
         pbx = self._pbxs[job.recording.asterisk]

@@ -125,9 +125,9 @@ class Tape:
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
         self.row = recording(spec=self.spec)
 
-    def piece(self, name: str, start: float, end: float = 0.0, after: str = "") -> Path:
+    def piece(self, name: str, start: float, end: float = 0.0, after: str = "", seen: bool = True) -> Path:
         path = self.folder / f"{name}.wav"
-        made = Piece(str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, after=after)
+        made = Piece(str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, after=after, seen=seen)
         self.row = recording(*(p for p in self.row.pieces if p.mixed != made.mixed), made, spec=self.spec)
         return path
 
@@ -175,7 +175,7 @@ def test_a_pause_that_is_kept_fills_the_file(mode: str, full: bool, tmp_path: Pa
 
 def test_a_file_that_vanished_is_no_silence(tmp_path: Path) -> None:
     tape = Tape(tmp_path, milliseconds_max_silence=1000)
-    path = tape.piece("a", 0)
+    path = tape.piece("a", 0, seen=False)
     watch = tape.watch()
     assert watch.look(tape.row, NOW + 0.1, False) is Cause.NONE  # not there yet
     write(path, ("s", 0.5))
@@ -183,6 +183,9 @@ def test_a_file_that_vanished_is_no_silence(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(AudioError, match="was there and is gone"):
         watch.look(tape.row, NOW + 60, False)
+    tape.piece("a", 0)
+    with pytest.raises(AudioError, match="was there and is gone"):  # a restarted server has not seen it itself
+        tape.watch().look(tape.row, NOW + 60, False)
 
 
 def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> None:
@@ -211,9 +214,9 @@ def talk(**spec: Any) -> tuple[Job, TalkWatch]:
 def test_talk_and_prompts_are_no_silence() -> None:
     job, watch = talk(milliseconds_max_silence=2000, milliseconds_initial_silence=4000)
     assert watch.look(job, NOW + 3.9, False) is Cause.NONE
-    watch.talks("1")
+    watch.talks("1", NOW + 3.9)
     assert watch.look(job, NOW + 60, False) is Cause.NONE
-    watch.talks("2")
+    watch.talks("2", NOW + 60)
     watch.is_quiet("1", NOW + 61)
     assert watch.look(job, NOW + 70, False) is Cause.NONE
     watch.is_quiet("2", NOW + 71)
@@ -229,7 +232,44 @@ def test_nobody_ever_said_a_word() -> None:
     assert watch.look(job, NOW + 4.1, False) is Cause.SILENCE
 
 
+def test_a_talker_who_is_not_heard_any_more_is_doubted() -> None:
+    """A phone that stops sending in mid-word: Asterisk never says that it fell silent."""
+    job, watch = talk(milliseconds_max_silence=2000)
+    watch.talks("1", NOW + 1)
+    assert watch.doubtful(NOW + 1.9) == []
+    assert watch.doubtful(NOW + 2.1) == ["1"]
+    watch.is_quiet("1", NOW + 2.1)
+    assert watch.look(job, NOW + 4.0, False) is Cause.NONE
+    assert watch.look(job, NOW + 4.2, False) is Cause.SILENCE
+
+
+def test_the_dialplan_plays_and_asterisk_was_away() -> None:
+    job, watch = talk(milliseconds_max_silence=2000)
+    watch.plays = True
+    assert watch.look(job, NOW + 9, False) is Cause.NONE
+    watch.plays = False
+    watch.lost(NOW + 10)
+    assert watch.look(job, NOW + 11.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 12.1, False) is Cause.SILENCE
+
+
+def test_after_a_restart_nobody_knows_what_was_said_before() -> None:
+    row = recording(
+        piece("a", 0), phase=Phase.ACTIVE,
+        spec=RecordingSpec(milliseconds_max_silence=3000, milliseconds_initial_silence=2000),
+    )  # fmt: skip
+    job = Job(row)
+    watch = TalkWatch(job, LimitWatch(row, None, -48.0), NOW + 60)
+    assert watch.look(job, NOW + 62.9, False) is Cause.NONE  # it has outlived the limit of a first word
+    assert watch.look(job, NOW + 63.1, False) is Cause.SILENCE
+
+
 def test_size_by_the_clock() -> None:
     job, watch = talk(max_bytes=160_044)
     assert watch.look(job, NOW + 9.9, False) is Cause.NONE
     assert watch.look(job, NOW + 10.1, False) is Cause.SIZE
+    job, watch = talk(max_bytes=160_044, milliseconds_initial_silence=60_000)
+    assert watch.look(job, NOW + 30, False) is Cause.NONE  # nothing is kept before the first sound
+    watch.talks("1", NOW + 30)
+    assert watch.look(job, NOW + 39.9, False) is Cause.NONE
+    assert watch.look(job, NOW + 40.1, False) is Cause.SIZE
