@@ -1,6 +1,7 @@
-"""A door between a server and its Asterisk's manager interface: it can be shut, and it can swallow everything.
+"""A door between a server and its Asterisk's manager interface, or its database: it can be shut, slow, or swallow all.
 
-`shut` cuts what is connected and refuses what comes; `mute` keeps connections and lets nothing through.
+`shut` cuts what is connected and refuses what comes; `mute` keeps connections and lets nothing through; `delay` seconds
+are what each packet takes, either way.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ class AmiGate:
         self.target = target
         self.port = 0
         self.accepted = 0
+        self.delay = 0.0
         self._open = asyncio.Event()
         self._open.set()
         self._refusing = False
@@ -80,6 +82,7 @@ class AmiGate:
     async def _carry(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
+                await asyncio.sleep(self.delay)
                 await self._open.wait()
                 target.write(data)
                 await target.drain()

@@ -239,7 +239,7 @@ async def test_what_nobody_expected_is_500_without_its_innards(
     async def broken(*args: object, **more: object) -> None:
         raise ValueError("secret innards")
 
-    monkeypatch.setattr(scene.parts.store, "read", broken)
+    monkeypatch.setattr(scene.parts.store, "search", broken)
     with capture_logs() as logs:
         status, body = await scene.get("/api/v1/recordings", role="viewer")
     assert status == 500

@@ -1,17 +1,16 @@
 """The only door from the recorder to the ledger: every transition is on disk before what it announces is done.
 
-When the database cannot take it (locked, full, gone), the recording goes on: its row is written as a side file
-(`sidefile`), and the entries are put into the ledger, in order, once it is back. A process that dies before that leaves
-the side files to the next one, which reads them before anything else.
+When the database cannot take it (locked, full, gone, too slow), the recording goes on: its row is written as a side
+file (`sidefile`), and the entries (`backlog`) are put into the ledger, in order, once it is back. A process that dies
+before that leaves the side files to the next one, which reads them before anything else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ import structlog
 
 from fastagi.delivery import Courier
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import Event, advance
-from fastagi.errors import FastAGIError, StoreDown, StoreError, TakenOver
+from fastagi.domain.states import OPEN, Event, Phase, advance
+from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
+from fastagi.recording.ledger.aside import Aside
+from fastagi.recording.ledger.backlog import Backlog, Call, Entry
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import sidefile
 from fastagi.recording.spool.sidefile import Side, WrappedKey
@@ -34,19 +35,12 @@ log = structlog.get_logger(__name__)
 PATIENCE_SECONDS = 3.0
 """How long a call may wait for the ledger before the side file is used: below what a caller notices as dead air."""
 
+SLOW_PATIENCE_SECONDS = 0.5
+"""The same while the ledger is slow: a recording has some five entries, and its call is to wait once."""
+
 CATCH_UP_SECONDS = 1.0
 
 Listener = Callable[[Recording, str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """What waits for the ledger: a unit with its arguments, and the whole row, should the ledger not know it."""
-
-    after: Recording
-    at: float
-    unit: Callable[..., Any]
-    args: tuple[Any, ...]
 
 
 class Journal:
@@ -63,12 +57,12 @@ class Journal:
     ) -> None:
         self._store = store
         self._courier = courier
-        self._spool_of = spool_of
         self._clock = clock
-        self._backlog: deque[_Entry] = deque()
-        self._keys: dict[str, WrappedKey] = {}
-        self._side_files: dict[str, Path] = {}
+        self._aside = Aside(spool_of, clock)
+        self._backlog = Backlog()
+        self._writing: set[asyncio.Task[None]] = set()
         self._flushing = asyncio.Lock()
+        self._slow = False
         self._listeners: list[Listener] = []
         self.refused = 0
         self.on_lost: Callable[[Job], None] = lambda job: None
@@ -87,17 +81,16 @@ class Journal:
         """Tell the listeners of a change that another unit has written (a hold, a deletion)."""
         self._tell(recording, event, detail)
 
-    async def enter(self, recording: Recording, detail: dict[str, Any] | None = None) -> None:
-        """A new recording's intent. Returns when it is on disk."""
-        await self._write(recording, units.insert, recording, detail or {})
+    async def enter(
+        self, recording: Recording, detail: dict[str, Any] | None = None, key: WrappedKey | None = None
+    ) -> None:
+        """A new recording's intent, with its wrapped key if it is to be encrypted: without that nothing could be made
+        of what is recorded, so there is no moment between the two. Returns when it is on disk.
+        """
+        if key is not None:
+            self._aside.keys[recording.id] = key
+        await self._write(recording, self._enter_unit, recording, detail or {}, key)
         self._tell(recording, "requested" if not recording.adopted else "adopted", detail or {})
-
-    async def keep_key(self, recording: Recording, scheme: str, wrapped: bytes) -> None:
-        """The wrapped key of an encrypted recording. Returns when it is on disk, in the ledger or in the side file."""
-        self._keys[recording.id] = (scheme, wrapped)
-        await self._write(recording, key_units.put, recording.id, scheme, wrapped)
-        if not self.waits(recording.id):
-            self._keys.pop(recording.id, None)
 
     async def move(self, job: Job, event: Event, **changes: Any) -> Recording:
         """One transition of the state table, with what changes in the row. The job's lock must be held.
@@ -107,15 +100,17 @@ class Journal:
         """
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, event), **changes)
-        await self._of_job(job, self._write(after, self._advance, job.recording, event, now, dict(changes)))
+        await self._of_job(job, self._write(after, self._advance, job.recording, event, now, dict(changes), job=job))
         job.recording = after
+        if after.phase is Phase.FAILED:
+            await self._over(after)
         self._tell(after, event.value, changes)
         return after
 
     async def note(self, job: Job, what: str, **changes: Any) -> Recording:
         """A change that is no transition (a pause's span, a piece more), journalled under the name `what`."""
         after = replace(job.recording, **changes)
-        await self._of_job(job, self._write(after, self._change, job.id, self._clock(), what, dict(changes)))
+        await self._of_job(job, self._write(after, self._change, job.id, self._clock(), what, dict(changes), job=job))
         job.recording = after
         self._tell(after, what, changes)
         return after
@@ -124,10 +119,11 @@ class Journal:
         """FINISHED and its deliveries, in one transaction: from here on the sinks' turn is certain."""
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, Event.FINISHED), **changes)
-        await self._of_job(job, self._write(after, self._finish_unit, job.recording, now, dict(changes), after.sinks))
+        write = self._write(after, self._finish_unit, job.recording, now, dict(changes), after.sinks, job=job)
+        await self._of_job(job, write)
         job.recording = after
         self._courier.wake()
-        await self._drop_side_file(after.id)
+        await self._over(after)
         self._tell(after, Event.FINISHED.value, changes)
         return after
 
@@ -135,8 +131,16 @@ class Journal:
         try:
             await write
         except TakenOver:
+            self._aside.keys.pop(job.id, None)
             self.on_lost(job)
             raise
+
+    def _enter_unit(
+        self, conn: sa.Connection, recording: Recording, detail: dict[str, Any], key: WrappedKey | None
+    ) -> None:
+        units.insert(conn, recording, detail)
+        if key is not None:
+            key_units.put(conn, recording.id, *key)
 
     def _advance(self, conn: sa.Connection, before: Recording, event: Event, at: float, changes: dict[str, Any]) -> Any:
         return units.advance(conn, before.id, event, at, changes, holder=self._store.node, known=before)
@@ -152,20 +156,51 @@ class Journal:
 
     # -- writing, and what could not be written
 
-    async def _write(self, after: Recording, unit: Callable[..., Any], *args: Any) -> None:
-        entry = _Entry(after, self._clock(), unit, args)
-        if not self._backlog:
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await self._store.run(self._certain, entry)
-                return
-            except (StoreDown, TimeoutError) as exc:
-                log.error("ledger_unreachable", recording_id=after.id, error=str(exc) or "time-out")
-        self.refused += 1
-        self._backlog.append(entry)
-        await asyncio.to_thread(self._write_side_file, after)
+    async def _write(self, after: Recording, unit: Callable[..., Any], *args: Any, job: Job | None = None) -> None:
+        """Returns when it is on disk, in the ledger or in a side file.
 
-    def _certain(self, conn: sa.Connection, entry: _Entry) -> None:
+        :raises TakenOver: another server has the recording; :raises IllegalTransition: the ledger's row is elsewhere
+        """
+        entry = Entry(after, self._clock(), unit, args, job)
+        if not self._backlog:
+            patience = SLOW_PATIENCE_SECONDS if self._store.pace.slow else PATIENCE_SECONDS
+            error = f"no answer within {patience:g} s"
+            try:
+                if await self._done(entry, patience):
+                    return
+            except TakenOver:
+                raise
+            except StoreError as exc:
+                error = str(exc)
+            log.error("ledger_unreachable", recording_id=after.id, error=error)
+        self.refused += 1
+        self._backlog.add(entry)
+        await self._aside.write(after)
+        await self._aside.drop(after.id, self.waits)  # it may be in the ledger by now
+
+    async def _done(self, entry: Entry, seconds: float) -> bool:
+        """Write an entry, or wait on for the write that is under way: it may be carried out yet, so there is never a
+        second one beside it, which could overtake later entries.
+
+        :returns: False when it is still under way after so long
+        """
+        if entry.write is None:
+            entry.write = asyncio.create_task(self._store.run(self._certain, entry), name=f"entry of {entry.after.id}")
+            self._writing.add(entry.write)
+            entry.write.add_done_callback(self._written)
+        done, _ = await asyncio.wait((entry.write,), timeout=seconds)
+        if not done:
+            return False
+        write, entry.write = entry.write, None
+        write.result()
+        return True
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever waited may be gone
+
+    def _certain(self, conn: sa.Connection, entry: Entry) -> None:
         """The entry's unit; where the ledger does not know the recording (an old copy of it was put back), the row."""
         try:
             entry.unit(conn, *entry.args)
@@ -176,54 +211,86 @@ class Journal:
                 raise
             log.error("recording_not_in_ledger", recording_id=entry.after.id, hint="it is written again")
             self._restore(conn, entry.after, entry.at)
+            key = self._aside.keys.get(entry.after.id)
+            if key is not None:
+                key_units.put(conn, entry.after.id, *key)
 
     def _restore(self, conn: sa.Connection, recording: Recording, at: float) -> None:
         _, deliveries = units.restore(conn, recording, at)
         self._courier.enqueue(conn, deliveries)
 
-    def _write_side_file(self, recording: Recording) -> None:
-        side = Side(recording, self._clock(), self._keys.get(recording.id))
-        try:
-            self._side_files[recording.id] = sidefile.write(self._spool_of(recording.asterisk), side)
-        except OSError as exc:
-            log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
-
-    async def _drop_side_file(self, recording_id: str) -> None:
-        if self.waits(recording_id):
-            return
-        self._keys.pop(recording_id, None)
-        path = self._side_files.pop(recording_id, None)
-        if path is not None:
-            await asyncio.to_thread(path.unlink, True)
+    async def _over(self, recording: Recording) -> None:
+        """Nothing more comes of it."""
+        await self._aside.drop(recording.id, self.waits)
+        if not self.waits(recording.id):
+            self._aside.keys.pop(recording.id, None)
 
     def waits(self, recording_id: str) -> bool:
         """Is there anything of that recording which the ledger does not have yet?"""
-        return any(entry.after.id == recording_id for entry in self._backlog)
+        return self._backlog.has(recording_id)
 
     async def catch_up(self) -> None:
-        """For ever: put the backlog into the ledger as soon as it takes it. Owned by the app."""
+        """For ever: put the backlog into the ledger once it takes it, and say when it is slow. Owned by the app."""
         while True:
             await asyncio.sleep(CATCH_UP_SECONDS)
+            self._look_at_pace()
             if self._backlog and await self.flush():
                 log.warning("ledger_caught_up")
                 self.on_caught_up()
 
+    def _look_at_pace(self) -> None:
+        pace = self._store.pace
+        if pace.slow and not self._slow:
+            log.warning("ledger_slow", store=self._store.shown, seconds=round(pace.seconds(), 1))
+        elif self._slow and not pace.slow:
+            log.info("ledger_quick_again", store=self._store.shown)
+        self._slow = pace.slow
+
     async def flush(self) -> bool:
-        """Try to write the backlog now, in order. True when nothing is left."""
+        """Try to write the backlog now: that of a call in order, several calls at once. True when nothing is left."""
         async with self._flushing:
-            while self._backlog:
-                entry = self._backlog[0]
-                try:
-                    async with asyncio.timeout(PATIENCE_SECONDS):
-                        await self._store.run(self._certain, entry)
-                except (StoreDown, TimeoutError):
+            calls = iter(self._backlog.calls())
+            stuck = False
+
+            async def lane() -> None:
+                nonlocal stuck
+                for call in calls:
+                    if stuck or not await self._flush_call(call):
+                        stuck = True
+                        return
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._store.side_by_side, len(self._backlog))):
+                    group.create_task(lane())
+        return not self._backlog
+
+    async def _flush_call(self, call: Call) -> bool:
+        while (entry := self._backlog.first(call)) is not None:
+            try:
+                if not await self._done(entry, PATIENCE_SECONDS):
                     return False
-                except (FastAGIError, KeyError, ValueError) as exc:
-                    # written before after all (the time-out hid the commit): the ledger is ahead, not behind
-                    log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
-                self._backlog.popleft()
-                self._courier.wake()
-                await self._drop_side_file(entry.after.id)
+            except TakenOver as exc:
+                log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
+                if entry.job is not None:
+                    self.on_lost(entry.job)
+            except (IllegalTransition, KeyError, ValueError) as exc:
+                # written before after all (an answer was lost): then the row is as new as this, or newer
+                log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
+                try:
+                    await self._store.run(self._restore, entry.after, entry.at)
+                except StoreError:
+                    return False
+            except StoreError as exc:
+                if not isinstance(exc, StoreDown) and not entry.refused:
+                    entry.refused = True  # said once; it is tried again for ever, and nothing of this call is lost
+                    log.error("ledger_refuses", recording_id=entry.after.id, error=str(exc))
+                return False
+            self._backlog.drop(call)
+            self._courier.wake()
+            if entry.after.phase not in OPEN:
+                await self._over(entry.after)
+            else:
+                await self._aside.drop(entry.after.id, self.waits)
         return True
 
     # -- what a process left that died
@@ -237,7 +304,7 @@ class Journal:
         """
         count = 0
         for path in await asyncio.to_thread(sidefile.find, folders):
-            if path in self._side_files.values():
+            if self._aside.has(path):
                 continue
             try:
                 side = await asyncio.to_thread(sidefile.read, path)

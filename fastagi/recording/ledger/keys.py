@@ -22,7 +22,7 @@ class KeyStore:
         self._master = master
 
     def wrap(self, recording_id: str, cipher: Cipher) -> tuple[str, bytes]:
-        """(scheme, wrapped key): what may be written down; `Journal.keep_key` does."""
+        """(scheme, wrapped key): what may be written down; `Journal.enter` does."""
         return cipher.scheme, self._master.wrap(cipher.to_secret(), recording_id.encode())
 
     async def load(self, recording_id: str) -> Cipher | None:

@@ -1,0 +1,83 @@
+"""What the ledger could not take yet, by call: entries of one call keep their order and wait for no other call's.
+
+Only the order is here; what is written, and when it is tried again, is `journal`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastagi.domain.recording import Recording
+from fastagi.recording.ledger.job import Job
+
+Call = tuple[str, str]
+"""(asterisk name, uniqueid): a call's recordings are delivered in the order in which they ended."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One write.
+
+    :ivar after: the row as it is then, should the ledger not know it; :ivar at: when, unix seconds
+    :ivar unit: what writes it, called with a connection and `args`
+    :ivar job: whose it is
+    :ivar write: under way, and not answered yet
+    :ivar refused: the database said no, which is more than that it was away
+    """
+
+    after: Recording
+    at: float
+    unit: Callable[..., Any]
+    args: tuple[Any, ...]
+    job: Job | None = None
+    write: asyncio.Task[None] | None = None
+    refused: bool = False
+
+
+class Backlog:
+    """Entries that wait. A call has some five a recording, of some kB each; they are gone with the process, and the
+    side files are not.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[Call, deque[Entry]] = {}
+        self._of: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._of.total()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, entry: Entry) -> None:
+        """Put it behind those of its call."""
+        call = (entry.after.asterisk, entry.after.uniqueid)
+        self._calls.setdefault(call, deque()).append(entry)
+        self._of[entry.after.id] += 1
+
+    def first(self, call: Call) -> Entry | None:
+        """The oldest of that call."""
+        waiting = self._calls.get(call)
+        return waiting[0] if waiting else None
+
+    def drop(self, call: Call) -> None:
+        """The oldest of that call is in the ledger."""
+        waiting = self._calls[call]
+        recording_id = waiting.popleft().after.id
+        if not waiting:
+            del self._calls[call]
+        self._of[recording_id] -= 1
+        if not self._of[recording_id]:
+            del self._of[recording_id]
+
+    def has(self, recording_id: str) -> bool:
+        """Is there an entry of that recording?"""
+        return recording_id in self._of
+
+    def calls(self) -> list[Call]:
+        """Those that have entries, in the order in which they came."""
+        return list(self._calls)
