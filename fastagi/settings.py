@@ -88,6 +88,10 @@ class AsteriskSettings(_Section):
     secret: SecretStr | None = Field(None, description="its secret")
     secret_file: Path | None = Field(None, description="a file that holds its secret, instead of `secret`")
     tls: bool = Field(False, description="speak TLS to the manager interface")
+    tls_ca_file: Path | None = Field(
+        None,
+        description="PEM: who signed its certificate, or that itself if self-signed; unset: the system's",
+    )
     spool: Path = Field(
         Path("/var/spool/asterisk/monitor/fastagi"), description="where Asterisk writes raw recordings; read here too"
     )
@@ -114,6 +118,8 @@ class AsteriskSettings(_Section):
     def _one_secret(self) -> Self:
         if self.secret is not None and self.secret_file is not None:
             raise ValueError("has both secret and secret_file: keep one")
+        if self.tls_ca_file is not None and not self.tls:
+            raise ValueError("tls_ca_file means nothing without tls = true")
         return self
 
     def password(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from fastagi.ami import tls
 from fastagi.ami.callbacks import Switchboard
 from fastagi.ami.endpoint import Endpoint, Timing
 from fastagi.ami.events import ChannelRow
@@ -231,15 +232,13 @@ class Link:
         if isinstance(exc, AsteriskError):
             return str(exc)
         if isinstance(exc, OSError):
-            plain = exc.errno is not None and exc.errno > 0 and not isinstance(exc, ssl.SSLError)
-            text = os.strerror(exc.errno) if plain and exc.errno is not None else (exc.strerror or str(exc))
-            return f"no connection to {self.endpoint}: {text or type(exc).__name__}"
+            return f"no connection to {self.endpoint}: {tls.why(exc)}"
         return f"a bug: {exc!r}"
 
     async def _open(self) -> AmiProtocol:
         loop = asyncio.get_running_loop()
         if self.endpoint.tls is True and self._context is None:
-            self._context = await asyncio.to_thread(ssl.create_default_context)  # reads files
+            self._context = await asyncio.to_thread(tls.trusting, None)
         context = self._context if self.endpoint.tls is True else self.endpoint.tls or None
         protocol = self._factory()
         protocol.attach(self._wants, self._event, self.counts)

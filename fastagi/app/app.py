@@ -24,8 +24,8 @@ from typing import Any, TypeVar
 import structlog
 
 from fastagi.agi import AgiServer, HandlerThreads, run_blocking
-from fastagi.ami import Manager
-from fastagi.app.keyfile import key_file
+from fastagi.ami import Manager, tls
+from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.app.routes import Handler, Routes, blocking
 from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
@@ -156,7 +156,7 @@ class App:
                         port=section.port,
                         username=section.username,
                         secret=section.password(),
-                        tls=section.tls,
+                        tls=tls.trusting(section.tls_ca_file) if section.tls else False,
                     )
                 return self._managers[name]
         raise ConfigError(f"there is no [[asterisk]] named {name!r}; there are {', '.join(known) or 'none'}")
@@ -285,6 +285,7 @@ class Parts:
             on_attempt=self.observed.attempt,
             shared_files=settings.recordings.shared,
         )
+        self.master = MasterKey.load_or_create(self._key_file())
         sections = settings.asterisk or [AsteriskSettings()]
         self.pbxs: dict[str, Pbx] = {
             s.name: Pbx(s, app.ami(s.name) if settings.asterisk else None, app._clock) for s in sections
@@ -294,7 +295,7 @@ class Parts:
             self.store,
             self.courier,
             self.pbxs,
-            MasterKey.load_or_create(self._key_file()),
+            self.master,
             node=settings.store.node,
             clock=app._clock,
         )
@@ -343,6 +344,18 @@ class Parts:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    async def _same_master(self) -> None:
+        """Another master key than before opens nothing that was encrypted so far; new recordings are made all the same.
+
+        A ledger was moved, or restored, and its key was not.
+        """
+        if not await opens_the_ledger(self.master, self.store.read):
+            log.error(
+                "master_key_is_another",
+                file=str(key_file(self.settings)),
+                hint="[recordings] key_file must name the master key that the ledger was written with",
+            )
+
     async def pbx_of(self, call: CallChannel) -> Pbx:
         """Which Asterisk a call is on: the one that is named, that knows the channel, whose address calls."""
         named = self.pbxs.get(call.params.get("asterisk", ""))
@@ -371,6 +384,7 @@ class Parts:
     async def start(self) -> None:
         try:
             await self.store.start()
+            await self._same_master()
             await self.recorder.open()
             for pbx in self.pbxs.values():
                 self.user_events.listen(pbx)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fastagi.app.keyfile import key_file
 from fastagi.cli.configuration import Config, settings_for
 from fastagi.cli.output import AsJson, console, print_json, show_table
 from fastagi.cli.running import run
@@ -31,7 +32,7 @@ def move(
 ) -> None:
     """Copy the ledger from SQLite into an empty PostgreSQL database. Stop the server before.
 
-    The SQLite file stays as it is. Afterwards set store.url, and store.node to the name that is shown.
+    The SQLite file stays as it is. Afterwards set store.url, and store.node and recordings.key_file as shown.
     """
     settings = settings_for(config)
     if not settings.store.url.startswith("sqlite:///"):
@@ -48,8 +49,12 @@ def move(
                 progress=lambda table, rows: status.update(f"{table}: {rows} rows …"),
             )
         )
+    master = str(key_file(settings))
     if as_json:
-        print_json({"node": settings.store.node, "rows": counts})
+        print_json({"node": settings.store.node, "key_file": master, "rows": counts})
         return
     show_table(("table", "rows"), counts.items(), right=("rows",))
-    err.print(f"Copied and counted. Now set store.url to the new address, and store.node = {settings.store.node!r}.")
+    err.print(
+        f"Copied and counted. Now set store.url to the new address, store.node = {settings.store.node!r}, and "
+        f"recordings.key_file = {master!r}: the master key stays where it is."
+    )

@@ -251,6 +251,10 @@ async def test_ledger(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     assert [f.text for f in lost] == [
         f"{tmp_path}/master.key is not there, but the ledger has the keys of 1 encrypted recordings"
     ]
+    MasterKey.load_or_create(tmp_path / "master.key")  # another one
+    (lost_key,) = [f for f in await _all(settings) if f.status is Status.FAIL]
+    assert "is not the key that the ledger's 1 encrypted recordings need" in lost_key.text
+    assert "key_file" in lost_key.remedy
     gone = settings.store.model_copy(update={"url": f"postgresql://u:hunter2@127.0.0.1:{free_port()}/x"})
     findings = await _all(settings.model_copy(update={"store": gone}))
     assert _failed(findings) == ["store/reachable"]

@@ -51,6 +51,7 @@ async def test_move_and_find_again(
     assert moved.code == 0, moved.err
     assert moved.json["node"] == "test"
     assert moved.json["rows"]["recording"] == 1
+    assert moved.json["key_file"] == str(tmp_path / "master.key")
 
     there = {"FASTAGI_STORE__URL": postgres_url}
     settings = load(config, there)

@@ -67,12 +67,16 @@ async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
             async for finding in same_spool(say, session, settings.spool):
                 yield finding
     except ConfigError as exc:
-        yield say.fail("login", str(exc), "put the manager user's secret into secret_file")
+        secret = "secret" in str(exc)
+        yield say.fail(
+            "login", str(exc), "put the manager user's secret into secret_file" if secret else "correct tls_ca_file"
+        )
     except AsteriskDown as exc:
         yield say.fail(
             "login",
             str(exc),
-            "is Asterisk up, and does manager.conf say enabled = yes with this bindaddr and port?",
+            "is Asterisk up, and does manager.conf have "
+            + ("tlsenable = yes and this tlsbindaddr?" if settings.tls else "enabled = yes, this bindaddr and port?"),
         )
     except AsteriskError as exc:
         yield say.fail(

@@ -9,8 +9,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from fastagi.app.doctor.finding import Finding, Findings, Reporter
-from fastagi.app.keyfile import key_file
-from fastagi.errors import StoreDown, StoreError
+from fastagi.app.keyfile import key_file, opens_the_ledger
+from fastagi.cipher import MasterKey
+from fastagi.errors import CipherError, StoreDown, StoreError
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
 from fastagi.store.schema import HEAD, recording_key
@@ -98,6 +99,19 @@ async def _keys(ledger: Visit, master: Path) -> Findings:
             f"{master} is not there, but the ledger has the keys of {count} encrypted recordings",
             "put the backup of it back before the server makes a new one: no other can open them",
         )
+    elif count and not await _opens(master, ledger):
+        yield Reporter("key").fail(
+            "master key",
+            f"{master} is not the key that the ledger's {count} encrypted recordings need",
+            "let [recordings] key_file name the one that the ledger was written with, or put the backup of it back",
+        )
+
+
+async def _opens(master: Path, ledger: Visit) -> bool:
+    try:
+        return await opens_the_ledger(await asyncio.to_thread(MasterKey.load_or_create, master), ledger.read)
+    except CipherError:
+        return True  # it is no key at all, which is said where the file is looked at
 
 
 def _count_keys(conn: sa.Connection) -> int:

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import itertools
 import os
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from panoramisk.message import Message
 
+from fastagi.ami import tls
 from fastagi.ami.protocol import AmiProtocol, Counts
 from fastagi.ami.session import log_in
 from fastagi.ami.wire import Block
@@ -58,7 +58,7 @@ async def connected(settings: AsteriskSettings) -> AsyncIterator[Session]:
     """
     secret = settings.password()
     loop = asyncio.get_running_loop()
-    context = await asyncio.to_thread(ssl.create_default_context) if settings.tls else None
+    context = await asyncio.to_thread(tls.trusting, settings.tls_ca_file) if settings.tls else None
     protocol = AmiProtocol()
     session = Session(protocol)
     where = f"{settings.host}:{settings.port}"
@@ -68,9 +68,7 @@ async def connected(settings: AsteriskSettings) -> AsyncIterator[Session]:
     except TimeoutError:
         raise AsteriskDown(f"no connection to {where} within {CONNECT_SECONDS:g} s") from None
     except OSError as exc:
-        plain = exc.errno is not None and exc.errno > 0 and not isinstance(exc, ssl.SSLError)
-        text = os.strerror(exc.errno) if plain and exc.errno is not None else str(exc)
-        raise AsteriskDown(f"no connection to {where}: {text}") from None
+        raise AsteriskDown(f"no connection to {where}: {tls.why(exc)}") from None
     try:
         await log_in(protocol, session.stamp, settings.username, secret, "on", ACTION_SECONDS)
         yield session

@@ -19,6 +19,12 @@ def get(conn: sa.Connection, recording_id: str) -> tuple[str, bytes] | None:
     return None if row is None else (row.scheme, bytes(row.wrapped))
 
 
+def newest(conn: sa.Connection) -> tuple[str, bytes] | None:
+    """(recording id, wrapped key) of the youngest recording that has one, or None."""
+    row = conn.execute(sa.select(table.c.recording_id, table.c.wrapped).order_by(table.c.recording_id.desc())).first()
+    return None if row is None else (row.recording_id, bytes(row.wrapped))
+
+
 def forget(conn: sa.Connection, recording_id: str) -> bool:
     """Deletes a recording's key; whether there was one.
 

@@ -1,0 +1,44 @@
+"""TLS to a manager interface: whom to trust, and what went wrong in words that lead on."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from pathlib import Path
+
+from fastagi.errors import ConfigError
+
+
+def trusting(authorities: Path | None) -> ssl.SSLContext:
+    """A context that verifies certificate and host name. Reads files.
+
+    :param authorities: PEM file with the authorities to trust instead of the system's; a self-signed certificate is its
+        own authority
+    :raises ConfigError: it cannot be read, or holds no certificate
+    """
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except ssl.SSLError:
+        raise ConfigError(f"tls_ca_file: {authorities}: holds no certificate in PEM (BEGIN CERTIFICATE)") from None
+    except OSError as exc:
+        raise ConfigError(f"tls_ca_file: {authorities}: {exc.strerror}") from None
+
+
+def why(exc: OSError) -> str:
+    """One line for a connection that did not come about, and what to do where TLS is the reason."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        said = exc.verify_message or "cannot be verified"
+        if exc.verify_code in _NAME_DIFFERS:
+            return f"its certificate is for another name: {said}: let host be a name or address that it has"
+        return f"its certificate is not trusted: {said}: set tls_ca_file to it, or to who signed it"
+    if isinstance(exc, ssl.SSLError):
+        if "WRONG_VERSION_NUMBER" in str(exc):
+            return "it does not speak TLS on that port: use tlsbindaddr's port of manager.conf, or tls = false"
+        return f"TLS failed: {exc.reason or exc}"
+    if exc.errno is not None and exc.errno > 0:
+        return os.strerror(exc.errno)
+    return exc.strerror or str(exc) or type(exc).__name__
+
+
+_NAME_DIFFERS = frozenset({62, 63, 64})
+"""OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_ADDRESS_MISMATCH."""
