@@ -11,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from recording_scene import Scene
 from whole_scene import heard, seconds, share_of, told_of, whole_scene
 
 from fastagi.audio import TEMPORARY_SUFFIX, finalfile
+from fastagi.recording.spool import files, limits
 from fastagi.testing import AsteriskServer
 
 LOW = 440.0
@@ -247,6 +249,47 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         told = await told_of(scene, "full")
         assert share_of(heard(told)[1000:], LOW, 11025) > 0.9
         assert list(scene.spool.iterdir()) == []
+
+
+async def test_a_full_spool_is_refused_at_the_start(scene22: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = scene22
+    seen: dict[str, Any] = {}
+    route(scene, "no-room", seen)
+    monkeypatch.setattr(files, "free_bytes", lambda path: 4096)
+    await scene.call("no-room", far_end="Local/mute@whole/n")
+    await scene.until(lambda: seen)
+    started, state, cause, error = seen["no-room"]
+    assert (started, state, cause) == (False, "ERROR", "ERROR")
+    assert "is full: make room" in error
+    assert list(scene.spool.iterdir()) == []
+
+
+async def test_a_spool_that_fills_up_in_mid_call_is_told(scene22: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asterisk goes on without a word and the file stands still: that is not silence, and the metadata say so."""
+    scene = scene22
+    route(scene, "filled-up", milliseconds_max_silence=1500)
+    route(scene, "had-room", milliseconds_max_silence=20_000)
+    call = await scene.call("filled-up", far_end="Local/loop-talk@whole/n")
+    job = await only_job(scene)
+    await scene.until(lambda: job.size > 32_768)
+    full, written = True, os.stat(job.recording.pieces[0].mixed).st_size
+    monkeypatch.setattr(files, "free_bytes", lambda path: 4096 if full else 1 << 40)
+    size, read = files.size, limits._Sound.read_new
+    monkeypatch.setattr(files, "size", lambda path: min(size(path), written) if full else size(path))
+    monkeypatch.setattr(limits._Sound, "read_new", lambda self: np.zeros(0, np.int16) if full else read(self))
+    await scene.until(lambda: "spool_full" in job.alarms)
+    await asyncio.sleep(3.0)  # twice the silence that it may last
+    assert job.recording.state.value == "RECORDING"
+    full = False
+    await scene.until(lambda: "spool_full" not in job.alarms)
+    await scene.hangup(call)
+    told = await told_of(scene, "filled-up")
+    assert (told.extra["cause"], told.extra["spool_full"]) == ("HANGUP", True)
+
+    call = await scene.call("had-room", far_end="Local/loop-low@whole/n")
+    await only_job(scene)
+    await scene.hangup(call)
+    assert "spool_full" not in (await told_of(scene, "had-room")).extra
 
 
 async def test_the_recordings_directory_vanishes_in_mid_call(scene22: Scene) -> None:

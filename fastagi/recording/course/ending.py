@@ -312,7 +312,7 @@ class Ender:
             bytes=rendered.bytes,
             sha256=rendered.sha256,
             error="",
-            facts={**told(recording.facts), **foreign.heard(recording, rendered), **_company(job)},
+            facts={**told(recording.facts), **foreign.heard(recording, rendered), **_noticed(job)},
         )
         if (
             not self._journal.waits(after.id) and UNREACHED not in after.facts
@@ -341,12 +341,14 @@ class Ender:
         paths = [path for piece in job.recording.pieces for path in piece.paths[:1]]
         kept = [path for path in paths if await self._threads.run(files.size, path) > 0]
         what = str(exc) or type(exc).__name__
+        if job.spool_full:
+            what += "; the disk of the spool was full while it was recorded"
         async with job.lock:
             if job.phase is not Phase.FINISHING:
                 return
             extra = {
                 **job.recording.facts,
-                **_company(job),
+                **_noticed(job),
                 "ended_by": job.recording.cause.value,
                 "disk_full": isinstance(exc, DiskFull),
             }
@@ -376,8 +378,9 @@ class Ender:
         return job
 
 
-def _company(job: Job) -> dict[str, Any]:
-    """Whom its channel talked with, as a fact."""
+def _noticed(job: Job) -> dict[str, Any]:
+    """What was seen while it ran, as facts: whom its channel talked with, a spool without room."""
+    facts: dict[str, Any] = {"spool_full": True} if job.spool_full else {}
     before = job.recording.facts.get("talked_with", [])
     met = list(dict.fromkeys([*before, *job.met]))
-    return {"talked_with": met} if met else {}
+    return {**facts, "talked_with": met} if met else facts

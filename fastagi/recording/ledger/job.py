@@ -36,6 +36,7 @@ class Job:
     :ivar failed_pieces: how many further pieces Asterisk did not begin: their names are not used again
     :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was; `closed` is that file
         once it was seen closed
+    :ivar spool_full: there was a time when Asterisk had no room to write
     :ivar agi: the newest AGI session of its channel, a second way to Asterisk while it lasts: first that which asked
         for it
     :ivar new_way: set when another session came
@@ -60,6 +61,7 @@ class Job:
         self.largest = -1
         self.grew_at: float | None = None
         self.alarms: set[str] = set()
+        self.spool_full = False
         self.met: dict[str, None] = {}
         self._ended = asyncio.Event()
 

@@ -114,7 +114,21 @@ def spool_fault(spool: Path) -> str:
         return f"the spool {spool} is no directory"
     if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
         return f"this server may not read and write the spool directory {spool}: put its user in Asterisk's group"
+    if full(spool):
+        return f"the disk of the spool directory {spool} is full: make room"
     return ""
+
+
+STEP_BYTES = 32_768
+"""Asterisk writes so much at a time: where there is less room, the next of it is lost, and nobody says so."""
+
+
+def full(folder: Path) -> bool:
+    """Is there no room for what Asterisk writes next?"""
+    try:
+        return free_bytes(folder) < STEP_BYTES
+    except OSError:
+        return False  # what else is wrong with it is noticed elsewhere
 
 
 HEADER_BYTES = 44

@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -137,6 +139,7 @@ class Watch:
     def _look(self, running: list[Job], flushable: set[str]) -> list[tuple[Job, Cause, bool, bool]]:
         """(job, limit reached, file closed, file cannot be judged) of each; blocking."""
         found = []
+        rooms: dict[str, bool] = {}
         for job in running:
             limits, cause, closed, deaf = job.limits, Cause.NONE, False, False
             piece = job.recording.pieces[-1]
@@ -154,7 +157,12 @@ class Watch:
             elif size > 0 and not job.recording.adopted:
                 closed = is_complete(first)
             self._alarm(job)
-            if limits is not None:
+            folder = os.path.dirname(first)
+            if folder not in rooms:
+                rooms[folder] = files.full(Path(folder))
+            if self._without_room(job, rooms[folder] and not piece.ended_at):
+                deaf = limits is not None
+            elif limits is not None:
                 try:
                     paused = job.phase is Phase.PAUSED
                     cause = limits.look(job.recording, self._clock(), paused, job.id in flushable)
@@ -165,6 +173,16 @@ class Watch:
                         log.warning("raw_file_unreadable", recording_id=job.id, error=str(exc))
             found.append((job, cause, closed, deaf))
         return found
+
+    def _without_room(self, job: Job, full: bool) -> bool:
+        """Is what it writes being lost to a full disk? That its file stands still is no silence then."""
+        if not full:
+            job.alarms.discard("spool_full")
+        elif "spool_full" not in job.alarms:
+            job.alarms.add("spool_full")
+            job.spool_full = True
+            log.error("spool_full", recording_id=job.id, channel=job.recording.channel, file=job.watched)
+        return full
 
     def _alarm(self, job: Job) -> None:
         still = time.monotonic() - (job.grew_at or time.monotonic())
