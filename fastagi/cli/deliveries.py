@@ -103,7 +103,7 @@ def retry(
 ) -> None:
     """Have deliveries tried again now: a dead one gets a new day, a waiting one waits no longer.
 
-    A running server takes them up within a minute. Exit code 1 when one of them cannot be tried again.
+    A running server takes them up within seconds. Exit code 1 when one of them cannot be tried again.
     """
     if bool(ids) == dead:
         raise BadArgument("deliveries retry: give either ids, or --dead for all dead ones")

@@ -1,6 +1,6 @@
 """Looks into a ledger beside the server that has it: takes no lock, migrates nothing, starts nothing.
 
-For commands. SQLite in WAL mode bears readers and a short write beside its server, which looks every minute for what
+For commands. SQLite in WAL mode bears readers and a short write beside its server, which looks every 2 s for what
 was changed behind its back; PostgreSQL does so anyway.
 """
 

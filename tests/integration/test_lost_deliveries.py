@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -151,3 +152,23 @@ async def test_ten_thousand_waiting_deliveries_do_not_slow_a_call(place: Place) 
         await until(lambda: app.parts.courier.stats()["down"] == ["crm"])
         beside = await seconds()
         assert beside < 3 * alone + 0.5, f"{beside / alone:.1f} times as long"
+
+
+async def test_a_retry_by_the_command_beside_the_server_takes_effect_in_seconds(place: Place, tmp_path: Path) -> None:
+    refusing = True
+    sink = NotingSink(lambda metadata: SinkError("410 Gone", retry=False) if refusing else None)
+    async with place.server(crm=sink) as app:
+        made = await place.record(app, place.ami.call(), "crm")
+        await until(lambda: app.parts.courier.stats()["dead"] == 1)
+        refusing = False
+        (delivery,) = await app.parts.store.read(deliveries.of_recording, made)
+        config = tmp_path / "server.toml"
+        config.write_text(f'[store]\nurl = "{place.settings.store.url}"\n')
+        begun = time.monotonic()
+        command = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fastagi", "deliveries", "retry", delivery.id, "--config", str(config)
+        )
+        assert await command.wait() == 0
+        await until(lambda: app.parts.courier.stats()["delivered"] == 1, 15)
+        assert time.monotonic() - begun < 15, "a look every two seconds, and the command's own start"
+        assert await statuses(app) == [("delivered", 2)]
