@@ -216,6 +216,8 @@ class Recorder:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
         if not await self.tasks.drain(seconds):
             log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
+        for job in self.jobs:  # in a program that goes on they would strike all the same
+            job.stop_clocks()
         await self.journal.flush()
         await self.completeness.close()
         await self.tasks.stop()

@@ -87,6 +87,28 @@ async def test_a_pause_ends_by_itself_also_after_a_restart_of_the_server(scene: 
     assert job.recording.id == told.extra["recording_id"]
 
 
+async def test_the_clocks_of_a_server_that_stopped_stand_still(scene22: Scene) -> None:
+    """In a program that goes on, such as this one: its recordings are another server's now."""
+    scene = scene22
+
+    @scene.app.route("clocks")
+    async def clocks(call: Any) -> None:
+        assert await call.recorder("limited").start("limited", seconds_timeout=3)
+        assert await call.WholeCallRecorder.start("resumed")
+        assert await call.WholeCallRecorder.pause(seconds=3)
+
+    await ask(scene, "clocks", "Local/loop-low@whole/n")
+    jobs = [*await _running(scene, "active"), *await _running(scene, "paused")]
+    timers = [jobs[0].timer, jobs[1].resume_timer]
+    await scene.restart()
+    assert [timer.cancelled() for timer in timers] == [True, True]
+    told = await told_of(scene, "limited")
+    assert (told.extra["cause"], told.duration_seconds) == ("TIMEOUT", pytest.approx(3.0, abs=0.5))
+    await _running(scene, "active")
+    assert [job.phase.value for job in jobs] == ["active", "paused"]
+    assert list(scene.spool.glob("*.journal")) == []
+
+
 async def _running(scene: Scene, phase: str) -> list[Any]:
     await scene.until(lambda: [j for j in scene.recorder.jobs if j.phase.value == phase])
     return [j for j in scene.recorder.jobs if j.phase.value == phase]

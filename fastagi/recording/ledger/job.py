@@ -102,12 +102,16 @@ class Job:
 
     def set_ended(self) -> None:
         """The finished file is there, or it failed: wake who waits, stop the clocks."""
+        self.stop_clocks()
+        self.limits = None
+        self._ended.set()
+
+    def stop_clocks(self) -> None:
+        """Nothing ends or resumes it by itself any more: it is over, or it is not this process's to do."""
         for timer in (self.timer, self.resume_timer):
             if timer is not None:
                 timer.cancel()
         self.timer = self.resume_timer = None
-        self.limits = None
-        self._ended.set()
 
     async def wait(self, seconds: float | None) -> bool:
         """True once it has ended; False when `seconds` ran out first. Cancelling the wait changes nothing."""
