@@ -23,6 +23,7 @@ from fastagi import App, RecordingMetadata
 from fastagi.domain.spec import RecordingSpec
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job
+from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.settings import Settings
 from fastagi.testing import ScriptedAmi
 from fastagi.testing.fake_calls import FakeChannel
@@ -52,13 +53,13 @@ class WebScene:
     :ivar sink: registered as ``crm``, the default sink
     """
 
-    def __init__(self, ami: ScriptedAmi, folder: Path, settings: Settings) -> None:
+    def __init__(self, ami: ScriptedAmi, folder: Path, settings: Settings, clock: SteadyClock | None = None) -> None:
         self.ami = ami
         self.folder = folder
         self.spool = settings.asterisk[0].spool
         self.directory = settings.recordings.directory
         self.sink = Flaky()
-        self.app = App(settings, recording_sink=self.sink)
+        self.app = App(settings, recording_sink=self.sink, clock=clock)
         self.client: aiohttp.ClientSession
 
     @property
@@ -175,14 +176,17 @@ def web_settings(ami_port: int, secret: str, folder: Path, **sections: Any) -> S
 
 
 @asynccontextmanager
-async def web_scene(folder: Path, *, up: bool = True, speed: float = 20.0, **sections: Any) -> AsyncIterator[WebScene]:
+async def web_scene(
+    folder: Path, *, up: bool = True, speed: float = 20.0, clock: SteadyClock | None = None, **sections: Any
+) -> AsyncIterator[WebScene]:
     """A started scene.
 
     :param up: wait for the manager connection
+    :param clock: the App's
     :param sections: settings that differ, as in the TOML file
     """
     async with ScriptedAmi(spool=folder / "spool", speed=speed) as ami:
-        scene = WebScene(ami, folder, web_settings(ami.port, ami.secret, folder, **sections))
+        scene = WebScene(ami, folder, web_settings(ami.port, ami.secret, folder, **sections), clock)
         if not up:
             ami.refusing = True
         await scene.app.start()

@@ -12,6 +12,7 @@ from fastagi.delivery.registry import OBJECT
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.domain.states import OPEN, Phase
 from fastagi.recording.proof.judging import VERDICTS
+from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.store.units import deliveries
 from fastagi.web.disks import Measured
 from fastagi.web.lag import LoopLag
@@ -280,6 +281,20 @@ class Figures:
             "The longest that something which was due had to wait, within the last minute",
             (),
             [((), self._lag.longest)],
+        )
+        clock = self._sources.clock
+        steady = clock if isinstance(clock, SteadyClock) else None
+        yield _counter(
+            "clock_jumps",
+            "How often the machine's clock was set",
+            (),
+            [((), steady.jumps if steady is not None else 0)],
+        )
+        yield _gauge(
+            "clock_off_seconds",
+            "How far the machine's clock is ahead of the one that recordings are measured with",
+            (),
+            [((), steady.off_seconds if steady is not None else 0.0)],
         )
         yield _counter(
             "tasks_died", "Background tasks that ended by an error", (), [((), self._sources.recorder.tasks.died)]

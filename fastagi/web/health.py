@@ -13,6 +13,7 @@ from aiohttp import web
 
 from fastagi.errors import StoreError
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.runtime.steady import JUMP_SECONDS, SteadyClock
 from fastagi.web.answers import answer
 from fastagi.web.disks import Disks, Measured
 from fastagi.web.sources import Sources
@@ -60,8 +61,21 @@ class Health:
             "store",
             *(f"disk {folder}" for folder in self._disks.folders),
         ]
-        body = {"ready": not problems, "checked": checked, "problems": [asdict(p) for p in problems]}
+        body = {
+            "ready": not problems,
+            "checked": checked,
+            "problems": [asdict(p) for p in problems],
+            "warnings": [asdict(p) for p in self._warnings()],
+        }
         return answer(body, 503 if problems else 200)
+
+    def _warnings(self) -> list[Problem]:
+        """What an operator should know and no probe should act on."""
+        clock = self._sources.clock
+        if not isinstance(clock, SteadyClock) or abs(clock.off_seconds) < JUMP_SECONDS:
+            return []
+        problem = f"the machine's clock was set by {clock.off_seconds:+.1f} s while calls are recorded"
+        return [Problem("clock", problem, "run NTP; the new time is taken over when nothing is being recorded")]
 
     async def _store(self) -> Problem | None:
         store = self._sources.store

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -60,7 +60,7 @@ class Metrics:
         if not measured.answered:
             self._faults["disk"] += 1
         self._live.families = list(self._figures.families(Slow(measured, depths, self._faults)))
-        return await asyncio.to_thread(generate_latest, self._observed.registry)
+        return await asyncio.to_thread(generate_latest, _Plain(self._observed.registry))
 
     async def close(self) -> None:
         """Break off what runs."""
@@ -90,6 +90,18 @@ def _seen(task: asyncio.Task[Any]) -> None:
     """Its error was told to who asked, or nobody waits for it any more."""
     if not task.cancelled():
         task.exception()
+
+
+class _Plain(Collector):
+    """A registry without the `_created` samples of its counters (when a counter began), which nobody asks for."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
 
 
 class _Prepared(Collector):

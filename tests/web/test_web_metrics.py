@@ -17,6 +17,7 @@ from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import SinkError, StoreDown
 from fastagi.recording.ledger.job import Job
+from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.web import disks
 from fastagi.web.observed import MOST_SINKS, Observations, SinkLabels
 
@@ -132,6 +133,36 @@ async def test_alarms_of_running_recordings_are_counted(tmp_path: Path) -> None:
         assert await scene.metric("fastagi_recordings_silent") == 1
         assert await scene.metric("fastagi_recordings_one_sided") == 1
         assert await scene.metric("fastagi_recordings_stalled") == 0
+
+
+async def test_a_clock_that_was_set_is_counted_and_told_until_nothing_is_recorded(tmp_path: Path) -> None:
+    by = 0.0
+    clock = SteadyClock(lambda: time.time() + by)
+    async with web_scene(tmp_path, clock=clock) as scene:
+        call = scene.ami.call()
+        job = await scene.record(call)
+        by = 3600.0
+        await scene.until(lambda: clock.jumps)
+        assert await scene.metric("fastagi_clock_jumps_total") == 1
+        assert await scene.metric("fastagi_clock_off_seconds") == pytest.approx(3600, abs=1)
+        status, body = await scene.get("/readyz")
+        assert (status, [w["what"] for w in body["warnings"]]) == (200, ["clock"])
+        assert "+3600.0 s" in body["warnings"][0]["problem"]
+        scene.ami.hangup(call)
+        assert await job.wait(20)
+        await scene.until(lambda: abs(clock.off_seconds) < 1)
+        assert (await scene.get("/readyz"))[1]["warnings"] == []
+        assert await scene.metric("fastagi_clock_jumps_total") == 1
+
+
+async def test_every_name_of_a_scrape_is_one_of_the_guide_or_of_the_process(
+    tmp_path: Path, registered: set[str]
+) -> None:
+    async with web_scene(tmp_path) as scene:
+        await scene.recorded()
+        _, text = await scene.get("/metrics")
+    names = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+    assert {n for n in names if not n.startswith("process_")} <= registered
 
 
 async def test_refused_agi_peers_are_counted(tmp_path: Path) -> None:

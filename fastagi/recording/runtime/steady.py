@@ -59,6 +59,7 @@ class SteadyClock:
         """For ever: take a jump over as soon as `idle` says that nothing is being measured. Owned by the recorder."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            self()  # counts and logs it, though nobody may have asked meanwhile
             if abs(self.off_seconds) >= JUMP_SECONDS and idle():
                 log.warning("clock_taken_over", by_seconds=round(self.off_seconds, 1))
                 self.take_over()
