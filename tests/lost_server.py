@@ -1,21 +1,28 @@
 """A server that kills itself at a chosen point of its work: `python tests/lost_server.py SETTINGS`.
 
 $LOST_AT says where: ``write:3`` right after the third journal write, ``start:before``, ``start:after``,
-``stop:before``, ``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``render:1`` when the
-finished file is in its place, ``remove:1`` when Asterisk's files are removed. The program itself is not changed for it.
+``stop:before``, ``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``encrypt:1`` when a
+part of the encrypted file is written, ``rename:1`` when it has its name, ``render:1`` when the finished file is in its
+place, ``unremoved:1`` before Asterisk's files are removed, ``remove:1`` after. The program itself is not changed.
+
+$LOST_CIPHER is the secret of a cipher (`Cipher.to_secret`): every recording that is started is encrypted with it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastagi import App
 from fastagi.app import logs
+from fastagi.audio import finalfile
+from fastagi.cipher import Cipher, aes_cbc, aes_gcm, age, from_secret
 from fastagi.recording.asterisk import control
 from fastagi.recording.ledger import journal
 from fastagi.recording.spool import files, foreign
@@ -59,6 +66,23 @@ def before(*args: Any, **kwargs: Any) -> Any:
     die()
 
 
+def begun(command: list[str], *, stdin: int, stdout: int, **how: Any) -> None:
+    """A worker that goes on when its server has died."""
+    subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.DEVNULL)
+    while os.fstat(stdout).st_size == 0:
+        time.sleep(0.001)
+
+
+def encrypting(app: App, cipher: Cipher) -> None:
+    """Have the route that starts recordings encrypt them."""
+
+    async def start(call: Any) -> None:
+        if await call.WholeCallRecorder.start(call.params["filename"], cipher=cipher):
+            await call.set_variable("RECORDING_STATE", "RECORDING")
+
+    app.route("record/start")(start)
+
+
 def arm(point: str) -> None:
     what, _, when = point.partition(":")
     if what == "write":
@@ -68,6 +92,14 @@ def arm(point: str) -> None:
         setattr(control.AmiControl, what, before if when == "before" else after_awaiting(command, 1))
     elif what == "render":
         foreign.finish = after(foreign.finish, 1)
+    elif what == "encrypt":
+        aes_cbc.STEP = 4096
+        aes_cbc.write_all = aes_gcm.write_all = after(aes_cbc.write_all, int(when))
+        age.subprocess.run = after(begun, int(when))  # type: ignore[assignment]
+    elif what == "rename":
+        finalfile.sync_folder = after(finalfile.sync_folder, int(when))
+    elif what == "unremoved":
+        files.remove = before
     elif what in ("reserve", "remove"):
         setattr(files, what, after(getattr(files, what), 1))
     else:
@@ -79,4 +111,7 @@ if __name__ == "__main__":
     logs.configure(settings.log)
     if os.environ.get("LOST_AT"):
         arm(os.environ["LOST_AT"])
-    App(settings).run()
+    app = App(settings)
+    if os.environ.get("LOST_CIPHER"):
+        encrypting(app, from_secret(os.environ["LOST_CIPHER"].encode()))
+    app.run()

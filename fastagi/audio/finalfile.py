@@ -27,7 +27,7 @@ _COPY_STEP = 1 << 20
 
 
 def temporary_name(target: Path) -> Path:
-    """Where `target` is written until it is whole. The same each time: a retry overwrites what a crash left."""
+    """Where `target` is written until it is whole. The same each time: a retry replaces what a crash left."""
     return target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
 
 
@@ -50,8 +50,7 @@ class FinalFile:
         self._plain: BinaryIO | None = None
         self._renamed = False
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file: BinaryIO = os.fdopen(os.open(self._temporary, flags, 0o666), "r+b", buffering=0)
+            self._file: BinaryIO = os.fdopen(_fresh(self._temporary), "r+b", buffering=0)
         except OSError as exc:
             raise self._fault(exc) from None
         try:
@@ -121,6 +120,8 @@ class FinalFile:
             self._file.seek(0)
             digest = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
             os.fsync(self._file.fileno())
+            if not self._ours():
+                raise AudioError(f"{self._target}: is being finished by another server")
             os.replace(self._temporary, self._target)
             self._renamed = True
             sync_folder(self._target.parent)
@@ -137,16 +138,36 @@ class FinalFile:
         self._discard()
 
     def _discard(self) -> None:
+        left = not self._renamed and self._ours()
         self._file.close()
         if self._plain is not None:
             self._plain.close()
-        if not self._renamed:
+        if left:
             self._temporary.unlink(missing_ok=True)
+
+    def _ours(self) -> bool:
+        """Is what stands under the temporary name still our file? Who took this process for dead has one of its own."""
+        try:
+            return os.path.samestat(os.lstat(self._temporary), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return False
 
     def _fault(self, exc: OSError) -> AudioError:
         if exc.errno in NO_ROOM:
             return DiskFull(f"{self._target}: no room for the finished file ({exc.strerror}); the raw file is kept")
         return AudioError(f"{self._target}: cannot be written: {exc.strerror}")
+
+
+def _fresh(path: Path) -> int:
+    """An empty file under that name, open. Never one that was there: a process that was taken for dead, or a worker
+    that outlived its server, may have that open yet, and write on.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o666)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from made_sound import voice, write_wav
 
 from fastagi.audio import RawPiece, RenderPlan, is_temporary, render, repair, temporary_name
+from fastagi.audio.finalfile import FinalFile
 from fastagi.cipher import AesCbcCipher, AesGcmCipher
 from fastagi.errors import AudioError, CipherError, DiskFull
 
@@ -173,3 +174,31 @@ def test_no_descriptors_leak(tmp_path: Path) -> None:
         with pytest.raises(AudioError):
             render(RenderPlan((RawPiece(str(tmp_path / "no.wav")),), work.target))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_writes_on_into_a_leftover_does_not_spoil_the_file(tmp_path: Path) -> None:
+    """A worker that outlived its killed server has the temporary file open."""
+    work = plan(tmp_path, file_format="s16bit")
+    with temporary_name(Path(work.target)).open("wb") as orphan, FinalFile(work.target) as final:
+        final.file.write(b"whole")
+        orphan.write(b"x" * 10_000)
+        orphan.flush()
+        final.commit()
+    assert Path(work.target).read_bytes() == b"whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["done.bin", "raw.wav"]
+
+
+def test_of_two_that_finish_one_file_the_later_one_does(tmp_path: Path) -> None:
+    """A server that was asleep and taken for dead wakes up in the middle of a finishing that its heir does again."""
+    target = tmp_path / "done.bin"
+    with FinalFile(str(target)) as asleep:
+        asleep.file.write(b"asleep")
+        with FinalFile(str(target)) as heir:
+            heir.file.write(b"half")
+            with pytest.raises(AudioError, match="another server"):
+                asleep.commit()
+            assert not target.exists(), "half a file has no name"
+            heir.file.write(b" and whole")
+            heir.commit()
+    assert target.read_bytes() == b"half and whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
