@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -86,3 +88,25 @@ async def test_a_kill_at_any_seam_loses_nothing(asterisk_of_calls: AsteriskServe
             group.create_task(one(calls, point, None))
         for point in TIMEOUT_SEAMS:
             group.create_task(one(calls, point, 2.0))
+
+
+async def test_a_kill_between_name_and_journal_leaves_no_empty_file_for_ever(
+    asterisk_of_calls: AsteriskServer, tmp_path: Path
+) -> None:
+    async with Receiver() as receiver, watched_calls(asterisk_of_calls) as calls:
+        environ = {"LOST_AT": "reserve:1"}
+        server = Serving(asterisk_of_calls, tmp_path, sink=receiver.url, script=SERVER, environ=environ)
+        try:
+            await server.start()
+            call = await calls.one(server, 2.5)
+            assert await server.wait() == -9
+            (name,) = (path for path in server.directory.rglob("*") if path.is_file())
+            assert name.stat().st_size == 0
+            server.environ.clear()
+            os.utime(name, (time.time() - 25 * 3600,) * 2)
+            await server.start()
+            await until(lambda: not name.exists() and server.events("name_given_back"), what="nobody has it")
+            await until(lambda: call.ended_at is not None and not server.unsettled(), 30)
+            account(calls.made, server, receiver)
+        finally:
+            await server.close()

@@ -29,6 +29,7 @@ from fastagi.recording.course.ending import UNREACHED, Ender
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.evidence import Proof, check_file
+from fastagi.recording.recovery.names import ForgottenNames
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, inventory
 from fastagi.recording.spool.inventory import Raw
@@ -95,6 +96,7 @@ class Sweep:
         self._tried: set[str] = set()
         self._wake = asyncio.Event()
         self._walk: Iterator[Path | None] | None = None
+        self._names = ForgottenNames(journal, jobs, threads, store, settings.directory)
         self.removed = 0
         self.adopted = 0
         self.refinished = 0
@@ -145,6 +147,7 @@ class Sweep:
             aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)
+        await self._names.give_back()
         self.last_at = self._clock()
 
     async def _one(self, pbx: Pbx, raw: Raw, row: Recording | None) -> tuple[bool, bool]:

@@ -47,8 +47,13 @@ def recording_id_of(path: Path) -> str | None:
     return name[:30] if len(name) >= 30 else None
 
 
+RESERVED = stat.S_ISVTX
+"""A mode bit that means nothing on a file, and that nobody sets by accident: an empty file that has it is a name that
+was taken by us, from its first moment on. A finished file does not inherit it."""
+
+
 def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, bool]:
-    """Take a finished file's name by creating it empty, so that no other can have it.
+    """Take a finished file's name by creating it empty, so that no other can have it. `RESERVED` is its mark.
 
     :param relative: checked by `naming.relative_path`
     :returns: the absolute path, and whether the name had to be changed because it existed
@@ -62,7 +67,7 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
         raise PermissionError(13, "a link leads out of the recordings directory", folder)
     for path, renamed in ((wanted, False), (naming.distinct(wanted, recording_id), True)):
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640 | RESERVED))
         except FileExistsError:
             continue
         return path, renamed
@@ -79,6 +84,22 @@ def release(path: str) -> None:
             os.unlink(path)
     except OSError:
         pass
+
+
+def is_reservation(found: os.stat_result) -> bool:
+    """Is that a name that was taken, and no file yet?"""
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and bool(found.st_mode & RESERVED)
+
+
+def forget(path: Path) -> bool:
+    """Remove a reservation that nobody has any more; whether it was there and still was one."""
+    try:
+        if not is_reservation(os.lstat(path)):
+            return False
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def remove(paths: tuple[str, ...]) -> None:

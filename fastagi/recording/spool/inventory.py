@@ -15,6 +15,7 @@ from pathlib import Path
 from fastagi.audio import inspect, is_temporary
 from fastagi.domain.recording import Piece
 from fastagi.errors import AudioError
+from fastagi.recording.spool import files
 
 MOST_ENTRIES = 50_000
 """Names looked at in one spool in one round; a spool that holds more has another trouble."""
@@ -139,6 +140,18 @@ def temporaries(folder: Path, age_seconds: float) -> Iterator[Path | None]:
         for name in names:
             path = Path(place, name)
             yield path if is_temporary(name) and time.time() - _written(path) > age_seconds else None
+
+
+def reservations(folder: Path, age_seconds: float) -> Iterator[Path | None]:
+    """Names below `folder` that were taken so long ago and have no file yet; between two finds None, as above."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            yield path if files.is_reservation(found) and time.time() - found.st_mtime > age_seconds else None
 
 
 def _complete(path: Path) -> bool:
