@@ -31,6 +31,16 @@ exten => late,1,Answer()
  same => n,Goto(s,again)
 """
 
+STEP_MS = 20.0
+"""One frame: what `separate` promises."""
+
+MONITOR_MS = 120.0
+"""What Monitor may be out of step: it puts a leg back once it is four frames behind the other; a frame of each is more.
+"""
+
+ECHO_MS = 20.0
+"""What the far end needs to send a marker back: a frame."""
+
 TALK_SECONDS = 2.0
 MARKER_SECONDS = 0.25
 SHORTEST_SECONDS = 16.0

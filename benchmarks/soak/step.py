@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from in_step import DIALPLAN, SHORTEST_SECONDS, keep_marking, lay_markers, step
+from in_step import DIALPLAN, ECHO_MS, MONITOR_MS, SHORTEST_SECONDS, STEP_MS, keep_marking, lay_markers, step
 from recording_scene import Scene, recording_scene
 
 from fastagi.testing import AsteriskServer
 
-MOST_MS = {"mixmonitor": 20.0, "monitor": 100.0}
-"""One frame is what `separate` promises; Monitor puts a leg back once it is four frames behind the other."""
-
-ECHO_MS = 20.0
-"""What the far end needs to send a marker back: a frame."""
+MOST_MS = {"mixmonitor": STEP_MS, "monitor": MONITOR_MS}
 
 ENGINES = {22: ("mixmonitor",), 16: ("mixmonitor", "monitor")}
 """Recorded side by side on the same call."""
