@@ -341,7 +341,13 @@ class Parts:
 
     def _key_file(self) -> Path:
         path = key_file(self.settings)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(
+                f"recordings.key_file = {str(path)!r}: {exc.filename or path.parent}: {exc.strerror}: "
+                "it must be a file that this user may make"
+            ) from None
         return path
 
     async def _same_master(self) -> None:

@@ -125,7 +125,12 @@ class Bridge(logging.Handler):
             text = record.getMessage()
         except (TypeError, ValueError):  # somebody else's format string does not fit its arguments
             text = str(record.msg)
-        fields = {"exc_info": record.exc_info} if record.exc_info else {}
+        fields: dict[str, Any] = {}
+        if record.exc_info and record.levelno < logging.ERROR and record.exc_info[1] is not None:
+            # a database that is away is told of every second: its words are enough, the way through a library is not
+            fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        elif record.exc_info:
+            fields["exc_info"] = record.exc_info
         structlog.get_logger(record.name).log(record.levelno, text, **fields)
 
 

@@ -85,7 +85,8 @@ class Health:
         )
         if not store.healthy:
             late = f"; {behind} journal entries wait" if behind else ""
-            return Problem("store", f"{store.shown}: {store.last_error or 'not open'}{late}", do)
+            fault = (store.last_error or "not open").removeprefix(f"{store.shown}: ")
+            return Problem("store", f"{store.shown}: {fault}{late}", do)
         try:
             async with asyncio.timeout(STORE_SECONDS):
                 await store.read(_one)

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from cli_process import command, serving, start, write_settings
 
+from fastagi.cipher import AesGcmCipher, MasterKey
+from fastagi.settings import load
+from fastagi.store import open_store
+from fastagi.store.units import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 
@@ -189,3 +193,22 @@ async def test_taken_port_and_taken_ledger(asterisk22: AsteriskServer, tmp_path:
     assert second.code == 1
     assert "uses this store; one server per SQLite store" in second.err
     assert "Traceback" not in second.err
+
+
+async def test_master_key_that_cannot_be_made_and_one_that_is_another(
+    asterisk22: AsteriskServer, tmp_path: Path
+) -> None:
+    config = write_settings(asterisk22, tmp_path)
+    done = await command("serve", "--config", str(config), env={"FASTAGI_RECORDINGS__KEY_FILE": "/proc/no/master.key"})
+    assert done.code == 2
+    assert "recordings.key_file = '/proc/no/master.key'" in done.err
+    assert len(done.err.splitlines()) == 1
+    ledger = open_store(load(config, {}).store.url, node="test")
+    await ledger.start()
+    key = MasterKey(bytes(32)).wrap(AesGcmCipher(bytes(32)).to_secret(), b"rec-1")
+    await ledger.run(keys.put, "rec-1", "aes-256-gcm", key)
+    await ledger.stop()
+    async with serving("--config", str(config)) as server:
+        (told,) = server.logged("master_key_is_another")
+        assert told["file"] == str(tmp_path / "master.key")
+        assert "key_file" in told["hint"]

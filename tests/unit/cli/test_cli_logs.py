@@ -188,3 +188,16 @@ async def test_sessions_do_not_share_their_call() -> None:
 
     await asyncio.gather(session(1), session(2))
     assert [(line["n"], line["uniqueid"]) for line in _lines(out)] == [(1, "1.1"), (2, "2.1")]
+
+
+def test_a_librarys_warning_has_the_words_of_its_error_and_no_traceback() -> None:
+    out = _configured()
+    try:
+        raise OSError(111, "Connection refused")
+    except OSError:
+        logging.getLogger("asyncpg.pool").warning("trying again", exc_info=True)
+        logging.getLogger("asyncpg.pool").error("gave up", exc_info=True)
+    warning, error = _lines(out)
+    assert warning["error"] == "ConnectionRefusedError: [Errno 111] Connection refused"
+    assert "exception" not in warning
+    assert "Traceback" in error["exception"]
