@@ -1,4 +1,4 @@
-"""The console at `/`: three static files and the headers that keep everything else out of the page.
+"""The console at `/`: four static files and the headers that keep everything else out of the page.
 
 It holds nothing and may nothing: what it shows it asks of the API, with the token of whoever looks.
 """
@@ -21,6 +21,7 @@ FILES = {
     "/": ("index.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
+    "/sound.js": ("sound.js", "text/javascript"),
 }
 
 

@@ -41,7 +41,8 @@ async def _evil(scene: WebScene) -> str:
 
 async def test_the_page_is_static_and_allows_nothing_from_elsewhere(tmp_path: Path) -> None:
     async with web_scene(tmp_path, up=False) as scene:
-        for path, kind in (("/", "text/html"), ("/console.js", "text/javascript"), ("/console.css", "text/css")):
+        files = {"/": "text/html", **dict.fromkeys(("/console.js", "/sound.js"), "text/javascript")}
+        for path, kind in {**files, "/console.css": "text/css"}.items():
             status, body, response = await scene.request("GET", path)
             assert (status, response.content_type) == (200, kind)
             policy = response.headers["Content-Security-Policy"]
@@ -51,7 +52,7 @@ async def test_the_page_is_static_and_allows_nothing_from_elsewhere(tmp_path: Pa
             tag = response.headers["ETag"]
             assert (await scene.request("GET", path, headers={"If-None-Match": tag}))[0] == 304
             assert not re.search(r"https?://", body), "nothing from elsewhere"
-    script = (STATIC / "console.js").read_text()
+    script = "".join(file.read_text() for file in STATIC.glob("*.js"))
     for dangerous in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "localStorage"):
         assert dangerous not in script
 
@@ -84,7 +85,7 @@ async def test_what_there_is_is_shown_and_what_a_caller_sent_is_only_text(tmp_pa
         told = await page.run("document.getElementById('one').innerText")
         for wanted in (EVIL, "PJSIP/", "finished", "SHA-256", "dead"):
             assert wanted in told
-        await page.until("!document.querySelector('canvas').hidden")
+        await page.until("!document.getElementById('wave').hidden")
         painted = "(c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(x => x))"
         assert await page.run(f"{painted}(document.querySelector('canvas'))"), "a waveform is drawn"
         await page.run("document.getElementById('play').click()")
@@ -97,7 +98,7 @@ async def test_what_there_is_is_shown_and_what_a_caller_sent_is_only_text(tmp_pa
             await page.run(f"location.hash = '#{view}'")
             await page.until(f"document.querySelector('nav [aria-current]').hash == '#{view}'")
 
-        assert await page.run("document.title") == "fastagi", "nothing that a caller sent was run"
+        await page.until("document.title == 'Channels up now - fastagi'")  # nothing that a caller sent was run
         origin = scene.url("/")
         assert all(url.startswith((origin, f"blob:{origin}", "data:")) for url in page.asked), page.asked
         assert page.faults == []
@@ -121,3 +122,80 @@ async def test_a_call_that_begins_and_ends_is_seen_without_touching_the_page(tmp
         await page.until("document.querySelector('#list tbody').innerText.includes('finished')")
         assert await job.wait(20)
         assert page.faults == []
+
+
+async def test_what_somebody_looks_for_is_in_the_address_and_comes_back(tmp_path: Path) -> None:
+    """Found by number, agent or day; "back" and a copied link show the same; the keyboard stays where it was."""
+    async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
+        calls = [scene.ami.call(caller=number) for number in ("0221100", "0301100")]
+        jobs = [await scene.record(call) for call in calls]
+        page = await chromium.open(scene.url("/"))
+        await _enter(page)
+        rows = "document.querySelectorAll('#list tbody tr').length"
+        await page.until(f"{rows} == 2")
+
+        await page.run("document.querySelector('#filter input').focus()")
+        await page.tell("Input.insertText", text="0221")
+        await page.until(f"{rows} == 1")
+        assert await page.run("location.hash") == "#recordings?search=0221"
+        await page.run("document.querySelector('#list tbody a').focus()")
+        await scene.until(lambda: scene.grown() > 0)
+        scene.ami.hangup(calls[0])
+        await page.until("document.querySelector('#list tbody').innerText.includes('finished')")
+        assert await page.run("document.activeElement.hash") == f"#recording/{jobs[0].id}", "a new row took the focus"
+
+        await page.tell("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", text="\r")
+        await page.until("!document.getElementById('one').hidden")
+        assert await page.run("document.title.startsWith('0221100 ')")
+        await page.run("document.querySelector('#one dl a').click()")  # all recordings of that call
+        await page.until(f"location.hash == '#recordings?search={jobs[0].recording.uniqueid}' && {rows} == 1")
+        await page.run("history.go(-2)")
+        await page.until("location.hash == '#recordings?search=0221'")
+        await page.until("document.querySelector('#filter input').value == '0221'")
+
+        await page.run("location.hash = '#recordings?since=2000-01-01&until=2000-01-02'")
+        await page.until("document.getElementById('none').textContent == 'Nothing fits these filters.'")
+        await page.until("!document.getElementById('none').hidden")
+        await page.run("document.getElementById('clear').click()")
+        await page.until(f"{rows} == 2 && document.getElementById('clear').hidden")
+        today = "new Date().toLocaleDateString('sv-SE')"
+        await page.run(f"location.hash = '#recordings?since=' + {today} + '&until=' + {today}")
+        await page.until(f"location.hash.includes('since') && !document.getElementById('clear').hidden && {rows} == 2")
+        assert page.faults == []
+
+
+async def test_a_recording_that_is_not_there_shows_no_other(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
+        call = scene.ami.call()
+        job = await scene.record(call)
+        await scene.until(lambda: scene.grown() > 0)
+        scene.ami.hangup(call)
+        assert await job.wait(20)
+        page = await chromium.open(scene.url(f"/#recording/{job.id}"))
+        await _enter(page)
+        await page.until("!document.getElementById('wave').hidden")
+        await page.run("document.querySelector('canvas').click()")  # to hear it from there
+        await page.until("!document.querySelector('audio').hidden")
+        await page.run("HTMLAnchorElement.prototype.click = function () { window.saved = this.download; }")
+        await page.run("document.getElementById('save').click()")
+        await page.until(f"window.saved == '{Path(job.recording.file_path).name}'")
+        await page.run("location.hash = '#recording/rec-nothing'")
+        await page.until("document.getElementById('fault').textContent == 'there is no recording rec-nothing'")
+        assert await _shown(page) == ["nav"]
+        assert await page.run("document.querySelector('audio').src") == "", "and it does not go on being heard"
+        await page.run("location.hash = '#recordings'")
+        await page.until("document.getElementById('fault').hidden")
+        assert await _shown(page) == ["list", "nav"]
+
+
+async def test_on_a_narrow_screen_nothing_is_out_of_sight(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
+        await _evil(scene)
+        page = await chromium.open(scene.url("/"))
+        await page.tell("Emulation.setDeviceMetricsOverride", width=360, height=700, deviceScaleFactor=1, mobile=True)
+        await _enter(page)
+        for hash_, part in (("#recordings", "list"), ("#deliveries", "list"), ("#channels", "list")):
+            await page.run(f"location.hash = '{hash_}'")
+            await page.until(f"!document.getElementById('{part}').hidden")
+            wide = "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > 361)"
+            assert await page.run(f"{wide}.map(e => e.tagName + ' ' + e.textContent)") == []

@@ -1,5 +1,5 @@
 // The console: looks through the API, changes nothing. No framework, nothing from elsewhere; what comes from a call
-// (names, numbers, errors) is only ever written as text.
+// (names, numbers, errors) is only ever written as text. The sound of a recording is sound.js'.
 "use strict";
 
 const KEY = "fastagi-token";
@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem(KEY) || "";
 let turn = 0; // what was asked for before the last click is not shown any more
 let following = null;
-let loaded = "";
+let shown = ""; // what the page shows now: a view with its filters, or a recording
 
 const VIEWS = {
   recordings: {
@@ -20,9 +20,9 @@ const VIEWS = {
       ["To", (r) => r.called],
       ["Length", (r) => seconds(r.audio_seconds ?? r.duration_seconds)],
       ["Name", (r) => r.name, "long", (r) => `#recording/${r.id}`],
-      ["", (r) => notes(r), "bad"],
+      ["Notes", (r) => notes(r), "notes"],
     ],
-    filters: [["search", "Name, file, number or uniqueid"], ["state", "Any state", ["RECORDING", "IDLE", "ERROR"]],
+    filters: [["search", "Number, name, channel or id"], ["since", "Since", "date"], ["until", "Until", "date"], ["state", "Any state", ["RECORDING", "IDLE", "ERROR"]],
       ["cause", "Any cause", ["HANGUP", "ABORTED", "TIMEOUT", "SILENCE", "SIZE", "ERROR"]]],
     live: true,
   },
@@ -62,7 +62,7 @@ const VIEWS = {
       ["Channel", (c) => c.channel, "long"],
       ["From", (c) => c.caller],
       ["To", (c) => c.extension],
-      ["", (c) => (c.answered ? "" : "not answered")],
+      ["Answered", (c) => (c.answered ? "yes" : "no")],
       ["Recorded", (c) => c.recordings[0] ?? "no", "short", (c) => c.recordings[0] && `#recording/${c.recordings[0]}`],
     ],
     filters: [],
@@ -70,22 +70,37 @@ const VIEWS = {
   },
 };
 
+// 2026-11-21 14:05:09, in the time zone of whoever looks: sorts, and is the same everywhere.
 function when(text) {
-  return text ? new Date(text).toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" }) : "";
+  return text ? new Date(text).toLocaleString("sv-SE") : "";
 }
 
 function seconds(value) {
   if (value === null || value === undefined) return "";
   const whole = Math.round(value);
-  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+  const minutes = Math.floor(whole / 60);
+  const rest = String(whole % 60).padStart(2, "0");
+  return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
+}
+
+function size(bytes) {
+  if (bytes === null) return "";
+  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 function notes(r) {
   const found = ["silent", "one_sided", "salvaged"].filter((name) => r.facts[name] === true);
-  if (r.legal_hold) found.push("held");
+  if (r.legal_hold) found.push("on hold");
   if (r.deleted_at) found.push("deleted");
   if (r.error) found.push(r.error);
   return found.join(", ").replaceAll("_", "-");
+}
+
+// What an entry of the journal says beyond its name: {who: "x", forced: false} is "who x".
+function told(detail) {
+  return Object.entries(detail).filter(([, value]) => value !== false && value !== "" && value !== null)
+    .map(([name, value]) => `${name.replaceAll("_", " ")} ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .join(", ");
 }
 
 async function ask(path, options = {}) {
@@ -106,8 +121,11 @@ function element(name, text, className) {
 
 function row(columns, item) {
   const made = element("tr");
-  for (const [, text, style, link] of columns) {
+  made.setAttribute("role", "row"); // narrow screens show rows as cards, which takes the table's roles away
+  for (const [name, text, style, link] of columns) {
     const cell = element("td", undefined, typeof style === "function" ? style(item) : style);
+    cell.setAttribute("role", "cell");
+    cell.dataset.label = name;
     const target = link && link(item);
     if (target) {
       const anchor = element("a", text(item));
@@ -128,8 +146,14 @@ function fill(table, columns, items, keep = false) {
   }
   table.tHead.replaceChildren(head);
   const rows = items.map((item) => row(columns, item));
-  if (keep) table.tBodies[0].append(...rows);
-  else table.tBodies[0].replaceChildren(...rows);
+  const body = table.tBodies[0];
+  if (keep) {
+    body.append(...rows);
+    return;
+  }
+  const held = body.contains(document.activeElement) ? document.activeElement.hash : ""; // the keyboard stays where it is
+  body.replaceChildren(...rows);
+  if (held) [...body.querySelectorAll("a")].find((a) => a.hash === held)?.focus();
 }
 
 function say(fault) {
@@ -143,36 +167,64 @@ function show(id) {
   document.querySelector("nav").hidden = $("leave").hidden = id === "enter";
 }
 
-function build(name) {
+// Filters are in the address, so that "back" and a copied link show the same.
+function build(name, query) {
   const form = $("filter");
-  if (form.dataset.view === name) return;
-  form.dataset.view = name;
-  form.replaceChildren(...VIEWS[name].filters.map(([key, words, values]) => {
-    const made = element(values ? "select" : "input");
-    made.name = key;
-    made.setAttribute("aria-label", words);
-    if (!values) {
-      made.type = "search";
+  if (form.dataset.view !== name) {
+    form.dataset.view = name;
+    form.replaceChildren(...VIEWS[name].filters.map(([key, words, values]) => {
+      const made = element(Array.isArray(values) ? "select" : "input");
+      made.name = key;
+      if (Array.isArray(values)) {
+        made.setAttribute("aria-label", words);
+        made.append(new Option(words, ""), ...values.map((v) => new Option(key === "incomplete" ? "Not recorded" : v, v)));
+        return made;
+      }
+      made.type = values ?? "search";
+      if (values) {
+        const label = element("label", `${words} `);
+        label.append(made);
+        return label;
+      }
+      made.setAttribute("aria-label", words);
       made.placeholder = words;
       return made;
-    }
-    made.append(new Option(words, ""), ...values.map((v) => new Option(key === "incomplete" ? "Not recorded" : v, v)));
-    return made;
-  }));
+    }));
+  }
+  for (const field of form.elements) {
+    const value = query.get(field.name) ?? "";
+    if (field.value !== value && field !== document.activeElement) field.value = value;
+  }
 }
 
-async function list(name, cursor = "") {
+// Days are whole days of whoever looks: until is the end of that day.
+function asked(query) {
+  const made = new URLSearchParams(query);
+  for (const [name, later] of [["since", 0], ["until", 1]]) {
+    const day = /^(\d+)-(\d+)-(\d+)$/.exec(made.get(name) ?? "");
+    if (day) made.set(name, new Date(Number(day[1]), Number(day[2]) - 1, Number(day[3]) + later).toISOString());
+  }
+  return made;
+}
+
+async function list(name, query, cursor = "") {
   const mine = ++turn;
   const view = VIEWS[name];
-  build(name);
-  $("title").textContent = view.title;
-  const query = new URLSearchParams([...new FormData($("filter"))].filter(([, value]) => value !== ""));
-  if (cursor) query.set("cursor", cursor);
-  if (name === "channels") query.set("limit", "1000");
-  const body = await (await ask(`/api/v1/${name}?${query}`)).json();
+  build(name, query);
+  const question = asked(query);
+  if (cursor) question.set("cursor", cursor);
+  if (name === "channels") question.set("limit", "1000");
+  const body = await (await ask(`/api/v1/${name}?${question}`)).json();
   if (mine !== turn) return;
+  $("title").textContent = view.title;
+  document.title = `${view.title} - fastagi`;
   fill(document.querySelector("#list table"), view.columns, body[name], cursor !== "");
-  $("none").hidden = body[name].length > 0 || cursor !== "";
+  const count = document.querySelector("#list tbody").rows.length;
+  $("none").hidden = count > 0;
+  document.querySelector("#list table").hidden = count === 0;
+  $("none").textContent = query.size ? "Nothing fits these filters." : "There is nothing here yet.";
+  $("count").textContent = count ? `${count} shown${body.next ? ", older ones below" : ""}` : "";
+  $("clear").hidden = !query.size;
   $("more").hidden = !body.next;
   $("more").dataset.cursor = body.next ?? "";
   $("list").dataset.pages = cursor ? "more" : "one";
@@ -184,84 +236,64 @@ async function one(id) {
   const r = await (await ask(`/api/v1/recordings/${encodeURIComponent(id)}`)).json();
   if (mine !== turn) return;
   $("one-title").textContent = r.name || r.id;
+  document.title = `${r.caller || r.channel} ${when(r.started_at)} - fastagi`;
   $("alarms").textContent = (r.alarms ?? []).join(", ").replaceAll("_", "-");
   $("alarms").className = "bad";
+  const length = seconds(r.audio_seconds ?? r.duration_seconds);
   const facts = {
-    State: `${r.phase}${r.cause === "NONE" ? "" : `, ${r.cause}`}`, Error: r.error, Caller: r.caller, Called: r.called,
-    Channel: `${r.channel} on ${r.asterisk}`, Uniqueid: r.uniqueid, Started: when(r.started_at), Ended: when(r.ended_at),
-    Audio: r.audio_seconds === null ? "" : `${r.audio_seconds} s, ${r.bytes} bytes`,
+    State: `${r.phase}${r.cause === "NONE" ? "" : `, ${r.cause}`}`, Error: r.error, Notes: r.error ? "" : notes(r),
+    From: r.caller, To: r.called, "Talked with": (r.facts.talked_with ?? []).join(", "),
+    Started: when(r.started_at), Ended: when(r.ended_at),
+    Length: r.audio_seconds === null ? length : `${length}, ${size(r.bytes)}`,
+    Paused: r.paused.map(([from, to]) => `${seconds(from)} to ${to === null ? "now" : seconds(to)}`).join(", "),
+    Channel: `${r.channel} on ${r.asterisk}`, Uniqueid: r.uniqueid, Call: r.linkedid || r.uniqueid,
     Format: `${r.file_format}, ${r.rate} Hz, ${r.mode}${r.encryption ? `, ${r.encryption}` : ""}`, File: r.file_path,
-    "SHA-256": r.sha256, Server: r.node, "Worth knowing": notes(r), Id: r.id,
+    "SHA-256": r.sha256, Server: r.node, Id: r.id,
   };
   document.querySelector("#one dl").replaceChildren(...Object.entries(facts).filter(([, value]) => value)
-    .flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+    .flatMap(([name, value]) => [element("dt", name), meaning(name, value)]));
   fill($("one-deliveries"), VIEWS.deliveries.columns.filter(([name]) => name !== "Recording"), r.deliveries);
-  fill($("one-journal"), [["At", (e) => when(e.at)], ["Event", (e) => e.event], ["Phase", (e) => e.to_phase ?? ""],
-    ["", (e) => (Object.keys(e.detail).length ? JSON.stringify(e.detail) : ""), "long"]], r.journal);
+  fill($("one-journal"), [["At", (e) => when(e.at)], ["Event", (e) => e.event.replaceAll("_", " ")],
+    ["Phase", (e) => e.to_phase ?? ""], ["Detail", (e) => told(e.detail), "long"]], r.journal);
   show("one");
-  if (loaded !== id) {
-    silence();
-    loaded = id;
-  }
-  const whole = r.phase === "finished" && !r.deleted_at;
-  $("sound").hidden = !whole;
-  document.querySelector("canvas").hidden = true;
-  if (whole && !r.encryption) {
-    const peaks = await (await ask(`/api/v1/recordings/${encodeURIComponent(id)}/peaks?points=800`)).json();
-    if (mine === turn) draw(peaks);
-  }
+  await Sound.of(r, () => mine === turn);
 }
 
-function draw({ peaks, channels, full_scale: full }) {
-  const canvas = document.querySelector("canvas");
-  canvas.hidden = false;
-  const paint = canvas.getContext("2d");
-  paint.clearRect(0, 0, canvas.width, canvas.height);
-  paint.fillStyle = getComputedStyle(canvas).color;
-  const height = canvas.height / channels;
-  const width = canvas.width / Math.max(1, peaks.length);
-  peaks.forEach((step, x) => step.forEach(([low, high], channel) => {
-    const middle = height * (channel + 0.5);
-    const top = middle - (high / full) * (height / 2);
-    paint.fillRect(x * width, top, Math.max(1, width - 0.5), Math.max(1, ((high - low) / full) * (height / 2)));
-  }));
-}
-
-function silence() {
-  const audio = document.querySelector("audio");
-  if (audio.src) URL.revokeObjectURL(audio.src);
-  audio.removeAttribute("src");
-  audio.hidden = true;
-  $("play").hidden = false;
-}
-
-async function play() {
-  const id = loaded;
-  const blob = await (await ask(`/api/v1/recordings/${encodeURIComponent(id)}/audio`)).blob();
-  if (id !== loaded) return;
-  const audio = document.querySelector("audio");
-  audio.src = URL.createObjectURL(blob);
-  audio.hidden = false;
-  $("play").hidden = true;
-  audio.play().catch(() => {}); // a browser that does not know the codec shows so itself
+function meaning(name, value) {
+  if (name !== "Call") return element("dd", value, name === "Error" ? "bad" : undefined);
+  const made = element("dd");
+  const anchor = element("a", value);
+  anchor.href = `#recordings?${new URLSearchParams({ search: value })}`;
+  anchor.title = "All recordings of this call";
+  made.append(anchor);
+  return made;
 }
 
 function place() {
-  const [name, id] = decodeURIComponent(location.hash.slice(1)).split("/");
-  return name === "recording" && id ? { name, id } : { name: name in VIEWS ? name : "recordings" };
+  const [path, query] = location.hash.slice(1).split("?");
+  const [name, id] = path.split("/").map(decodeURIComponent);
+  if (name === "recording" && id) return { name, id, query: new URLSearchParams() };
+  return { name: name in VIEWS ? name : "recordings", query: new URLSearchParams(query ?? "") };
 }
 
 async function refresh() {
   if (!token) return show("enter");
-  const { name, id } = place();
+  const here = location.hash;
+  const { name, id, query } = place();
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${id ? "recordings" : name}`) link.setAttribute("aria-current", id ? "true" : "page");
     else link.removeAttribute("aria-current");
   }
+  if (!id) Sound.away();
   try {
-    await (id ? one(id) : list(name));
+    await (id ? one(id) : list(name, query));
+    shown = here;
     say(null);
   } catch (fault) {
+    if (shown !== here && fault.status !== 401) { // never another one's facts, or sound, below this one's fault
+      Sound.away();
+      show("");
+    }
     say(fault);
   }
 }
@@ -277,6 +309,7 @@ async function ready() {
     $("ready").textContent = "The server does not answer";
     $("ready").className = "bad";
   }
+  $("ready").hidden = false;
 }
 
 // EventSource cannot send a token, so the stream is read here; what it says is only "something is new".
@@ -322,7 +355,9 @@ function leave(clean = true) {
   token = "";
   sessionStorage.removeItem(KEY);
   following?.abort();
-  silence();
+  Sound.away();
+  shown = "";
+  document.title = "fastagi";
   show("enter");
   if (clean) say(null);
   $("token").focus();
@@ -336,11 +371,24 @@ $("enter").addEventListener("submit", (event) => {
 });
 $("leave").addEventListener("click", () => leave());
 $("filter").addEventListener("submit", (event) => event.preventDefault());
-$("filter").addEventListener("input", () => refresh());
-$("more").addEventListener("click", () => list(place().name, $("more").dataset.cursor).catch(say));
-$("play").addEventListener("click", () => play().catch(say));
+let typing = 0;
+$("filter").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    const query = new URLSearchParams([...new FormData($("filter"))].filter(([, value]) => value !== ""));
+    history.replaceState(null, "", `#${place().name}${query.size ? `?${query}` : ""}`);
+    refresh();
+  }, 200);
+});
+$("clear").addEventListener("click", () => {
+  location.hash = `#${place().name}`;
+  $("filter").elements[0]?.focus();
+});
+$("more").addEventListener("click", () => list(place().name, place().query, $("more").dataset.cursor).catch(say));
 addEventListener("hashchange", () => refresh());
-ready();
-setInterval(ready, 10000);
-if (token) enter(token);
-else show("enter");
+addEventListener("DOMContentLoaded", () => { // sound.js is there by then
+  ready();
+  setInterval(ready, 10000);
+  if (token) enter(token);
+  else show("enter");
+});
