@@ -91,7 +91,7 @@ class Sound:
         """All of them."""
         refused = {
             404: "there is no such recording, or its file is not there any more",
-            409: "it has no finished file, it is encrypted and not for this token, or another server has it",
+            409: "it has no finished file, it is encrypted and its key is gone, or another server has it",
             410: "it was deleted",
         }
         return [
@@ -180,7 +180,7 @@ class Sound:
             return None
         scheme = recording.spec.encryption
         if asked.who.role < Role.ADMIN:
-            raise Refusal(409, f"it is encrypted ({scheme}): only a token with the role admin gets it in clear")
+            raise Refusal(403, f"it is encrypted ({scheme}): only a token with the role admin gets it in clear")
         cipher = await self._sources.recorder.keys.load(recording.id)
         if cipher is None:
             raise Refusal(409, f"it is encrypted ({scheme}) and its key is not here")

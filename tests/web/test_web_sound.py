@@ -78,7 +78,7 @@ async def test_an_encrypted_recording_is_decrypted_for_an_admin_only(tmp_path: P
         path = f"/api/v1/recordings/{recording}/audio"
         for role in ("viewer", "operator"):
             status, body = await scene.get(path, role=role)
-            assert (status, cipher.scheme in body["error"]) == (409, True)
+            assert (status, cipher.scheme in body["error"]) == (403, True)
         status, clear, response = await scene.request("GET", path, role="admin")
         assert status == 200
         assert clear[:4] == b"RIFF"
