@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastagi.audio import Encoder, GrowingWav, SilenceWatch, max_frames, mix
+from fastagi.audio.energy import FrameEnergy, mean_square_at
 from fastagi.cipher import Cipher
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
@@ -63,6 +64,7 @@ class LimitWatch:
         self._grown = False
         self._after_flush = False
         self._frames = 0
+        self._written_at = started  # no frame that was written is younger
         self._known_until = started  # whatever was heard before has been read
         self._quiet_since = started  # no sound ended later; time in which nothing was recorded moves it on
         self._unsure = False  # it may well have ended earlier
@@ -72,6 +74,7 @@ class LimitWatch:
             if self._initial_ms or self._max_ms
             else None
         )
+        self._threshold = mean_square_at(silence_dbfs)
         self._raw_rate, self._rate = spec.raw_rate, spec.rate
         self._step_frames = STEP_BYTES // 2
         self._step_seconds = self._step_frames / spec.raw_rate
@@ -140,7 +143,7 @@ class LimitWatch:
     def _read(self, piece: Piece, now: float) -> Cause:
         path = piece.paths[0]
         if self._file is None or self._file.path != path:
-            self._file, self._was_there, self._grown = _Sound(piece), False, False
+            self._file, self._was_there, self._grown = _Sound(piece, self._threshold), False, False
             self._after_flush = piece.after == "still"
         fresh = 0
         while len(block := self._file.read_new()):
@@ -151,15 +154,19 @@ class LimitWatch:
                 return Cause.SILENCE
             if self._counter is not None:
                 self._counter.write(block)
-        if fresh:
-            # so long ago by the machine's clock, which may be another one than ours
-            at = now - max(0.0, time.time() - os.stat(path).st_mtime)
-            self._heard_until(min(at, piece.ended_at or at), fresh)
         if not os.path.exists(path):
             if self._was_there or piece.seen:
                 raise AudioError(f"{path}: it was there and is gone")
-        else:
-            self._was_there = True
+            return Cause.NONE
+        self._was_there = True
+        if not self._file.begun:
+            return Cause.NONE
+        # so long ago by the machine's clock, which may be another one than ours
+        at = now - max(0.0, time.time() - self._file.written_at)
+        at = min(at, piece.ended_at or at)
+        self._written_at = max(self._written_at, at)
+        if fresh:
+            self._heard_until(at - self._file.unjudged / self._raw_rate, fresh)
         return Cause.NONE
 
     def _heard_until(self, at: float, fresh: int) -> None:
@@ -190,7 +197,7 @@ class LimitWatch:
             self._quiet_since += max(0.0, after.started_at - before.ended_at)
         elif after.after == "loss":  # who knows what was said
             self._quiet_since = max(self._quiet_since, after.started_at)
-        self._known_until = max(self._known_until, after.started_at)
+        self._written_at = self._known_until = max(self._known_until, after.started_at)
 
     def _gap_now(self, recording: Recording, pieces: list[Piece], now: float) -> int:
         """Frames of silence that a pause has put into the file so far."""
@@ -215,7 +222,7 @@ class LimitWatch:
     def _by_clock(self, now: float, flushable: bool, nearly_full: bool) -> Cause:
         """The silence limit, where the file alone does not show it yet."""
         late = LATE_SECONDS if self._grown else FIRST_LATE_SECONDS
-        still_at = self._known_until + self._step_seconds + late
+        still_at = self._written_at + self._step_seconds + late
         """From then on no frames flow, and what Asterisk holds back stays there."""
         due = self._quiet_since + self._limit if self._limit else math.inf
         if self._known_until >= due:
@@ -251,10 +258,33 @@ class LimitWatch:
 class _Sound:
     """What a piece's files tell of both sides: Asterisk's own mix, or (Monitor) its two legs put together here."""
 
-    def __init__(self, piece: Piece) -> None:
+    def __init__(self, piece: Piece, threshold: float) -> None:
+        """:param threshold: mean square from which on a 10 ms frame is no silence"""
+        self._threshold = threshold
         self.path = piece.paths[0]
         self._files = [GrowingWav(path) for path in ([piece.mixed] if piece.mixed else [piece.received, piece.sent])]
         self._waiting = [np.zeros(0, np.int16) for _ in self._files]
+
+    @property
+    def begun(self) -> bool:
+        """There is more in it than a header."""
+        return any(file.frames for file in self._files)
+
+    @property
+    def written_at(self) -> float:
+        """When any of its files was written last, unix seconds by the clock of its disk."""
+        return max(os.stat(file.path).st_mtime for file in self._files)
+
+    @property
+    def unjudged(self) -> int:
+        """Frames from the first sound on that is not given out yet: it waits for what the other leg has beside it."""
+        most = 0
+        for waiting in self._waiting:
+            energy = FrameEnergy(8000 if self._files[0].rate < 16000 else 16000)
+            loud = np.flatnonzero(energy.feed(waiting) >= self._threshold)
+            if len(loud):
+                most = max(most, len(waiting) - int(loud[0]) * energy.frame)
+        return most
 
     @property
     def complete(self) -> bool:
@@ -269,7 +299,7 @@ class _Sound:
             np.concatenate((waiting, file.read_new())) for waiting, file in zip(self._waiting, self._files, strict=True)
         ]
         lengths = [len(waiting) for waiting in self._waiting]
-        behind = 2 * STEP_BYTES // 2 + round(LATE_SECONDS * max(8000, *(file.rate for file in self._files)))
+        behind = STEP_BYTES // 2 + round(LATE_SECONDS * max(8000, *(file.rate for file in self._files)))
         # a leg without frames stands still: it is silent
         count = max(lengths) if self.complete else max(min(lengths), max(lengths) - behind)
         parts = [np.concatenate((w[:count], np.zeros(max(0, count - len(w)), np.int16))) for w in self._waiting]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,26 @@ def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> 
     write(legs[0], ("q", 8))
     write(legs[1], ("q", 1), ("s", 3), ("q", 4))
     assert watch.look(row, NOW + 8, False) is Cause.SILENCE
+
+
+def test_a_prompt_to_one_who_sends_nothing_is_no_silence_for_monitor(tmp_path: Path) -> None:
+    """His file has stood still since it was made; only the other one is being written."""
+    spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2000)
+    legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
+    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    watch = LimitWatch(row, None, -48.0)
+    write(legs[0])
+    began = legs[0].stat().st_mtime
+    for second in range(2, 60, 2):
+        write(legs[1], ("s", second))
+        os.utime(legs[0], (began - second, began - second))
+        for look in (0.0, 0.5, 1.0, 1.5):
+            assert watch.look(row, NOW + second + look, False) is Cause.NONE
+            os.utime(legs[1], (began - look - 0.5, began - look - 0.5))
+    for look in (61.0, 62.0):
+        os.utime(legs[1], (began - look + 58, began - look + 58))
+        assert watch.look(row, NOW + look, False) is Cause.NONE
+    assert watch.look(row, NOW + 66.5, False) is Cause.SILENCE
 
 
 # -- limits by talk
