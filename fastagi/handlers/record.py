@@ -63,7 +63,8 @@ async def start(call: CallChannel) -> None:
 async def record(call: CallChannel) -> None:
     """Record and return once it has ended, or once the channel is redirected: then it is recorded on."""
     job = await _begin(call)
-    await _report(call, job.recording, "")  # known to the dialplan, too, if this server goes away meanwhile
+    # known to the dialplan, too, if this server goes away meanwhile
+    await _report(call, job.recording, "", at_once=False)
     with contextlib.suppress(Hangup):
         await _recorder(call).wait_for(job)
 
@@ -98,7 +99,8 @@ async def status(call: CallChannel) -> None:
     _only(call)
 
 
-async def _report(call: CallChannel, recording: Recording | None, error: str) -> None:
+async def _report(call: CallChannel, recording: Recording | None, error: str, *, at_once: bool = True) -> None:
+    """:param at_once: the dialplan goes on next: then all may be set by one application, which a CDR would name"""
     running = recording is not None and recording.state is State.RECORDING
     if error and not running and call.route.strip("/") in STARTING:
         recording = None  # an older one of this call is not what was asked for
@@ -114,8 +116,13 @@ async def _report(call: CallChannel, recording: Recording | None, error: str) ->
         "RECORDING_CAUSE": cause.value,
         "RECORDING_ERROR": error or (recording.error if recording is not None else ""),
     }
+    values = {name: _CONTROL.sub(" ", value)[:LONGEST_VALUE] for name, value in values.items()}
+    if at_once and not call.hung_up and all(map(_PLAIN.fullmatch, values.values())):
+        with contextlib.suppress(Error):  # an Asterisk without it: one by one
+            await call.exec("MSet", *(f"{name}={value}" for name, value in values.items()))
+            return
     for name, value in values.items():
-        await call.set_variable(name, _CONTROL.sub(" ", value)[:LONGEST_VALUE])
+        await call.set_variable(name, value)
 
 
 def _route(action: Handler) -> Handler:
@@ -146,6 +153,9 @@ STARTING = ("record", "record/start")
 
 LONGEST_VALUE = 1000
 """Characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""
+
+_PLAIN = re.compile(r"[\w ./:;@+=-]*")
+"""Values that an application's arguments bear as they are: neither commas, quotes, backslashes nor brackets."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 

@@ -37,7 +37,8 @@ class ScriptedAgi:
     :param rules: regular expression on the whole command -> reply; the first that matches, before the built-in answers
     :param bytewise: every byte in a write of its own
 
-    Built in are variables (`variables`, SET VARIABLE and both GETs), CHANNEL STATUS (`state`), and ``200 result=0``.
+    Built in are variables (`variables`, SET VARIABLE, EXEC MSet and both GETs), CHANNEL STATUS (`state`), and
+    ``200 result=0``.
     """
 
     def __init__(
@@ -180,6 +181,10 @@ class ScriptedAgi:
         if two == "SET VARIABLE" and len(words) >= 4:
             self.variables[words[2]] = words[3]
             return "200 result=1"
+        if two == "EXEC MSET" and len(words) >= 3:
+            for pair in words[2].split(","):
+                name, _, self.variables[name] = pair.partition("=")
+            return "200 result=0"
         if two == "GET VARIABLE" and len(words) >= 3:
             return _value(self.variables.get(words[2]))
         if three == "GET FULL VARIABLE" and len(words) >= 4:
