@@ -27,6 +27,7 @@ class Pace:
         self._under_way: dict[int, float] = {}
         self._next = 0
         self._done: deque[tuple[int, float]] = deque()
+        self._slow_until = float("-inf")
 
     def write(self) -> Write:
         """``with pace.write(): ...`` around one write."""
@@ -42,6 +43,8 @@ class Pace:
         """It is done, or has failed."""
         now = self._clock()
         took = now - self._under_way.pop(number)
+        if took >= SLOW_SECONDS:
+            self._slow_until = now + RECENT_SECONDS
         second = int(now)
         if self._done and self._done[-1][0] == second:  # one entry a second, whatever the load
             if took > self._done[-1][1]:
@@ -61,7 +64,8 @@ class Pace:
     @property
     def slow(self) -> bool:
         """Does, or did just now, a write take longer than `SLOW_SECONDS`?"""
-        return self.seconds() >= SLOW_SECONDS
+        now = self._clock()
+        return now < self._slow_until or now - next(iter(self._under_way.values()), now) >= SLOW_SECONDS
 
 
 class Write:
