@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 import structlog
@@ -139,6 +142,12 @@ class AgiServer(Generic[C]):
         self._last_sweep = self._loop.time()
         self._sweep()
 
+    async def drain(self, seconds: float) -> None:
+        """Wait until the sessions that there are now have ended, at most so long. New ones are let in meanwhile: what
+        they may do is their handler's to say.
+        """
+        await self._tasks_end(seconds)
+
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let sessions end for `drain_seconds`, then cancel their handlers. Idempotent.
 
@@ -249,7 +258,9 @@ class AgiServer(Generic[C]):
             "error_type": type(exc).__name__,
         }
         if not isinstance(exc, FastAGIError):
-            fields["exc_info"] = exc  # ours say in a line what is wrong; what nobody expected needs its place
+            fields["exc_info"] = exc  # ours say in a line what is wrong; what nobody expected needs all of it
+        else:
+            fields["at"] = _place(exc)
         log.error("agi_handler_failed", **fields)
 
     # -- limits
@@ -298,3 +309,18 @@ def _only_hangup(exc: Exception) -> bool:
     if isinstance(exc, ExceptionGroup):
         return exc.split(Hangup)[1] is None
     return isinstance(exc, Hangup)
+
+
+def _place(exc: Exception) -> str:
+    """The line of the handler's own code in which it was raised; empty where there is none."""
+    found = ""
+    for frame, number in traceback.walk_tb(exc.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith(_PACKAGE):
+            found = f"{file}:{number}"
+        elif found:
+            break  # what it called of ours, and what that called
+    return found
+
+
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep

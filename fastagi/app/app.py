@@ -79,9 +79,11 @@ class App:
         self._clock = clock or SteadyClock()
         self._recording_sink = recording_sink
         self._named_sinks: dict[str, AnySink] = {}
+        self._default_sinks: list[str] = []
         self._routes = Routes({**record.ROUTES, **ping.ROUTES})
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
+        self._draining: Parts | None = None
 
     # -- what users call before it starts
 
@@ -106,17 +108,23 @@ class App:
 
         return keep
 
-    def sink(self, name: str, sink: AnySink) -> AnySink:
+    def sink(self, name: str, sink: AnySink, *, default: bool = False) -> AnySink:
         """Register a sink under a name that survives a restart.
 
+        :param default: it gets every recording that names no other, as those of the settings do; else only those that
+            name it (``sink="crm"``)
         :raises ConfigError: the name is taken; :raises BadArgument: it is no sink
         """
         must_be_sink(sink)
         if name in self._named_sinks:
             raise ConfigError(f"there is a sink {name!r} already")
         self._named_sinks[name] = sink
+        if default:
+            self._default_sinks.append(name)
         if self._parts is not None:
-            self._parts.registry.register(name, sink)
+            registered = self._parts.registry.register(name, sink)
+            if default:
+                self._parts.sink_names.add_default(registered)
         return sink
 
     def configure(self, settings: Settings) -> None:
@@ -184,10 +192,16 @@ class App:
         self._parts = parts
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
-        """Stop taking calls, finish what has begun, close. Recordings of calls that are up go on in Asterisk."""
+        """Finish what has begun, close. Recordings of calls that are up go on in Asterisk. Until it is closed, calls
+        can start, stop, pause and resume recordings; all else is refused.
+        """
         parts, self._parts = self._parts, None
         if parts is not None:
-            await parts.stop(drain_seconds)
+            self._draining = parts
+            try:
+                await parts.stop(drain_seconds)
+            finally:
+                self._draining = None
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT, then drain.
@@ -241,7 +255,10 @@ class App:
 
     async def handle(self, call: CallChannel) -> None:
         """One call: give it its recorder, find its handler, run it."""
-        parts = self.parts
+        parts = self._draining or self.parts
+        if self._draining is not None and call.route.strip("/") not in record.WHILE_STOPPING:
+            await call.fail("fastagi is being stopped: try again")
+            return
         pbx = await parts.pbx_of(call)
         call.bind(parts.recorder, pbx, parts.sink_names)
         # this session's task has a context of its own: whatever is logged on its behalf says which call it is
@@ -334,7 +351,9 @@ class Parts:
     def _default_sinks(self) -> tuple[str, ...]:
         names = [s.name for s in self.settings.sinks if s.default]
         for name, sink in self.app._named_sinks.items():
-            self.registry.register(name, sink)
+            registered = self.registry.register(name, sink)
+            if name in self.app._default_sinks:
+                names += registered
         if self.app._recording_sink is not None:
             names += self.registry.register("recording_sink", self.app._recording_sink)
         return tuple(names)
@@ -403,13 +422,26 @@ class Parts:
         except BaseException:
             await self.stop(0)
             raise
-        log.info("serving", agi_port=self.agi.port, asterisks=list(self.pbxs), store=self.store.shown)
+        if not self.settings.asterisk:
+            log.warning(
+                "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
+            )
+        log.info(
+            "serving",
+            agi_port=self.agi.port,
+            asterisks=list(self.pbxs) if self.settings.asterisk else [],
+            sinks=[entry.name for entry in self.registry],
+            store=self.store.shown,
+        )
 
     async def stop(self, drain_seconds: float) -> None:
         deadline = time.monotonic() + drain_seconds
         if self.http is not None:
             await self.http.stop()
-        await self.agi.stop(drain_seconds / 2)
+        await self.agi.drain(drain_seconds / 2)
+        # the dialplan is heard until nothing is left to wait for: who asks to stop or pause in between is not refused
+        await self.recorder.drain(max(1.0, deadline - time.monotonic()))
+        await self.agi.stop(min(1.0, drain_seconds))
         await self.recorder.close(max(1.0, deadline - time.monotonic()))
         for manager in self.app._managers.values():
             await manager.stop()

@@ -151,6 +151,10 @@ def _route(action: Handler) -> Handler:
 
 STARTING = ("record", "record/start")
 
+WHILE_STOPPING = frozenset(f"record/{what}" for what in ("start", "stop", "wait", "pause", "resume", "status"))
+"""Routes that are served while the server drains: they take moments, or end with the drain, and what they begin goes on
+in Asterisk without this server."""
+
 LONGEST_VALUE = 1000
 """Characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""
 

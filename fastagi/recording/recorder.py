@@ -212,6 +212,10 @@ class Recorder:
         if not isinstance(self._store, SqliteStore):
             self.tasks.keep(self.takeover.run(), "takeover")
 
+    async def drain(self, seconds: float) -> None:
+        """Wait for endings that have begun, at most so many seconds. What is asked meanwhile is done."""
+        await self.tasks.drain(seconds)
+
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
         if not await self.tasks.drain(seconds):

@@ -280,6 +280,8 @@ async def test_a_raising_handler_is_logged_and_the_dialplan_sees_it(stage, logge
     assert line["event"] == "agi_handler_failed"
     assert (line["script"], line["uniqueid"], line["error"]) == ("survey", "1700000000.1", str(raised))
     assert ("exc_info" in line) is expected
+    if not expected:
+        assert line["at"].startswith(f"{__file__}:"), "the handler's own line"
     assert server.tally.failed == 1
 
 
@@ -348,6 +350,28 @@ async def test_stop_lets_sessions_end(stage) -> None:
     await peer.send(b"200 result=1 (a)\n")
     assert await stage.result() == "a"
     await stopping
+
+
+async def test_a_drain_waits_for_the_sessions_that_there_are_and_lets_others_in(stage) -> None:
+    server = await stage.serve(ask)
+    first = await stage.call(server)
+    await first.line()
+    draining = asyncio.create_task(server.drain(20))
+    await asyncio.sleep(0)
+    second = await stage.call(server)
+    await second.line()
+    assert not draining.done()
+    await first.send(b"200 result=1 (a)\n")
+    assert await stage.result() == "a"
+    await asyncio.wait_for(draining, 5)
+    await second.send(b"200 result=1 (b)\n")
+    assert await stage.result() == "b"
+    begun = time.monotonic()
+    third = await stage.call(server)
+    await third.line()
+    await server.drain(0.2)
+    assert time.monotonic() - begun < 5, "no longer than it was told"
+    await third.close()
 
 
 async def test_stop_cancels_what_does_not_end(stage) -> None:
