@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -338,15 +339,22 @@ def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Set
             raise ConfigError(f"--config {path}: {exc.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigError(f"{path}: not TOML: {exc}") from None
-    _merge_environment(data, os.environ if environ is None else environ)
+    environ = dict(os.environ) if environ is None else environ
+    _merge_environment(data, environ)
     try:
         return Settings.model_validate(data)
     except ValidationError as exc:
-        where = f"{path}: " if path else ""
-        raise ConfigError("\n".join(where + _fault(dict(error)) for error in exc.errors())) from None
+        faults = [(_variable(error["loc"], environ) or path, _fault(dict(error))) for error in exc.errors()]
+        raise ConfigError("\n".join(f"{where}: {fault}" if where else fault for where, fault in faults)) from None
 
 
-def _merge_environment(data: dict[str, Any], environ: Any) -> None:
+def _variable(location: tuple[Any, ...], environ: Mapping[str, str]) -> str:
+    """The environment variable that set this, if one did."""
+    name = ENV_PREFIX + "__".join(str(part).upper() for part in location)
+    return next((v for v in environ if v.upper() == name), "") if len(location) > 1 else ""
+
+
+def _merge_environment(data: dict[str, Any], environ: Mapping[str, str]) -> None:
     """``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``."""
     for variable in sorted(environ):
         if not variable.startswith(ENV_PREFIX) or "__" not in variable:

@@ -98,6 +98,7 @@ class ObjectStoreSink(RecordingSink):
                 raise BadArgument(
                     f"options: {key!r} is not allowed; beside the store's own there are {', '.join(_CLIENT)}"
                 )
+        _must_be_meant(given, client)
         try:
             if scheme == "file":
                 self._store = from_url(url, mkdir=True)
@@ -199,3 +200,14 @@ def _measure(path: Path) -> tuple[int, str]:
 def _one_line(exc: BaseException) -> str:
     """obstore appends Rust's debug form of the error, pages long, after the first line."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
+
+
+def _must_be_meant(options: dict[str, Any], client: dict[str, Any]) -> None:
+    """:raises BadArgument: an endpoint without TLS that nobody allowed: obstore would say "builder error" """
+    for key in ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"):
+        if str(options.get(key, "")).startswith("http://") and not (client.get("allow_http") or _allowed_outside()):
+            raise BadArgument(f"options.{key} is http://: add allow_http = true, or use https://")
+
+
+def _allowed_outside() -> bool:
+    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")

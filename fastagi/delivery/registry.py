@@ -180,7 +180,9 @@ class ObjectStoreOptions(_Options):
     delete_local: bool = Field(False, description="delete the file here once every sink has taken it")
     verify: Literal["content", "size"] = Field("content", description="content reads it back, size compares the length")
     with_metadata: bool = Field(False, description="put the metadata beside it as .json")
-    options: dict[str, Any] = Field({}, description="obstore's own settings of that store")
+    options: dict[str, Any] = Field(
+        {}, description="obstore's own settings: region, endpoint, credentials, allow_http, …"
+    )
 
 
 class VconOptions(_Options):
@@ -258,7 +260,7 @@ def _fault(key: str, kind: str, model: type[_Options], error: Any) -> str:
     field = model.model_fields.get(str(error["loc"][0]) if error["loc"] else "")
     if error["type"] == "extra_forbidden":
         allowed = ", ".join(["name", "type", "default", "concurrency", *model.model_fields])
-        return f"{key}.{name}: a {kind} sink has no such key; allowed are {allowed}"
+        return f"{key}.{name}: a sink of type {kind} has no such key; allowed are {allowed}"
     if error["type"] == "missing":
         return f"{key}.{name}: is missing ({field.description if field else ''})"
     secret = "secret" in name

@@ -25,6 +25,10 @@ class SinkNames:
             return self._defaults
         return self._registry.names(sink)
 
+    def add_default(self, names: tuple[str, ...]) -> None:
+        """These get every recording from now on, too."""
+        self._defaults = (*self._defaults, *names)
+
     def release(self, names: tuple[str, ...]) -> None:
         """There will be no recording for them: objects without a name are forgotten."""
         for name in names:

@@ -127,7 +127,7 @@ class Sweep:
             try:
                 found = await self._threads.run(inventory.listing, pbx.spool)
             except OSError as exc:
-                log.warning("spool_not_swept", asterisk=name, error=str(exc))
+                log.warning("spool_not_swept", asterisk=name, error=str(exc), hint="fastagi doctor says what to do")
                 continue
             done = 0
             for raw in found.values():

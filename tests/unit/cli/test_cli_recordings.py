@@ -87,7 +87,7 @@ def test_show_by_first_letters_and_by_file(desk) -> None:
 def test_shown_by_what_people_have_of_it(desk) -> None:
     """A CDR has the uniqueid, a dialplan the name, a mail the bare file."""
     (desk.directory / "calls").mkdir()
-    one, other = desk.recording("calls/17"), desk.recording("17")
+    one, other = desk.recording("calls/17"), desk.recording("17", at=desk.noon + 60)
     for given in ("calls/17", "calls/17.wav", one.uniqueid, one.file_path):
         assert desk("recordings", "show", given, "--json").json["id"] == one.id, given
     for given in ("17", "17.wav"):

@@ -39,7 +39,7 @@ def test_every_type_can_be_built(fields: dict[str, Any], kind: type) -> None:
         ({"type": "webhook"}, r"sinks\[crm\]\.url: is missing \(http or https"),
         (
             {"type": "webhook", "url": "https://h", "secret": "x"},
-            r"sinks\[crm\]\.secret: a webhook sink has no such key; allowed are .*signing_secret",
+            r"sinks\[crm\]\.secret: a sink of type webhook has no such key; allowed are .*signing_secret",
         ),
         ({"type": "webhook", "url": "gopher://h"}, r"sinks\[crm\]: url='gopher://h' must be http"),
         (

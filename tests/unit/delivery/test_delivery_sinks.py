@@ -234,6 +234,7 @@ async def test_a_bucket_over_http_is_asked_as_s3(file: Path) -> None:
         {"url": "file:///tmp/x", "key_template": "../x"},
         {"url": "file:///tmp/x", "verify": "hope"},
         {"url": "s3://bucket", "options": {"colour": "red"}},
+        {"url": "s3://bucket", "options": {"endpoint": "http://10.0.0.9:9000"}},
         {"url": "s3://bucket", "options": {"allow_invalid_certificates": True}},
     ],
 )

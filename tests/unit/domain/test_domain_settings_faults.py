@@ -76,3 +76,13 @@ def test_a_wrong_url_is_shown_without_the_password_in_it(tmp_path: Path) -> None
 def test_numbers_and_switches_from_the_environment_are_still_words(tmp_path: Path) -> None:
     settings = load(None, {"FASTAGI_AGI__PORT": "4574", "FASTAGI_RECORDINGS__ADOPT": "true"})
     assert (settings.agi.port, settings.recordings.adopt) == (4574, True)
+
+
+def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
+    file = tmp_path / "fastagi.toml"
+    file.write_text("[agi]\nport = 1\n[[asterisk]]\nport = 0\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"FASTAGI_AGI__PROT": "2", "FASTAGI_ASTERISK__0__TLS": "perhaps", "FASTAGI_CONFIG": "x"})
+    lines = sorted(str(caught.value).splitlines())
+    assert [line.partition(": ")[0] for line in lines] == [str(file), "FASTAGI_AGI__PROT", "FASTAGI_ASTERISK__0__TLS"]
+    assert lines[1].startswith("FASTAGI_AGI__PROT: agi.prot: there is no such key")
