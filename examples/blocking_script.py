@@ -6,15 +6,14 @@
     exten => 101,1,AGI(agi://127.0.0.1:4573/legacy)
 """
 
-from typing import Any
-
 from fastagi import App
+from fastagi.agi import BlockingChannel
 
 app = App()
 
 
 @app.route("legacy")
-def legacy(channel: Any) -> None:
+def legacy(channel: BlockingChannel) -> None:
     channel.answer()
     if channel.WholeCallRecorder.start(filename="legacy/{uniqueid}", file_format="s16bit"):
         channel.agi.say_digits("42")

@@ -1,7 +1,9 @@
 """A sink of your own: a line in a file for each recording. It may be called again for the same one after a crash.
 
 fastagi serve --app examples.own_sink:app
-exten => 103,1,AGI(agi://127.0.0.1:4573/record/start)
+exten => 103,1,Answer()
+ same => n,AGI(agi://127.0.0.1:4573/record/start)
+ same => n,Dial(PJSIP/100)
 """
 
 import json
@@ -21,12 +23,6 @@ class ListSink(RecordingSink):
 
 
 app = App()
-app.sink("list", ListSink())  # under a name: what it missed while the server was down is delivered after a restart
-
-
-@app.default()
-async def every_call(call) -> None:  # type: ignore[no-untyped-def]
-    await call.answer()
-    await call.record_start(sink="list")
-    await call.exec("Wait", 2)
-    await call.record_stop()
+# under a name: what it missed while the server was down is delivered after a restart. Without `default` it gets only
+# recordings that ask for it: call.record_start(sink="list"), or sink=list in the dialplan
+app.sink("list", ListSink(), default=True)

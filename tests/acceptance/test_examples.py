@@ -154,7 +154,7 @@ async def test_encrypted(pbx: AsteriskServer, tmp_path: Path) -> None:
 async def test_own_sink(pbx: AsteriskServer, tmp_path: Path) -> None:
     listed = tmp_path / "list.jsonl"
     async with served(pbx, tmp_path, "own_sink", RECORDINGS_LIST=str(listed)) as scene:
-        assert await scene.call("whatever", "DONE") == "yes"
+        assert await scene.call("record/start", "RECORDING_STATE") == "RECORDING"
         await scene.until(listed.exists)
         assert json.loads(listed.read_text())["file"] == str(await scene.file())
 
