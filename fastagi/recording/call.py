@@ -83,6 +83,16 @@ class CallChannel(Channel):
         state, *now, absolute = [*(place or "").split("|"), ""][:5]
         return state == "Up" and now == here and not absolute.strip("0.")
 
+    async def _is_over(self) -> bool:
+        """Is the call over? Also where no HANGUP will ever tell: in a session that began on the dead channel."""
+        if self.hung_up:
+            return await self.has_ended()
+        live = self.pbx.book.get(self.uniqueid) if self.pbx.up else None
+        if live is not None and live.leaving:
+            return True
+        idle = self.current_command is None and not self.closed
+        return idle and not await self.is_alive()
+
     @property
     def WholeCallRecorder(self) -> UASWholeCallFileRecorder:
         """The call's recorder (seed)."""
@@ -140,7 +150,7 @@ class CallChannel(Channel):
         if job is None:
             last = self._recorder.last(key)
             return last.name if last is not None and self.hung_up else None
-        if self.hung_up and await self.has_ended():
+        if await self._is_over():
             await self._recorder.hung_up(job)  # a handler's own clean-up is not what ended the call
         else:
             await self._recorder.stop(job)

@@ -437,11 +437,11 @@ class UASWholeCallFileRecorder:
         if call.hung_up or (live is not None and live.leaving):
             raise Hangup("the call has hung up")
         idle = call.current_command is None and not call.closed
-        if live is not None and live.up and (job is not None or not idle):
-            return  # else the channel itself is asked: no event has told of an AMI Hangup while a session keeps it
+        if live is not None and live.up and not idle:
+            return  # else the channel itself is asked: no event tells of a hangup that a session on it keeps back
         if live is None and call.pbx.up and (job is not None or call.closed):
             raise Hangup("the call has hung up")
-        if job is not None:
+        if job is not None and not idle:
             return
         if call.closed:
             raise Error("the AGI session of this call is over, and its state cannot be asked")
@@ -449,7 +449,7 @@ class UASWholeCallFileRecorder:
             async with asyncio.timeout(STATUS_SECONDS):
                 status = await call.channel_status()
         except TimeoutError:
-            if live is not None and live.up:
+            if job is not None or (live is not None and live.up):
                 return
             busy = call.current_command or "a command"
             raise Error(

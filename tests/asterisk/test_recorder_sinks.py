@@ -16,11 +16,22 @@ import pytest
 import pytest_asyncio
 import structlog.testing
 from aiohttp import web
-from recorder_calls import of_call, on_call, place
+from recorder_calls import of_call, on_call, place, route_for
 from recording_scene import Scene, recording_scene
 
 import fastagi
-from fastagi import App, CompositeSink, Error, LocalFileSink, RecordingMetadata, RecordingSink, State, WebhookSink
+from fastagi import (
+    App,
+    Cause,
+    CompositeSink,
+    Error,
+    Hangup,
+    LocalFileSink,
+    RecordingMetadata,
+    RecordingSink,
+    State,
+    WebhookSink,
+)
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for
@@ -402,6 +413,26 @@ async def test_a_handlers_own_clean_up_after_a_hangup_is_not_what_ended_it(scene
     (told,) = await call.told()
     assert told.extra["cause"] == "HANGUP"
     assert told.name == f"cleaned/{call.uniqueid}", "fields are filled in"
+
+
+async def test_a_stop_on_a_dead_channel_is_no_abort(scene: Scene) -> None:
+    """A handler of its own for extension h, or a hangup handler: that session is never told HANGUP."""
+
+    async def cleaner(call: Any) -> Any:
+        with pytest.raises(Hangup):
+            await call.WholeCallRecorder.stop()
+        return call.hung_up, await call.record_stop(), call.WholeCallRecorder.cause()
+
+    async def handler(call: Any) -> None:
+        await call.set_variable("CHANNEL(hangup_handler_push)", "recorder-dead,s,1")
+        await call.record_start("dead/{uniqueid}")
+
+    route, cleaned = route_for(scene, cleaner)
+    await scene.asterisk.cli(f"dialplan add extension s,1,AGI,{scene.url(route)} into recorder-dead")
+    call = await place(scene, handler)
+    assert await asyncio.wait_for(cleaned, 20) == (False, f"dead/{call.uniqueid}", Cause.HANGUP)
+    (told,) = await call.told()
+    assert told.extra["cause"] == "HANGUP"
 
 
 async def test_names_that_are_none_are_refused_before_anything_is_sent(scene: Scene) -> None:
