@@ -57,11 +57,12 @@ class Output(_Position):
     def write(self, data: bytes) -> int:
         if self.failure is not None:
             return 0
-        if self._pos != self._at + len(self._buffer):
+        start = self._pos - self._at
+        if not 0 <= start <= len(self._buffer):
             if not self.flush():
                 return 0
-            self._at = self._pos
-        self._buffer += data
+            self._at, start = self._pos, 0
+        self._buffer[start : start + len(data)] = data  # a short file's header is put right before anything is written
         self._pos += len(data)
         self._size = max(self._size, self._pos)
         if len(self._buffer) >= _BUFFER and not self.flush():

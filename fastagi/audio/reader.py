@@ -46,6 +46,8 @@ class Reader(Protocol):
     rate: int
     channels: int
     frames: int
+    complete: bool
+    """Its header was finished by whoever wrote it; a file of another codec cannot be read before it is."""
 
     def read(self, count: int) -> Samples:
         """The next samples, at most `count` frames; empty at the end. (frames, channels) when there are several."""
@@ -83,12 +85,13 @@ def _reader(fd: int, name: str) -> Reader:
     """What reads it: a `_Pcm` goes on with this descriptor, all others open the file by themselves."""
     reader: Reader
     suffix = PurePath(name).suffix
-    magic = _magic(fd, name)
+    head = _head(fd, name)
+    magic = head[:4]
     if suffix in HEADERLESS and magic not in (b"RIFF", b"fLaC", b"OggS"):
         codec, own = HEADERLESS[suffix]
         reader = _Decoded(name, codec=codec, rate=own)
     elif magic == b"RIFF":
-        info = wavfile.inspect_fd(fd, name)
+        info = wavfile.inspect_fd(fd, name, head)
         if info.tag == wavfile.PCM and info.bits == 16:
             reader = _Pcm(fd, name, info)
         elif info.tag == wavfile.OKI:
@@ -115,6 +118,7 @@ class _Pcm:
         self.rate = info.rate
         self.channels = info.channels
         self.frames = info.data_bytes // info.block_align
+        self.complete = info.complete
         self._name = name
         self._offset = info.data_offset
         self._at = 0
@@ -174,6 +178,7 @@ class _Decoded:
         self.rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self.frames = int(self._file.frames)
+        self.complete = True
         self._at = 0
         self._pairs = codec == "VOX_ADPCM"
         self._odd: Samples | None = None
@@ -218,6 +223,7 @@ class _Converted:
         self.rate = rate
         self.channels = inner.channels
         self.frames = resampled_length(inner.frames, inner.rate, rate)
+        self.complete = inner.complete
         self._stream = Resampler(inner.rate, rate, inner.channels)
         self._ready: list[Samples] = []
         self._held = 0
@@ -271,11 +277,11 @@ class _Window(io.RawIOBase):
         super().close()
 
 
-def _magic(fd: int, name: str) -> bytes:
+def _head(fd: int, name: str) -> bytes:
     try:
-        magic = os.pread(fd, 4, 0)
+        head = os.pread(fd, wavfile.HEAD_BYTES, 0)
     except OSError as exc:
         raise AudioError(f"{name}: {exc.strerror}") from None
-    if not magic:
+    if not head:
         raise AudioError(f"{name}: the file is empty")
-    return magic
+    return head

@@ -206,8 +206,7 @@ def _measure(line: Timeline, piece: RawPiece) -> tuple[dict[str, int], list[str]
         if not path:
             continue
         try:
-            _mend(line, path)
-            reader = open_reader(path, line.rate)
+            reader = _open(line, path)
             try:
                 if reader.channels != 1:
                     raise AudioError(f"{path}: has {reader.channels} channels, a raw recording has one")
@@ -220,6 +219,20 @@ def _measure(line: Timeline, piece: RawPiece) -> tuple[dict[str, int], list[str]
         except AudioError as exc:
             faults.append(str(exc))
     return lengths, faults
+
+
+def _open(line: Timeline, path: str) -> Reader:
+    """The file, its header mended where nobody finished it."""
+    try:
+        reader = open_reader(path, line.rate)
+    except AudioError:
+        _mend(line, path)
+    else:
+        if reader.complete:
+            return reader
+        reader.close()
+        _mend(line, path)
+    return open_reader(path, line.rate)
 
 
 def _mend(line: Timeline, path: str) -> None:

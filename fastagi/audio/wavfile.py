@@ -121,12 +121,15 @@ def repair(path: str | PathLike[str]) -> Repair:
     return Repair(info.frames > 0, info.frames)
 
 
-def inspect_fd(fd: int, name: str) -> WavInfo:
-    """`inspect` on an open descriptor; `name` is for the errors."""
+def inspect_fd(fd: int, name: str, head: bytes = b"") -> WavInfo:
+    """`inspect` on an open descriptor.
+
+    :param name: for the errors; :param head: what was read already, from the file's beginning
+    """
     size = os.fstat(fd).st_size
     if size == 0:
         raise AudioError(f"{name}: the file is empty")
-    head = _pread(fd, HEAD_BYTES, 0, name)
+    head = head or _pread(fd, HEAD_BYTES, 0, name)
     if len(head) < 12 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         raise AudioError(f"{name}: not a WAV file (no RIFF/WAVE header)")
     riff_size = int.from_bytes(head[4:8], "little")
