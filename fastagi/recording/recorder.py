@@ -116,7 +116,7 @@ class Recorder:
             self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
         )
         salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
-        flusher = Flusher(self.journal, pieces, pbxs, clock)
+        flusher = Flusher(self.journal, pieces, self.threads, pbxs, clock)
         self.watch = Watch(
             self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, flusher, clock
         )

@@ -55,7 +55,7 @@ class Pieces:
         intended = files.raw_piece(
             pbx.spool,
             recording.id,
-            len(recording.pieces) + job.failed_pieces,  # an order that was not answered may be carried out yet
+            files.next_number(recording.pieces) + job.failed_pieces,  # an order not answered may be carried out yet
             recording.spec,
             channel,
             uniqueid,

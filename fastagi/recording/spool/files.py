@@ -6,8 +6,10 @@ Blocking functions; the recorder runs them in its file threads. Nothing here kno
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastagi.audio import is_complete
@@ -37,6 +39,12 @@ def raw_piece(
         return Piece("", f"{stem}-in.wav", f"{stem}-out.wav", channel, uniqueid, after=after, turned=turned)
     legs = (f"{stem}-rx{suffix}", f"{stem}-tx{suffix}") if spec.needs_legs else ("", "")
     return Piece(f"{stem}{suffix}", legs[0], legs[1], channel, uniqueid, after=after, turned=turned)
+
+
+def next_number(pieces: Sequence[Piece]) -> int:
+    """One that no raw file of these has: in place of one that is being written, another one would begin."""
+    numbers = (re.search(r"-(\d+)(-(rx|tx|in|out))?\.\w+$", path) for piece in pieces for path in piece.paths)
+    return max((int(found[1]) for found in numbers if found), default=0) + 1
 
 
 def recording_id_of(path: Path) -> str | None:

@@ -40,6 +40,10 @@ FIRST_LATE_SECONDS = 0.65
 CLOSING_SECONDS = 2.0
 """A file that was ended is closed milliseconds later; one whose header never says so is taken for closed."""
 
+FLUSHES = 8
+"""In a standstill as long as the limit, at most: a word that was said in it is then known to so much of the limit, and
+to 3 s where the limit is no more than 20 s."""
+
 UNSURE_SECONDS = 0.5
 """Clock time of a stretch beyond its audio, from which on somewhere in it no frames flowed."""
 
@@ -145,6 +149,7 @@ class LimitWatch:
         if self._file is None or self._file.path != path:
             self._file, self._was_there, self._grown = _Sound(piece, self._threshold), False, False
             self._after_flush = piece.after == "still"
+            self._written_at = self._known_until = max(self._known_until, piece.started_at)
         fresh = 0
         while len(block := self._file.read_new()):
             self._was_there = self._grown = True
@@ -197,7 +202,6 @@ class LimitWatch:
             self._quiet_since += max(0.0, after.started_at - before.ended_at)
         elif after.after == "loss":  # who knows what was said
             self._quiet_since = max(self._quiet_since, after.started_at)
-        self._written_at = self._known_until = max(self._known_until, after.started_at)
 
     def _gap_now(self, recording: Recording, pieces: list[Piece], now: float) -> int:
         """Frames of silence that a pause has put into the file so far."""
@@ -234,11 +238,12 @@ class LimitWatch:
                 return Cause.SILENCE
             self.look_again = sure_at if self._limit else math.inf
             return Cause.NONE
-        # once in each standstill, to learn what was said before it; and when it is due
+        # in a standstill, to learn what was said before it; now and then while it lasts; and when it is due
         asked = self._after_flush and not self._grown
         first = still_at if (self._max_ms or nearly_full) and not asked else math.inf
+        again = max(still_at, self._known_until + self._limit / FLUSHES) if self._max_ms and asked else math.inf
         last = due if asked or self._unsure else max(due, still_at)
-        ask_at = min(first, last)
+        ask_at = min(first, again, last)
         self.wants_flush = now >= ask_at
         self.look_again = ask_at
         return Cause.NONE

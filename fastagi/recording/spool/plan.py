@@ -49,7 +49,7 @@ def made(recording: Recording) -> list[Piece]:
 
 def gap_seconds(recording: Recording, before: Piece, after: Piece) -> float:
     """What lies between two pieces that follow each other, as silence in the finished file."""
-    if after.after == "pause" and recording.spec.pause_mode == "cut":
+    if after.after == "still" or (after.after == "pause" and recording.spec.pause_mode == "cut"):
         return 0.0
     return max(0.0, after.started_at - before.ended_at) if before.ended_at else 0.0
 

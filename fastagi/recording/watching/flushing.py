@@ -20,6 +20,8 @@ from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.pieces import Pieces, muted
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +40,13 @@ class Flusher:
         self,
         journal: Journal,
         pieces: Pieces,
+        threads: FileThreads,
         pbxs: Mapping[str, Pbx],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
         self._pieces = pieces
+        self._threads = threads
         self._pbxs = pbxs
         self._clock = clock
         self._failed: dict[str, float] = {}
@@ -86,8 +90,13 @@ class Flusher:
                 await self._journal.note(job, "piece_failed", pieces=recording.pieces)
                 await self._give_up(job, piece)
                 return False
-            pieces = (*recording.pieces[:-1], replace(before, ended_at=self._clock()), piece)
-            await self._journal.note(job, "flushed", pieces=pieces)
+            kept = (*recording.pieces[:-1], replace(before, ended_at=self._clock()))
+            empty = before.after == "still" and await self._threads.run(_empty, before.paths)
+            if empty:  # nothing has come since the last one
+                kept = recording.pieces[:-1]
+            await self._journal.note(job, "flushed", pieces=(*kept, piece))
+            if empty:
+                await self._threads.run(files.remove, before.paths)
         log.debug("recording_flushed", recording_id=job.id, file=before.paths[0], goes_on=piece.paths[0])
         return True
 
@@ -102,3 +111,7 @@ class Flusher:
             await self._pieces.end(job, piece)
         except FastAGIError as exc:
             log.debug("piece_not_given_up", recording_id=job.id, file=piece.paths[0], error=str(exc))
+
+
+def _empty(paths: tuple[str, ...]) -> bool:
+    return max(files.sizes(paths)) <= files.HEADER_BYTES

@@ -83,7 +83,7 @@ class Watch:
                 await self._sleep(min(left, max(SHORTEST_SECONDS, self._soonest() - self._clock())))
                 due = [job for job in self._running() if self._due(job)]
                 if due:
-                    await self._round(due)
+                    await self._round(due, only_limits=True)
             await asyncio.sleep(max(0.0, regular - time.monotonic()))
             running = self._running()
             self.listening.sweep()
@@ -108,8 +108,11 @@ class Watch:
     def _due(self, job: Job) -> bool:
         return job.limits is not None and job.limits.look_again <= self._clock()
 
-    async def _round(self, running: list[Job]) -> None:
-        """Look at these, and do what follows."""
+    async def _round(self, running: list[Job], *, only_limits: bool = False) -> None:
+        """Look at these, and do what follows.
+
+        :param only_limits: between two rounds: who closed a file is judged by looks that are half a second apart
+        """
         flushable = {job.id for job in running if job.limits is not None and self._flusher.able(job)}
         for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable):
             if deaf and job.limits is not None:
@@ -120,6 +123,8 @@ class Watch:
                 self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
             if cause is not Cause.NONE:
                 self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
+            elif closed and only_limits:
+                continue
             elif closed and job.closed != job.watched:
                 job.closed = job.watched  # a hangup closes it too: its event comes before the next look
             elif closed:
@@ -142,6 +147,8 @@ class Watch:
         rooms: dict[str, bool] = {}
         for job in running:
             limits, cause, closed, deaf = job.limits, Cause.NONE, False, False
+            if limits is not None:
+                limits.look_again = math.inf
             piece = job.recording.pieces[-1]
             first = piece.paths[0]
             size = files.size(first)

@@ -107,18 +107,21 @@ class Played:
         if self._held:
             self._write(self._held, NOW + self.now)
             self._held = b""
-            size = self._path.stat().st_size
+        size = self._path.stat().st_size
+        if size > 44:
             with self._path.open("r+b") as file:
                 for offset, value in ((4, size - 8), (40, size - 44)):
                     file.seek(offset)
                     file.write(struct.pack("<I", value))
             os.utime(self._path, (NOW + self.now, NOW + self.now))
         last = self.pieces.pop()
-        self.pieces.append(Piece(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.after))
+        if self._path.stat().st_size > 44 or last.after != "still":
+            ended = Piece(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.after)
+            self.pieces.append(ended)
         self._new_piece("still")
 
     def _new_piece(self, after: str) -> None:
-        self._path = self.folder / f"{len(self.pieces)}.wav"
+        self._path = self.folder / f"{self.flushes}.wav"
         head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data\0\0\0\0"
         self._path.write_bytes(head)
         os.utime(self._path, (NOW + self.now, NOW + self.now))
@@ -169,7 +172,7 @@ def test_the_stop_follows_the_silence_within_three_seconds(play: Any, line: Line
     assert cause is Cause.SILENCE
     assert due - 0.02 <= at <= due + FOLLOWS
     assert abs(watch.quiet_since - NOW - played.last_sound()) < FOLLOWS
-    assert played.flushes <= 4
+    assert played.flushes <= 8
 
 
 @pytest.mark.parametrize(
@@ -192,10 +195,12 @@ def test_a_first_word_that_is_held_back_is_heard_in_time(play: Any) -> None:
 
 
 def test_a_word_in_the_middle_of_a_standstill_is_not_missed(play: Any) -> None:
-    played, watch = play([("s", 3.0), ("n", 4.0), ("s", 0.5)], milliseconds_max_silence=6000)
-    cause, at = played.stopped(watch, 60.0)
-    assert cause is Cause.SILENCE
-    assert 13.5 <= at <= 13.5 + 6.0 + FOLLOWS  # when in the standstill it was said, the file does not tell
+    for long in (6.0, 20.0):
+        played, watch = play([("s", 3.0), ("n", 4.0), ("s", 0.5)], milliseconds_max_silence=round(1000 * long))
+        cause, at = played.stopped(watch, 60.0)
+        assert cause is Cause.SILENCE
+        assert 7.5 + long <= at <= 7.5 + long + FOLLOWS
+        assert len(played.pieces) <= 5
 
 
 def test_the_size_is_seen_though_its_last_part_is_held_back(play: Any) -> None:
@@ -236,28 +241,33 @@ def test_a_server_that_comes_back_knows_how_long_it_has_been_silent(play: Any) -
     assert 11.0 <= at <= 11.0 + FOLLOWS
 
 
-def earliest(line: Line, most: float, initial: float) -> float:
-    """When it may stop: a sound that begins less than 30 ms before its limit is not known for one by then."""
+def due(line: Line, most: float, initial: float, until: float) -> tuple[float, float]:
+    """(earliest, latest) moment at which the limit is reached, for one who stopped at `until`.
+
+    A sound that begins less than 30 ms before its limit is not known for one by then; and one that begins between the
+    limit and the stop is a reason to go on.
+    """
     at = 0.0
-    due = initial or most
+    earliest = latest = initial or most
     for kind, seconds in line:
-        if kind == "s" and seconds >= 0.03 and at < due - 0.03:
-            due = at + seconds + most
+        if kind == "s" and seconds >= 0.03 and at < earliest - 0.03:
+            earliest = at + seconds + most
+        if kind == "s" and at < until:
+            latest = max(latest, at + seconds + most)
         at += seconds
-    return due - 0.03
+    return earliest - 0.03, latest
 
 
 kinds = st.sampled_from("sqn")
 stretches = st.lists(st.tuples(kinds, st.integers(2, 300).map(lambda frames: frames / 50)), min_size=1, max_size=6)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(line=stretches, most=st.sampled_from([1500, 3000, 6000]), initial=st.sampled_from([0, 0, 2500]))
-def test_no_line_is_stopped_too_early_nor_forgotten(play: Any, line: Line, most: int, initial: int) -> None:
-    """Sound counts from 30 ms on; a stop comes at the latest one limit and 3 s after the end of all sound."""
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(line=stretches, most=st.sampled_from([1500, 3000, 6000, 15000]), initial=st.sampled_from([0, 0, 2500]))
+def test_no_line_is_stopped_too_early_nor_too_late(play: Any, line: Line, most: int, initial: int) -> None:
     options = {"milliseconds_max_silence": most, "milliseconds_initial_silence": initial}
     played, watch = play(line, **options)
     cause, at = played.stopped(watch, 120.0)
     assert cause is Cause.SILENCE
-    assert at >= earliest(line, most / 1000, initial / 1000)
-    assert at <= played.last_sound() + 2 * max(most, initial) / 1000 + 2 * FOLLOWS
+    earliest, latest = due(line, most / 1000, initial / 1000, at)
+    assert earliest <= at <= latest + FOLLOWS

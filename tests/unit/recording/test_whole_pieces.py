@@ -16,6 +16,7 @@ from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
 from fastagi.recording.course.pieces import asterisk_direction
 from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.spool import files
 from fastagi.recording.spool.limits import FIRST_LATE_SECONDS, LimitWatch
 from fastagi.recording.spool.plan import made, render_plan, told
 from fastagi.recording.watching.talking import TalkWatch
@@ -64,6 +65,16 @@ def test_pieces_without_files_are_left_out(tmp_path: Path) -> None:
     )
     assert [p.mixed for p in made(recording(*parts))] == ["a.wav", str(there)]
     assert made(recording(piece("a", 0, 4, lost=True)))  # of nothing, the error names the file
+
+
+def test_no_piece_gets_the_name_of_another(tmp_path: Path) -> None:
+    """Asterisk would begin anew in a file that is being written. One was given up, and the server restarted since."""
+    for spec in (RecordingSpec(), RecordingSpec(dtmf_elim=False), RecordingSpec(engine="monitor")):
+        parts = [
+            files.raw_piece(tmp_path, "rec-01m7yv7xnsv8v4zc683x90aba9", number, spec, "a", "1") for number in (0, 2)
+        ]
+        assert files.next_number(parts) == 3
+        assert files.next_number(parts[:1]) == 1
 
 
 def test_a_muted_recording_of_others_is_cut_by_the_clock() -> None:
