@@ -53,6 +53,7 @@ from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import recordings as units
+from fastagi.store.units import servers
 
 log = structlog.get_logger(__name__)
 
@@ -189,7 +190,12 @@ class Recorder:
     async def open(self) -> None:
         """Pick up what the last process left, then follow every Asterisk."""
         folders = [*(pbx.spool for pbx in self.pbxs.values()), self.settings.directory]
-        await self.journal.read_side_files(folders, lambda node: node == self.node)
+        alone = isinstance(self._store, SqliteStore)
+        read = await self.journal.read_side_files(folders, lambda node: alone or node == self.node)
+        if alone:
+            renamed = await self._store.run(servers.only_one, self.node, again=read > 0)
+            if renamed:
+                log.warning("server_renamed", node=self.node, recordings=renamed)
         recordings: list[Recording] = await self._store.read(units.open_recordings, self.node)
         self.recovery.load(recordings)
         for stray in {r.asterisk for r in recordings} - set(self.pbxs):

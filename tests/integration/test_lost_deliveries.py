@@ -172,3 +172,33 @@ async def test_a_retry_by_the_command_beside_the_server_takes_effect_in_seconds(
         await until(lambda: app.parts.courier.stats()["delivered"] == 1, 15)
         assert time.monotonic() - begun < 15, "a look every two seconds, and the command's own start"
         assert await statuses(app) == [("delivered", 2)]
+
+
+class FileSink(NotingSink):
+    """One that needs the file: its deliveries are for the server that has it."""
+
+    needs_file = True
+
+
+async def test_a_server_that_got_another_name_goes_on_with_everything(place: Place) -> None:
+    """A container's host name is another one each time it is made."""
+    call = place.ami.call()
+    down, up = FileSink(lambda metadata: SinkError("down")), FileSink()
+    async with place.server(crm=down) as app:
+        made = await place.record(app, place.ami.call(), "crm")
+        await until(lambda: down.seen == [made])
+        job = await app.parts.recorder.start(
+            Request(app.parts.pbxs["pbx"], call.name, call.uniqueid, "", RecordingSpec(dtmf_elim=False), sinks=("crm",))
+        )
+    store = place.settings.store.model_copy(update={"node": "another"})
+    place.settings = place.settings.model_copy(update={"store": store})
+    async with place.server(crm=up) as app:
+        await until(lambda: app.parts.recorder.jobs.get(job.id) is not None, what="it is up, and goes on")
+        await app.parts.recorder.stop(app.parts.recorder.jobs.get(job.id))
+        for row in await app.parts.store.read(deliveries.due, 10, sink="crm"):
+            await app.parts.courier.retry(row.id)
+        await until(lambda: sorted(up.seen) == sorted([made, job.id]))
+        rows = await app.parts.store.read(
+            lambda conn: set(conn.execute(sa.text("select node from recording")).scalars())
+        )
+        assert rows == {"another"}

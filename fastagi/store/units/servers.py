@@ -5,11 +5,13 @@ On PostgreSQL the database's clock is used for heartbeats: the clocks of two ser
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fastagi.store.schema import delivery, recording
 from fastagi.store.schema import server as table
 
 
@@ -66,3 +68,20 @@ def dead_nodes(conn: sa.Connection, now: float, silent_seconds: float) -> list[s
 def goodbye(conn: sa.Connection, nodes: Collection[str]) -> None:
     """Forgets servers that stopped, or whose work was taken over."""
     conn.execute(sa.delete(table).where(table.c.node.in_(list(nodes))))
+
+
+def only_one(conn: sa.Connection, node: str, *, again: bool = False) -> int:
+    """Makes everything in an SQLite ledger this server's: no other can run on it, so another name is one that this
+    machine had before (a container's changes with each new one). Costs a look where the name is the same.
+
+    :param again: look through the rows though the name is the same
+    :returns: recordings that bore another name
+    """
+    mark = zlib.crc32(node.encode()) - (1 << 31) or 1  # 0 is what a new database has
+    if conn.exec_driver_sql("PRAGMA user_version").scalar_one() == mark and not again:
+        return 0
+    found = conn.execute(sa.update(recording).where(recording.c.node != node).values(node=node)).rowcount
+    conn.execute(sa.update(delivery).where(delivery.c.home != node).values(home=node))
+    conn.execute(sa.delete(table).where(table.c.node != node))
+    conn.exec_driver_sql(f"PRAGMA user_version = {mark}")
+    return found
