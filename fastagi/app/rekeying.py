@@ -1,0 +1,108 @@
+"""A new master key: every key in the ledger is wrapped with it instead of the old one. Recordings are not touched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from fastagi.app.keyfile import key_file
+from fastagi.cipher import MasterKey
+from fastagi.errors import CipherError, Error
+from fastagi.settings import Settings
+from fastagi.store.lock import ProcessLock
+from fastagi.store.schema import recording_key
+from fastagi.store.sqlite import path_of
+from fastagi.store.units import keys
+from fastagi.store.units.servers import servers
+from fastagi.store.visit import Visit
+
+LIVES_SECONDS = 15.0
+"""A server on PostgreSQL that was heard of within it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rekeyed:
+    """What was done.
+
+    :param count: keys that are wrapped anew; :param current: the master key's file; :param old: the old one's now
+    """
+
+    count: int
+    current: Path
+    old: Path
+
+
+async def rekey(settings: Settings) -> Rekeyed:
+    """Wraps every key anew, in one transaction, and puts the new master key in the old one's place. A run that was
+    broken off is finished by the next.
+
+    :raises Error: a server runs, or keys wait in side files that only a server brings into the ledger
+    :raises CipherError: there is no master key, or it does not open the ledger's keys: then nothing has changed
+    :raises StoreDown: the ledger cannot be written
+    """
+    current = key_file(settings)
+    if not await asyncio.to_thread(current.exists):
+        raise CipherError(f"{current}: there is no master key: the server makes it at its first start")
+    for section in settings.asterisk:
+        waiting = await asyncio.to_thread(_waiting, section.spool)
+        if waiting is not None:
+            raise Error(f"{waiting} waits for the ledger: start the server once, and stop it when it has caught up")
+    async with Visit(settings.store.url) as ledger, _alone(settings, ledger):
+        before = await asyncio.to_thread(MasterKey.load_or_create, current)
+        new = current.with_name(f"{current.name}.new")
+        after = await asyncio.to_thread(MasterKey.load_or_create, new)
+        count = await ledger.run(_wrap_anew, before, after)
+        old = current.with_name(f"{current.name}.{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        await asyncio.to_thread(_replace, new, current, old)
+    return Rekeyed(count, current, old)
+
+
+@asynccontextmanager
+async def _alone(settings: Settings, ledger: Visit) -> AsyncIterator[None]:
+    """No server runs on this ledger, and on SQLite none can be started meanwhile."""
+    if not settings.store.url.startswith("sqlite:///"):
+        living = [s.node for s in await ledger.read(servers, time.time()) if s.silent_seconds < LIVES_SECONDS]
+        if living:
+            raise Error(f"stop the servers first: {', '.join(living)}")
+        yield
+        return
+    path = path_of(settings.store.url)
+    lock = ProcessLock(path.with_name(path.name + ".lock"), "fastagi store rekey")
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _wrap_anew(conn: sa.Connection, before: MasterKey, after: MasterKey) -> int:
+    rows = conn.execute(sa.select(recording_key)).all()
+    for row in rows:
+        aad = row.recording_id.encode()
+        try:
+            secret = before.unwrap(bytes(row.wrapped), aad)
+        except CipherError:
+            secret = after.unwrap(bytes(row.wrapped), aad)  # of a run that was broken off
+        keys.put(conn, row.recording_id, row.scheme, after.wrap(secret, aad))
+    return len(rows)
+
+
+def _replace(new: Path, current: Path, old: Path) -> None:
+    os.link(current, old)
+    os.replace(new, current)
+    folder = os.open(current.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _waiting(spool: Path) -> Path | None:
+    return next(spool.glob("*.journal"), None) if spool.is_dir() else None
