@@ -152,7 +152,9 @@ class Watch:
             piece = job.recording.pieces[-1]
             first = piece.paths[0]
             size = files.size(first)
-            if first != job.watched:
+            if first != job.watched and piece.after == "still":  # it stands still as the one before did
+                job.watched, job.size, job.largest = first, size, size
+            elif first != job.watched:
                 job.watched, job.size, job.largest = first, -1, -1
                 job.grew_at = time.monotonic()
             if piece.ended_at:  # paused: nothing is being written

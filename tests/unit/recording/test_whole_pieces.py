@@ -162,6 +162,20 @@ def test_silence_goes_on_over_a_pause(tmp_path: Path) -> None:
     assert watch.look(tape.row, NOW + 102, False) is Cause.SILENCE
 
 
+def test_a_pause_is_no_part_of_the_time_for_a_first_word(tmp_path: Path) -> None:
+    tape = Tape(tmp_path, milliseconds_initial_silence=5000)
+    watch = tape.watch()
+    write(tape.piece("a", 0), ("q", 3))
+    assert watch.look(tape.row, NOW + 3, False) is Cause.NONE
+    write(tape.piece("a", 0, 3), ("q", 3))
+    assert watch.look(tape.row, NOW + 100, True) is Cause.NONE
+    second = tape.piece("b", 100, after="pause")
+    write(second, ("q", 1.5))
+    assert watch.look(tape.row, NOW + 101.5, False) is Cause.NONE
+    write(second, ("q", 2.5))
+    assert watch.look(tape.row, NOW + 102.5, False) is Cause.SILENCE
+
+
 def test_a_piece_that_never_grows_is_silent_only_since_it_began(tmp_path: Path) -> None:
     tape = Tape(tmp_path, milliseconds_max_silence=2000)
     first = tape.piece("a", 0, 3)
