@@ -171,6 +171,46 @@ async def test_orphans_become_recordings(place: Place) -> None:
     assert sorted(place.spool.glob("rec-*")) == sorted((held, waiting)), "what may be somebody's is left alone"
 
 
+async def test_what_others_recorded_here_while_nobody_was_there_is_adopted_if_that_is_wanted(place: Place) -> None:
+    missed = place.raw("queue-7", 2.0, age=120)
+    broken = place.raw("cut off", 2.0, age=HOUR, closed=False)
+    left = [
+        place.raw("archive", 1.0, age=25 * HOUR),
+        place.raw("young", 1.0, age=5),
+        place.raw("perhaps-open", 1.0, age=120, closed=False),
+    ]
+    noise = place.spool / "noise.wav"
+    noise.write_bytes(b"no sound at all")
+    os.utime(noise, (time.time() - HOUR,) * 2)
+    left.append(noise)
+    async with place.server() as app:
+        assert app.parts.recorder.sweep.adopted == 0
+        assert missed.exists(), "nobody asked for it"
+    place.settings = place.settings.model_copy(
+        update={"recordings": place.settings.recordings.model_copy(update={"adopt": True})}
+    )
+    async with place.server() as app:
+        await until(lambda: len(place.sink.got) == 2)
+        assert app.parts.recorder.sweep.adopted == 2
+        told = {m.name: m for m in place.sink.got}
+        assert set(told) == {"queue-7.wav", "cut off.wav"}
+        for metadata in told.values():
+            assert (metadata.extra["cause"], metadata.extra["adopted"], metadata.extra["orphan"]) == (
+                "HANGUP",
+                True,
+                True,
+            )
+            assert soundfile.info(metadata.file_path).duration == pytest.approx(2.0, abs=0.05)
+        assert told["cut off.wav"].extra["salvaged"] is True
+        assert not missed.exists(), "the finished one is safe"
+        assert not broken.exists()
+        await app.parts.recorder.sweep.round()
+        assert app.parts.recorder.sweep.adopted == 2
+    assert all(path.exists() for path in left)
+    async with place.server() as app:
+        assert app.parts.recorder.sweep.adopted == 0
+
+
 async def test_what_cannot_be_saved_is_set_aside_with_its_reason(place: Place) -> None:
     row = place.recording(HOUR)
     empty = place.spool / f"{row.id}.wav"

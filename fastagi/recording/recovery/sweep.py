@@ -30,6 +30,7 @@ from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.evidence import Proof, check_file
 from fastagi.recording.recovery.names import ForgottenNames
+from fastagi.recording.recovery.strays import Strays
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, inventory
 from fastagi.recording.spool.inventory import Raw
@@ -93,6 +94,10 @@ class Sweep:
         self._default_sinks = default_sinks
         self._dead = dead
         self._clock = clock
+        self._strays = Strays(
+            journal, jobs, ender, threads, store, settings,
+            node=node, sinks=default_sinks, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS,
+        )  # fmt: skip
         self._tried: set[str] = set()
         self._wake = asyncio.Event()
         self._walk: Iterator[Path | None] | None = None
@@ -144,6 +149,11 @@ class Sweep:
                 if done >= AT_ONE_ROUND:
                     log.info("sweep_goes_on_later", asterisk=name, recordings=len(found))
                     break
+            if self._settings.adopt:
+                try:
+                    self.adopted += await self._strays.round(pbx)
+                except (FastAGIError, OSError) as exc:
+                    log.warning("strays_not_swept", asterisk=name, error=str(exc))
             aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)

@@ -61,7 +61,11 @@ class Found:
 
 def is_ours(row: MixMonitorRow) -> bool:
     """Did a fastagi server start it, this one or another? Their files bear a recording's id."""
-    stem = (row.file or row.received or row.sent).rpartition("/")[2]
+    return bears_our_id((row.file or row.received or row.sent).rpartition("/")[2])
+
+
+def bears_our_id(stem: str) -> bool:
+    """Is that the name, without suffix, of a raw file of a fastagi server?"""
     return _OURS.fullmatch(stem) is not None
 
 
@@ -116,6 +120,11 @@ def spec_of(found: Found, defaults: Mapping[str, Any]) -> RecordingSpec:
 def readable(suffix: str) -> bool:
     """Can it become a finished file of another format?"""
     return suffix.lower() in READABLE
+
+
+def has_header(path: Path) -> bool:
+    """Does a file of that suffix have a WAV header, which tells when it is whole?"""
+    return path.suffix.lower() in (".wav", ".wav16", ".wav49")
 
 
 def name_of(found: Found, spec: RecordingSpec) -> tuple[str, str]:

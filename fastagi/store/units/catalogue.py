@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store.rows import recording_of
@@ -178,3 +179,10 @@ def called_so(conn: sa.Connection, text: str, limit: int = 3) -> list[Recording]
     ends = [column.endswith(f"/{text}", autoescape=True) for column in (table.c.name, table.c.file_path)]
     statement = sa.select(table).where(sa.or_(table.c.uniqueid == text, table.c.name == text, *ends))
     return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id.desc()).limit(limit)).mappings()]
+
+
+def adopted_files(conn: sa.Connection, since: float) -> set[str]:
+    """Raw files of adopted recordings that entered the ledger since then, unix seconds; ids sort by that time."""
+    statement = sa.select(table).where(table.c.id >= new_id("rec", max(0.0, since), bytes(10)), table.c.adopted)
+    rows = conn.execute(statement).mappings()
+    return {path for row in rows for piece in recording_of(row).pieces for path in piece.paths}
