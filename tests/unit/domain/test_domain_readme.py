@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import settings_guide
 
+from fastagi.delivery.registry import registry_of
 from fastagi.domain.states import TABLE
+from fastagi.errors import ConfigError
+from fastagi.settings import load
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -24,6 +28,24 @@ def test_every_link_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_settings_that_are_shown_can_be_copied(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret\n")
+    shown = [
+        (page, block)
+        for page in [ROOT / "README.md", *(ROOT / "docs" / "guide").glob("*.md")]
+        for block in re.findall(r"^ *```toml\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    assert len(shown) > 5
+    for page, block in shown:
+        file = tmp_path / "fastagi.toml"
+        file.write_text(re.sub(r"/etc/fastagi/[\w-]+-secret", str(secret), textwrap.dedent(block)))
+        try:
+            registry_of(load(file, {}).sinks)
+        except ConfigError as exc:
+            raise AssertionError(f"{page.name}: {exc}") from exc
 
 
 def test_the_guide_lists_every_setting() -> None:
