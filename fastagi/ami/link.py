@@ -76,6 +76,7 @@ class Link:
         self._extra: set[str] = set()
         self._seen_before = 0
         self._up = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._up_event = asyncio.Event()
         self._holding = True
         self._held: deque[Block] = deque()
@@ -105,8 +106,16 @@ class Link:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and keep connecting. Idempotent."""
         if self._supervisor is None or self._supervisor.done():
+            if loop is not self._loop:  # the program may have run it in another one before
+                self._loop, self._up_event = loop, asyncio.Event()
             self.last_error = self._noted = ""
             self._supervisor = loop.create_task(self._supervise(), name=f"ami-{self.name}")
+
+    def aim(self, endpoint: Endpoint) -> None:
+        """Connect to that one from the next connection on."""
+        if endpoint != self.endpoint:
+            self.endpoint, self._context = endpoint, None
+            self.version = self.system = ""
 
     def halt(self) -> set[asyncio.Task[Any]]:
         """Leave at once, whatever the state. Idempotent.

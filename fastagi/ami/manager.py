@@ -10,6 +10,7 @@ import asyncio
 import random as _random
 import ssl as _ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import panoramisk
@@ -108,6 +109,11 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         self._link.on_connected.append(lambda: self.on_connect(self))
         self._link.on_up.append(self._came_up)
         self._link.on_down.append(self._went_down)
+
+    def aim(self, *, host: str, port: int, username: str, secret: str, tls: bool | _ssl.SSLContext = False) -> None:
+        """Connect there, with what has been registered here, from the next `start` on."""
+        self.config.update(host=host, port=port, username=username)
+        self._link.aim(Endpoint(host, port, username, secret, tls, self._link.endpoint.mask))
 
     def __repr__(self) -> str:
         return f"<Manager {self.name} {self._link.endpoint} {'up' if self.connected else 'down'}>"
@@ -236,17 +242,24 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         self._link.wanted_changed()
         return subscription
 
-    def on_up(self, callback: Callable[[list[ChannelRow]], None]) -> None:
+    def on_up(self, callback: Callable[[list[ChannelRow]], None]) -> Callable[[], None]:
         """Call it with all channels each time the connection is up, before any event of that connection is given out.
 
         Events that came while the list was made follow it: some may be older than the list, so that what they say may
         be known already. It may come twice without `on_down` between them (Asterisk had not finished booting).
+
+        :returns: to be called when it is not to be called any more
         """
         self._link.on_up.append(callback)
+        return partial(_forget, self._link.on_up, callback)
 
-    def on_down(self, callback: Callable[[], None]) -> None:
-        """Call it each time a connection that was up is lost; `last_error` says why."""
+    def on_down(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call it each time a connection that was up is lost; `last_error` says why.
+
+        :returns: to be called when it is not to be called any more
+        """
         self._link.on_down.append(callback)
+        return partial(_forget, self._link.on_down, callback)
 
     def register_event(self, pattern: str, callback: Callback | None = None) -> Any:
         """panoramisk's: `callback(manager, Message)` for events whose name matches; also a decorator. A coroutine
@@ -344,3 +357,8 @@ def _seconds(milliseconds: object) -> float:
         return max(0.0, float(str(milliseconds)) / 1000.0)
     except ValueError:
         return ORIGINATE_SECONDS
+
+
+def _forget(callbacks: list[Any], callback: Any) -> None:
+    if callback in callbacks:
+        callbacks.remove(callback)

@@ -84,6 +84,7 @@ class App:
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
         self._draining: Parts | None = None
+        self._starting = False
 
     # -- what users call before it starts
 
@@ -128,7 +129,22 @@ class App:
         return sink
 
     def configure(self, settings: Settings) -> None:
-        """Use these settings; before `start`, and before `ami`."""
+        """Use these settings from the next `start` on. What was registered with `ami` holds for those Asterisks too.
+
+        :raises Error: it is started
+        :raises ConfigError: they lack an Asterisk whose events somebody wants
+        """
+        if self._parts is not None:
+            raise Error("the app is started: stop it before it gets other settings")
+        sections = {section.name: section for section in settings.asterisk}
+        for name, manager in list(self._managers.items()):
+            if name in sections:
+                manager.aim(**_where(sections[name]))
+            elif manager.event_names:
+                known = ", ".join(sections) or "none"
+                raise ConfigError(f"events of asterisk {name!r} are wanted, and there is none of that name: {known}")
+            else:
+                del self._managers[name]
         self._settings = settings
 
     @property
@@ -158,14 +174,7 @@ class App:
         for section in self.settings.asterisk:
             if section.name == name:
                 if name not in self._managers:
-                    self._managers[name] = Manager(
-                        name=name,
-                        host=section.host,
-                        port=section.port,
-                        username=section.username,
-                        secret=section.password(),
-                        tls=tls.trusting(section.tls_ca_file) if section.tls else False,
-                    )
+                    self._managers[name] = Manager(name=name, **_where(section))
                 return self._managers[name]
         raise ConfigError(f"there is no [[asterisk]] named {name!r}; there are {', '.join(known) or 'none'}")
 
@@ -182,14 +191,21 @@ class App:
         return self._parts
 
     async def start(self) -> None:
-        """Start everything; returns when dialplans can call.
+        """Start everything; returns when dialplans can call. After `stop` it may be started again.
 
+        :raises Error: it is started already
         :raises ConfigError: a port is taken, a secret cannot be read, ...
         :raises StoreError: the ledger cannot be opened
         """
-        parts = Parts(self)
-        await parts.start()
-        self._parts = parts
+        if self._starting or self._parts is not None or self._draining is not None:
+            raise Error("the app is started already")
+        self._starting = True
+        try:
+            parts = Parts(self)
+            await parts.start()
+            self._parts = parts
+        finally:
+            self._starting = False
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Finish what has begun, close. Recordings of calls that are up go on in Asterisk. Until it is closed, calls
@@ -275,6 +291,17 @@ class App:
         else:
             await handler(call)
         await parts.recorder.before_leaving(pbx, call.uniqueid)
+
+
+def _where(section: AsteriskSettings) -> dict[str, Any]:
+    """What a `Manager` needs to connect to that Asterisk."""
+    return {
+        "host": section.host,
+        "port": section.port,
+        "username": section.username,
+        "secret": section.password(),
+        "tls": tls.trusting(section.tls_ca_file) if section.tls else False,
+    }
 
 
 def _end(ended: asyncio.Future[str]) -> None:
@@ -445,6 +472,8 @@ class Parts:
         await self.recorder.close(max(1.0, deadline - time.monotonic()))
         for manager in self.app._managers.values():
             await manager.stop()
+        for pbx in self.pbxs.values():
+            pbx.close()
         await self.courier.stop(max(1.0, deadline - time.monotonic()))
         await self.registry.aclose()
         await self.threads.stop(5.0)

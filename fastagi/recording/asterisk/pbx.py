@@ -61,10 +61,16 @@ class Pbx:
         self._clock = clock
         self._listeners: list[Listener] = []
         self._on_synced: list[Callable[[Pbx, list[LiveChannel]], None]] = []
+        self._deafen: list[Callable[[], None]] = []
         if manager is not None:
-            manager.subscribe(self._event, *BOOK_EVENTS, *RECORDING_EVENTS)
-            manager.on_up(self._up)
-            manager.on_down(self._down)
+            subscription = manager.subscribe(self._event, *BOOK_EVENTS, *RECORDING_EVENTS)
+            self._deafen = [subscription.cancel, manager.on_up(self._up), manager.on_down(self._down)]
+
+    def close(self) -> None:
+        """Hear no more: the connection is its owner's, and may be another server's next. Idempotent."""
+        while self._deafen:
+            self._deafen.pop()()
+        self.synced = False
 
     @property
     def up(self) -> bool:
