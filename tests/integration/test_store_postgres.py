@@ -12,11 +12,14 @@ import pytest
 import sqlalchemy as sa
 from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
 
+from fastagi.app.rekeying import rekey
+from fastagi.cipher import MasterKey
 from fastagi.domain.recording import Recording
-from fastagi.errors import StoreDown, StoreError
+from fastagi.errors import Error, StoreDown, StoreError
+from fastagi.settings import Settings
 from fastagi.store import open_store
 from fastagi.store.copy import copy_ledger
-from fastagi.store.units import calls, catalogue, journal, keys, recordings
+from fastagi.store.units import calls, catalogue, journal, keys, recordings, servers
 
 pytestmark = pytest.mark.postgres
 
@@ -264,3 +267,22 @@ async def test_a_ledger_moves_to_postgresql(tmp_path: Path, postgres_url: str) -
     with pytest.raises(StoreError, match="no such ledger"):
         await copy_ledger(tmp_path / "none.db", postgres_url, node="one")
     assert not (tmp_path / "none.db").exists()
+
+
+async def test_a_new_master_key_on_a_ledger_of_several(postgres_url: str, tmp_path: Path) -> None:  # noqa: F811
+    master = MasterKey.load_or_create(tmp_path / "master.key")
+    settings = Settings.model_validate(
+        {"store": {"url": postgres_url}, "recordings": {"key_file": str(tmp_path / "master.key")}}
+    )
+    store = open_store(postgres_url, node="one")
+    await store.start()
+    await store.run(recordings.insert, recording(1))
+    await store.run(keys.put, "rec-00001", "aes-256-gcm", master.wrap(b"k" * 32, b"rec-00001"))
+    await store.run(servers.heartbeat, "one", 0.0, started_at=0.0)
+    with pytest.raises(Error, match="stop the servers first: one"):
+        await rekey(settings)
+    await store.run(servers.goodbye, ["one"])
+    assert (await rekey(settings)).count == 1
+    _, wrapped = await store.read(keys.get, "rec-00001")
+    assert MasterKey.load_or_create(tmp_path / "master.key").unwrap(wrapped, b"rec-00001") == b"k" * 32
+    await store.stop()

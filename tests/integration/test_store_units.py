@@ -494,3 +494,27 @@ async def test_closed_is_down(store_url: str) -> None:  # noqa: F811
     await closed.stop()
     with pytest.raises(StoreDown):
         await closed.read(journal.last_seq)
+
+
+async def test_found_by_who_talked_and_by_what_people_call_it(store: Store) -> None:
+    talked = recording(1, linkedid="1700000000.9", facts={"talked_with": ["PJSIP/agent7-0000002a", "Local/x_y@q-1;1"]})
+    for item in (talked, recording(2), recording(3, name="calls/10%", file_path="/rec/calls/10%.wav")):
+        await store.run(recordings.insert, item)
+
+    async def ids(**wanted: str) -> list[str]:
+        found, _ = await store.read(catalogue.page, catalogue.RecordingFilter(**wanted))
+        return [r.id for r in found]
+
+    assert await ids(channel_prefix="PJSIP/agent7") == [talked.id]
+    assert await ids(channel_prefix="Local/x_y@q") == [talked.id]
+    assert await ids(channel_prefix="SIP/a-2") == ["rec-0002"]
+    assert await ids(channel_prefix="agent7") == []
+    assert await ids(search="AGENT7") == await ids(search="1700000000.9") == [talked.id]
+    assert await ids(search="talked_with") == []
+
+    async def called(text: str) -> list[str]:
+        return [r.id for r in await store.read(catalogue.called_so, text)]
+
+    assert await called("calls/1") == await called("1.wav") == await called("1700000000.1") == [talked.id]
+    assert await called("10%") == ["rec-0003"]
+    assert await called("%") == await called("alls/1") == []
