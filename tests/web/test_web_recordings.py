@@ -255,7 +255,7 @@ async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Pa
 
 async def test_a_slow_search_holds_two_places_and_no_probe(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
-        store, real = scene.parts.store, scene.parts.store.read
+        store, real = scene.parts.store, scene.parts.store.search
         running, most, go = 0, 0, asyncio.Event()
 
         async def slow(unit: object, *args: object, **more: object) -> object:
@@ -267,7 +267,7 @@ async def test_a_slow_search_holds_two_places_and_no_probe(tmp_path: Path) -> No
                 running -= 1
             return await real(unit, *args, **more)
 
-        store.read = slow
+        store.search = slow
         try:
             searches = [asyncio.create_task(scene.get("/api/v1/recordings?search=x", role="viewer")) for _ in range(6)]
             await scene.until(lambda: running == 2)
@@ -276,4 +276,4 @@ async def test_a_slow_search_holds_two_places_and_no_probe(tmp_path: Path) -> No
             assert {status for status, _ in await asyncio.gather(*searches)} == {200}
             assert most == 2
         finally:
-            store.read = real
+            store.search = real
