@@ -1,7 +1,8 @@
 """The threads of a SQLite store: `Writer` commits many units at once, `Reader` and `Searcher` read beside it.
 
 A lane owns its thread, its connection and a bounded queue. SQLite's fsync is what costs, so the writer puts everything
-that waits into one transaction, each unit in a savepoint of its own: one that fails takes nobody with it.
+that waits into one transaction. Where one unit fails, the batch is taken back and run again with each unit in a
+savepoint of its own: one that fails takes nobody with it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -274,16 +275,29 @@ class Writer(Lane):
         if self._crowded:
             time.sleep(GATHER_SECONDS)
         take_hooks(conn)
-        with conn.begin():
-            raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
-            deadline = time.monotonic() + BATCH_SECONDS
-            self._one(conn, raw, jobs[0])
-            while len(jobs) < BATCH_UNITS and time.monotonic() < deadline and (job := self._next()) is not None:
-                jobs.append(job)
-                self._one(conn, raw, job)
+        try:
+            with conn.begin():
+                for job in self._coming(jobs):
+                    job.value = job.unit(conn, *job.args, **job.kwargs)
+        except Exception as exc:
+            if error_code(exc) in _DOWN | _BROKEN:
+                raise
+            take_hooks(conn)
+            with conn.begin():
+                raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
+                for job in jobs:
+                    self._one(conn, raw, job)
         self.commits += 1
         self._crowded = len(jobs) >= CROWD_UNITS
         self._call(self._answer, jobs, take_hooks(conn), None)
+
+    def _coming(self, jobs: list[_Job]) -> Iterator[_Job]:
+        """The one job in `jobs`, and more that wait, which are added to it."""
+        deadline = time.monotonic() + BATCH_SECONDS
+        yield jobs[0]
+        while len(jobs) < BATCH_UNITS and time.monotonic() < deadline and (job := self._next()) is not None:
+            jobs.append(job)
+            yield job
 
     def _one(self, conn: sa.Connection, raw: sqlite3.Connection, job: _Job) -> None:
         callbacks = hooks(conn)

@@ -229,6 +229,31 @@ async def test_after_commit_is_called_on_the_loop_and_only_after_success(store: 
     assert called == [("a", True), ("c", True)]
 
 
+async def test_a_batch_that_is_run_again_for_one_that_failed_leaves_nothing_twice(store: SqliteStore) -> None:
+    hold, entered = threading.Event(), threading.Event()
+    called: list[str] = []
+
+    def wait(conn: sa.Connection) -> None:
+        entered.set()
+        hold.wait(10)
+
+    def told(conn: sa.Connection, recording_id: str) -> str:
+        after_commit(conn, lambda: called.append(recording_id))
+        return note(conn, recording_id)
+
+    first = asyncio.create_task(store.run(wait))
+    await asyncio.to_thread(entered.wait, 10)
+    units = ((told, "rec-1"), (note_and_fail, "rec-2"), (told, "rec-3"))
+    others = [asyncio.create_task(store.run(unit, name)) for unit, name in units]
+    await asyncio.sleep(0)
+    hold.set()
+    answers = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [answers[1], answers[3]] == ["rec-1", "rec-3"]
+    assert isinstance(answers[2], ValueError)
+    assert called == ["rec-1", "rec-3"]
+    assert [e.recording_id for e in await store.read(journal.after, 0)] == ["rec-1", "rec-3"]
+
+
 async def test_a_locked_database_is_down_and_comes_back(store: SqliteStore) -> None:
     await store.run(note, "rec-1")
     other = sqlite3.connect(store.path, isolation_level=None)
