@@ -250,6 +250,31 @@ async def test_a_recording_that_had_no_room_is_finished_once_there_is(place: Pla
         await until(lambda: not raw.exists())
 
 
+async def test_an_adopted_recording_that_had_no_room_is_finished_once_there_is(place: Place) -> None:
+    place.settings = place.settings.model_copy(
+        update={"recordings": place.settings.recordings.model_copy(update={"adopt": True})}
+    )
+    theirs = save(place.folder / "somewhere else.wav", speech_samples(3.0, 3))
+    row = place.recording(
+        HOUR,
+        phase=Phase.FAILED,
+        cause=Cause.ERROR,
+        error="the finished file could not be made: no room",
+        facts={"disk_full": True, "ended_by": "ABORTED"},
+        ended_at=time.time() - HOUR + 3,
+        adopted=True,
+    )
+    row = replace(row, pieces=(replace(row.pieces[0], mixed=str(theirs)),))
+    await place.write(recordings.insert, row)
+    async with place.server() as app:
+        await until(lambda: len(place.sink.got) == 1)
+        assert app.parts.recorder.sweep.refinished == 1
+        (metadata,) = place.sink.got
+        assert (metadata.extra["state"], metadata.extra["cause"]) == ("IDLE", "ABORTED")
+        assert soundfile.info(metadata.file_path).duration == pytest.approx(3.0, abs=0.05)
+    assert theirs.exists(), "it is theirs"
+
+
 async def test_leftovers_of_a_finishing_that_was_broken_off_are_removed(place: Place) -> None:
     (place.directory / "2026").mkdir()
     old, young = (place.directory / "2026" / f".{name}.wav.fastagi-tmp" for name in ("old", "young"))

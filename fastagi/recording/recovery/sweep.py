@@ -37,6 +37,7 @@ from fastagi.recording.spool.inventory import Raw
 from fastagi.recording.spool.sidefile import SUFFIX as SIDE_SUFFIX
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
+from fastagi.store.units import catalogue
 from fastagi.store.units import recordings as units
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,9 @@ WALK_FILES = 20_000
 
 AT_ONE_ROUND = 200
 """Recordings dealt with in one round: a sweep must not take the disk from those that run."""
+
+ADOPTED_SECONDS = 7 * 86_400.0
+"""An adopted recording that could not be finished is tried again for so long."""
 
 ROOM_FACTOR = 2
 """Free space that is asked for before a finishing is tried again: so many times the raw files."""
@@ -155,6 +159,8 @@ class Sweep:
                 except (FastAGIError, OSError) as exc:
                     log.warning("strays_not_swept", asterisk=name, error=str(exc))
             aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
+        if self._settings.adopt:
+            await self._adopted_failed()
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)
         await self._names.give_back()
@@ -200,8 +206,7 @@ class Sweep:
         if row.deleted_at is not None:
             return False
         if row.facts.get("disk_full"):
-            free = await self._threads.run(files.free_bytes, self._settings.directory)
-            if free < ROOM_FACTOR * raw.bytes + self._settings.min_free_mb * 1_000_000:
+            if not await self._room(raw.bytes):
                 return False
         elif row.id in self._tried or self._age(raw) < YOUNG_SECONDS:
             return False
@@ -209,12 +214,32 @@ class Sweep:
         if fault:
             await self._aside(raw, f"{row.id}: {fault}")
             return True
+        await self._again(row)
+        return True
+
+    async def _again(self, row: Recording) -> None:
         self._tried.add(row.id)
         self.refinished += 1
         log.info("finishing_tried_again", recording_id=row.id, error=row.error)
         job = await self._ender.refinish(row)
         await job.wait(None)
-        return True
+
+    async def _room(self, raw_bytes: int) -> bool:
+        """Is there enough for a finished file of raw files so large?"""
+        free = await self._threads.run(files.free_bytes, self._settings.directory)
+        return free >= ROOM_FACTOR * raw_bytes + self._settings.min_free_mb * 1_000_000
+
+    async def _adopted_failed(self) -> None:
+        """The same for adopted recordings: their files lie anywhere and have others' names, so their rows are asked."""
+        since = self._clock() - ADOPTED_SECONDS
+        for row in await self._store.read(catalogue.failed_adopted, self._node, since, AT_ONE_ROUND):
+            if self._jobs.get(row.id) is not None or self._journal.waits(row.id):
+                continue
+            there = await self._threads.run(_bytes_of, row)
+            if not there or (not row.facts.get("disk_full") and row.id in self._tried):
+                continue
+            if await self._room(there):
+                await self._again(row)
 
     # -- nobody knows it
 
@@ -283,6 +308,11 @@ class Sweep:
                 log.info("leftover_removed", file=str(path))
         if looked < WALK_FILES:
             self._walk = None
+
+
+def _bytes_of(row: Recording) -> int:
+    """Of its raw files that are there. Blocking."""
+    return sum(max(0, files.size(path)) for piece in row.pieces for path in piece.paths)
 
 
 def _spec(defaults: Mapping[str, Any], legs_only: bool) -> RecordingSpec:

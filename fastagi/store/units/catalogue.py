@@ -186,3 +186,15 @@ def adopted_files(conn: sa.Connection, since: float) -> set[str]:
     statement = sa.select(table).where(table.c.id >= new_id("rec", max(0.0, since), bytes(10)), table.c.adopted)
     rows = conn.execute(statement).mappings()
     return {path for row in rows for piece in recording_of(row).pieces for path in piece.paths}
+
+
+def failed_adopted(conn: sa.Connection, node: str, since: float, limit: int) -> list[Recording]:
+    """Adopted recordings of that node that could not be finished and entered the ledger since then, oldest first."""
+    statement = sa.select(table).where(
+        table.c.id >= new_id("rec", max(0.0, since), bytes(10)),
+        table.c.adopted,
+        table.c.phase == "failed",
+        table.c.node == node,
+        table.c.deleted_at.is_(None),
+    )
+    return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id).limit(limit)).mappings()]
