@@ -152,7 +152,7 @@ class RecordingSettings(_Section):
     start_seconds: float = Field(2.0, gt=0, le=60, description="time Asterisk has to open the raw file")
     close_seconds: float = Field(10.0, gt=0, le=600, description="time Asterisk has to close it after a hangup")
     finishers: int = Field(0, ge=0, le=64, description="files finished at once; 0 for one less than the cores")
-    stalled_seconds: float = Field(8.0, gt=0, le=3600, description="a raw file that does not grow so long is alarmed")
+    stalled_seconds: float = Field(7.0, gt=0, le=3600, description="a raw file that does not grow so long is alarmed")
     quiet_seconds: float = Field(
         60.0,
         ge=0,
