@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from lost_scene import until
 
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
-from fastagi.errors import SinkError
+from fastagi.errors import SinkError, StoreError
 from fastagi.recording.course.starting import Request
 from fastagi.settings import Settings
 from fastagi.store.units import deliveries
@@ -196,7 +197,8 @@ async def test_a_server_that_got_another_name_goes_on_with_everything(place: Pla
         await until(lambda: app.parts.recorder.jobs.get(job.id) is not None, what="it is up, and goes on")
         await app.parts.recorder.stop(app.parts.recorder.jobs.get(job.id))
         for row in await app.parts.store.read(deliveries.due, 10, sink="crm"):
-            await app.parts.courier.retry(row.id)
+            with contextlib.suppress(StoreError):  # it runs just now
+                await app.parts.courier.retry(row.id)
         await until(lambda: sorted(up.seen) == sorted([made, job.id]))
         rows = await app.parts.store.read(
             lambda conn: set(conn.execute(sa.text("select node from recording")).scalars())
