@@ -171,15 +171,16 @@ class LimitWatch:
         at = min(at, piece.ended_at or at)
         self._written_at = max(self._written_at, at)
         if fresh:
-            self._heard_until(at - self._file.unjudged / self._raw_rate, fresh)
+            self._heard_until(at, fresh, self._file)
         return Cause.NONE
 
-    def _heard_until(self, at: float, fresh: int) -> None:
-        """So many frames have been read that were written by then."""
+    def _heard_until(self, at: float, fresh: int, file: _Sound) -> None:
+        """So many frames have been read, of what was written by then."""
         if self._silence is not None and self._silence.quiet < fresh:  # a sound ended in them
-            self._quiet_since = max(self._quiet_since, at - self._silence.quiet / self._raw_rate)
+            behind = (self._silence.quiet + file.waiting) / self._raw_rate
+            self._quiet_since = max(self._quiet_since, at - behind)
             self._unsure = at - self._known_until > fresh / self._raw_rate + UNSURE_SECONDS
-        self._known_until = max(self._known_until, at)
+        self._known_until = max(self._known_until, at - file.unjudged / self._raw_rate)
 
     def _closing(self, piece: Piece, after: Piece, now: float) -> bool:
         """It was ended a moment ago, and its last bytes may not be there yet.
@@ -281,8 +282,13 @@ class _Sound:
         return max(os.stat(file.path).st_mtime for file in self._files)
 
     @property
+    def waiting(self) -> int:
+        """Frames that wait for what the other leg has beside them."""
+        return max(len(waiting) for waiting in self._waiting)
+
+    @property
     def unjudged(self) -> int:
-        """Frames from the first sound on that is not given out yet: it waits for what the other leg has beside it."""
+        """Those of them from the first sound in them on."""
         most = 0
         for waiting in self._waiting:
             energy = FrameEnergy(8000 if self._files[0].rate < 16000 else 16000)

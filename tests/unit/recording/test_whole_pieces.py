@@ -228,6 +228,20 @@ def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> 
     assert watch.look(row, NOW + 8, False) is Cause.SILENCE
 
 
+def test_sound_that_waits_for_the_other_leg_is_no_silence(tmp_path: Path) -> None:
+    spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2500)
+    legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
+    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    watch = LimitWatch(row, None, -48.0)
+    write(legs[0])
+    write(legs[1], ("s", 0.5), ("q", 2.1), ("s", 1.5))
+    assert watch.look(row, NOW + 4.1, False) is Cause.NONE
+    assert watch.quiet_since == pytest.approx(NOW + 0.5, abs=0.1)
+    write(legs[1], ("s", 0.5), ("q", 2.1), ("s", 1.5), ("q", 2.0))
+    assert watch.look(row, NOW + 6.1, False) is Cause.NONE
+    assert watch.quiet_since == pytest.approx(NOW + 3.9, abs=0.1)  # the rest of it waits
+
+
 def test_a_prompt_to_one_who_sends_nothing_is_no_silence_for_monitor(tmp_path: Path) -> None:
     """His file has stood still since it was made; only the other one is being written."""
     spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2000)
