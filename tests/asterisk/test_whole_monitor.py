@@ -43,11 +43,12 @@ async def test_both_sides_mixed_or_apart(whole16: AsteriskServer, tmp_path: Any)
             record(scene, "apart", "loop-low", recording_mode="separate"),
             record(scene, "paused", "loop-low", recording_mode="separate", pause_mode="silence"),
             record(scene, "silence", "say-hello", milliseconds_max_silence=1500),
+            record(scene, "nobody", "mute", milliseconds_max_silence=1500),
         )
         await asyncio.sleep(3.8)
         for call in calls[:2]:
             await scene.hangup(call)
-        told = {name: await told_of(scene, name) for name in ("mixed", "apart", "paused", "silence")}
+        told = {name: await told_of(scene, name) for name in ("mixed", "apart", "paused", "silence", "nobody")}
 
         both = heard(told["apart"])
         assert order(both[:, 0], LOW, PROMPT) == [LOW]
@@ -71,6 +72,12 @@ async def test_both_sides_mixed_or_apart(whole16: AsteriskServer, tmp_path: Any)
         end = last_sound(heard(told["silence"]))
         assert end > 3.5  # the prompt is heard after the speech
         assert abs(seconds(told["silence"]) - end - 1.5) <= 0.011
+
+        # a prompt to one who sends nothing is no silence: all of it is there
+        assert told["nobody"].extra["cause"] == "SILENCE"
+        end = last_sound(heard(told["nobody"]))
+        assert 2.9 < end < 3.3
+        assert abs(seconds(told["nobody"]) - end - 1.5) <= 0.011
         assert list(scene.spool.iterdir()) == []
 
 
