@@ -93,6 +93,19 @@ def outline(value: Any, depth: int = 2) -> str:
     return "{\n  " + ",\n  ".join(lines) + "\n}"
 
 
+def words(value: Any) -> str:
+    """What an object or list holds, on one line, without the punctuation of JSON and without what is not so."""
+    if isinstance(value, dict):
+        told = {k: v for k, v in value.items() if v is not None and v is not False and v not in ("", [], {})}
+        return ", ".join(
+            str(k).replace("_", " ") + ("" if v is True else f": {words(v)}" if isinstance(v, dict) else f" {words(v)}")
+            for k, v in told.items()
+        )
+    if isinstance(value, list | tuple):
+        return ", ".join(f"[{words(v)}]" if isinstance(v, list | tuple) else words(v) for v in value)
+    return "…" if value is None else str(value)
+
+
 def when(seconds: float | None) -> str:
     """Unix seconds in this machine's time zone."""
     return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")

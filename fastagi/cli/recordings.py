@@ -32,7 +32,7 @@ from fastagi.cli.filters import (
     Until,
     wanted,
 )  # fmt: skip
-from fastagi.cli.output import AsJson, console, length, outline, print_json, show_pairs, show_table, size, styled, when
+from fastagi.cli.output import AsJson, console, length, print_json, show_pairs, show_table, size, styled, when, words
 from fastagi.cli.running import run
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.domain.recording import Recording
@@ -134,9 +134,12 @@ def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> No
         print_json(shape)
         return
     out = console()
+    facts = shape.pop("facts")
+    shape["segments"] = [f"{channel} from {when(at)}" for channel, at in shape["segments"]]
+    times = {f"{name}_at": when(getattr(found, f"{name}_at")) for name in ("requested", "started", "ended", "finished")}
     show_pairs(
-        (name.replace("_", " "), outline(value, 0) if isinstance(value, dict | list) else value)
-        for name, value in shape.items()
+        (name.replace("_", " "), words(value) if isinstance(value, dict | list) else value)
+        for name, value in {**shape, **times, "deleted_at": when(found.deleted_at), **facts}.items()
         if value not in (None, "", [], {}, False)
     )
     if made:
@@ -150,7 +153,7 @@ def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> No
                 )
     out.print("\nJournal", style="bold")
     for e in entries:
-        detail = f"  {outline(e.detail, 0)}" if e.detail else ""
+        detail = f"  {words(e.detail)}" if e.detail else ""
         out.print(Text(f"  {when(e.at)}  {e.event:<14} {e.to_phase}{detail}"))
 
 

@@ -215,7 +215,7 @@ class Adoption:
             spec=spec,
             phase=Phase.ACTIVE,
             caller=first.caller,
-            called=called_number(first.called, live.called),
+            called=called_number(first.first_exten, first.exten, live.called),
             pieces=(replace(found.piece, started_at=started),),
             sinks=self._sinks(),
             adopted=True,

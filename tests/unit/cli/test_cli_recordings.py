@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from fastagi.cipher import AesCbcCipher, AesGcmCipher
 from fastagi.cli.moments import moment
+from fastagi.cli.output import words
 from fastagi.domain.states import Cause
 from fastagi.errors import BadArgument
 from fastagi.store import Store, open_store
@@ -80,8 +81,10 @@ def test_show_by_first_letters_and_by_file(desk) -> None:
     assert (delivery["status"], delivery["attempts_made"][0]["error"]) == ("dead", "answered 410: gone")
     text = desk("recordings", "show", recording.file_path)
     assert text.code == 0
-    for part in (recording.sha256, "answered 410: gone", "requested", recording.channel):
+    for part in (recording.sha256, "answered 410: gone", "requested", recording.channel, "2026-11-21 12:00:00"):
         assert part in text.out
+    assert "{" not in text.out, "what is for people is not JSON"
+    assert "2026-11-21T" not in text.out, "times are those of `list`"
 
 
 def test_shown_by_what_people_have_of_it(desk) -> None:
@@ -95,6 +98,14 @@ def test_shown_by_what_people_have_of_it(desk) -> None:
         assert both.code == 1
         assert f"several recordings are called {given}: {other.id}, {one.id}" in both.err
     assert desk("recordings", "show", "7.wav").code == 1, "a part of a name is no name"
+
+
+def test_what_a_fact_holds_in_words() -> None:
+    assert words({"removed": 0, "spans": [], "silent": False, "held_by": "x", "forced": True}) == (
+        "removed 0, held by x, forced"
+    )
+    assert words({"sent": {"peak_dbfs": -4.5}}) == "sent: peak dbfs -4.5"
+    assert words([[0.5, 1], [2, None]]) == "[0.5, 1], [2, …]"
 
 
 def test_list_by_the_call_and_by_who_talked(desk) -> None:
