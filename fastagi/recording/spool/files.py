@@ -71,9 +71,9 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
     wanted = os.path.join(root, relative)
     folder = os.path.dirname(wanted)
     if folder != root or not os.path.isdir(root):
-        os.makedirs(folder, exist_ok=True)
         if os.path.commonpath((root, os.path.realpath(folder))) != root:
             raise PermissionError(13, "a link leads out of the recordings directory", folder)
+        os.makedirs(folder, exist_ok=True)
     for path, renamed in ((wanted, False), (naming.distinct(wanted, recording_id), True)):
         try:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640 | RESERVED))
