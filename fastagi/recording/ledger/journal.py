@@ -89,7 +89,7 @@ class Journal:
         """
         if key is not None:
             self._aside.keys[recording.id] = key
-        await self._write(recording, self._enter_unit, recording, detail or {}, key)
+        await self._write(recording, self._clock(), self._enter_unit, recording, detail or {}, key)
         self._tell(recording, "requested" if not recording.adopted else "adopted", detail or {})
 
     async def move(self, job: Job, event: Event, **changes: Any) -> Recording:
@@ -100,7 +100,9 @@ class Journal:
         """
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, event), **changes)
-        await self._of_job(job, self._write(after, self._advance, job.recording, event, now, dict(changes), job=job))
+        await self._of_job(
+            job, self._write(after, now, self._advance, job.recording, event, now, dict(changes), job=job)
+        )
         job.recording = after
         if after.phase is Phase.FAILED:
             await self._over(after)
@@ -109,8 +111,9 @@ class Journal:
 
     async def note(self, job: Job, what: str, **changes: Any) -> Recording:
         """A change that is no transition (a pause's span, a piece more), journalled under the name `what`."""
+        now = self._clock()
         after = replace(job.recording, **changes)
-        await self._of_job(job, self._write(after, self._change, job.id, self._clock(), what, dict(changes), job=job))
+        await self._of_job(job, self._write(after, now, self._change, job.id, now, what, dict(changes), job=job))
         job.recording = after
         self._tell(after, what, changes)
         return after
@@ -119,7 +122,7 @@ class Journal:
         """FINISHED and its deliveries, in one transaction: from here on the sinks' turn is certain."""
         now = self._clock()
         after = replace(job.recording, phase=advance(job.phase, Event.FINISHED), **changes)
-        write = self._write(after, self._finish_unit, job.recording, now, dict(changes), after.sinks, job=job)
+        write = self._write(after, now, self._finish_unit, job.recording, now, dict(changes), after.sinks, job=job)
         await self._of_job(job, write)
         job.recording = after
         self._courier.wake()
@@ -156,12 +159,14 @@ class Journal:
 
     # -- writing, and what could not be written
 
-    async def _write(self, after: Recording, unit: Callable[..., Any], *args: Any, job: Job | None = None) -> None:
+    async def _write(
+        self, after: Recording, at: float, unit: Callable[..., Any], *args: Any, job: Job | None = None
+    ) -> None:
         """Returns when it is on disk, in the ledger or in a side file.
 
         :raises TakenOver: another server has the recording; :raises IllegalTransition: the ledger's row is elsewhere
         """
-        entry = Entry(after, self._clock(), unit, args, job)
+        entry = Entry(after, at, unit, args, job)
         if not self._backlog:
             patience = SLOW_PATIENCE_SECONDS if self._store.pace.slow else PATIENCE_SECONDS
             error = f"no answer within {patience:g} s"
@@ -265,6 +270,7 @@ class Journal:
         return not self._backlog
 
     async def _flush_call(self, call: Call) -> bool:
+        """Write what waits of one call. False when there is no use in trying another one now."""
         while (entry := self._backlog.first(call)) is not None:
             try:
                 if not await self._done(entry, PATIENCE_SECONDS):
@@ -284,7 +290,7 @@ class Journal:
                 if not isinstance(exc, StoreDown) and not entry.refused:
                     entry.refused = True  # said once; it is tried again for ever, and nothing of this call is lost
                     log.error("ledger_refuses", recording_id=entry.after.id, error=str(exc))
-                return False
+                return not isinstance(exc, StoreDown)  # the others may be taken
             self._backlog.drop(call)
             self._courier.wake()
             if entry.after.phase not in OPEN:

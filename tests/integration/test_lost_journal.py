@@ -1,0 +1,203 @@
+"""The journal on a real SQLite ledger that is slow or says no: order, side files, and nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from delivery_scenes import recording
+from lost_scene import until
+
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.states import Event, Phase
+from fastagi.errors import TakenOver
+from fastagi.recording.ledger import journal as journal_module
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.spool import sidefile
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import journal as lines
+from fastagi.store.units import recordings
+
+
+class NoCourier:
+    """Nothing is delivered here."""
+
+    def wake(self) -> None:
+        return None
+
+    def enqueue(self, conn: sa.Connection, made: object) -> None:
+        return None
+
+
+class Ledger:
+    """A journal on a store, both real, and what happens to them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = SqliteStore(folder / "fastagi.db", node="one", busy_seconds=0.2)
+        self.journal = Journal(self.store, NoCourier(), lambda asterisk: folder)  # type: ignore[arg-type]
+
+    async def job(self, n: int) -> Job:
+        """One that Asterisk records, of a call of its own."""
+        raw = str(self.folder / f"{n}.wav")
+        row = recording(n, node="one", uniqueid=f"1.{n}", phase=Phase.REQUESTED, pieces=(Piece(raw),))
+        job = Job(replace(row, id=f"rec-{n:026d}"))
+        await self.journal.enter(job.recording)
+        await self.journal.move(job, Event.STARTED, started_at=1.0)
+        return job
+
+    async def row(self, job: Job) -> Recording:
+        found: Recording = await self.store.read(recordings.get, job.id)
+        return found
+
+    async def events(self, job: Job) -> list[str]:
+        return [line.event for line in await self.store.read(lines.history, job.id)]
+
+    def foreign(self, statement: str) -> None:
+        with sqlite3.connect(self.store.path) as other:
+            other.execute(statement)
+
+    def side_files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("rec-*"))
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
+    made = Ledger(tmp_path)
+    await made.store.start()
+    yield made
+    await made.store.stop()
+
+
+async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger: Ledger) -> None:
+    """More than being away: a right that was taken from the user, a trigger of somebody's."""
+    one, other = await ledger.job(1), await ledger.job(2)
+    ledger.foreign(
+        f"create trigger no before update on recording when old.id = '{one.id}' begin select raise(abort, 'no'); end"
+    )
+    await ledger.journal.move(one, Event.HUNG_UP, ended_at=2.0)
+    await ledger.journal.move(one, Event.CLOSED)
+    await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)
+    assert not await ledger.journal.flush()
+    assert (await ledger.row(one)).phase is Phase.ACTIVE
+    assert (await ledger.row(other)).phase is Phase.CLOSING
+    assert ledger.side_files() == [f"{one.id}.journal"]
+    assert sidefile.read(ledger.folder / f"{one.id}.journal").recording.phase is Phase.FINISHING
+    ledger.foreign("drop trigger no")
+    assert await ledger.journal.flush()
+    assert (await ledger.row(one)).phase is Phase.FINISHING
+    assert await ledger.events(one) == ["requested", "started", "hung_up", "closed"]
+    assert ledger.side_files() == []
+
+
+async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "PATIENCE_SECONDS", 0.1)
+    job = await ledger.job(1)
+    hold, entered = threading.Event(), threading.Event()
+
+    def wait(conn: sa.Connection) -> None:
+        entered.set()
+        hold.wait(20)
+
+    holding = asyncio.create_task(ledger.store.run(wait))
+    await asyncio.to_thread(entered.wait, 10)
+    await ledger.journal.note(job, "first", facts={"n": 1})
+    await ledger.journal.note(job, "second", facts={"n": 2})
+    for _ in range(3):
+        assert not await ledger.journal.flush()
+    assert ledger.journal.behind == 2
+    assert ledger.store.waiting == 1, "it is not sent again while it is under way"
+    hold.set()
+    await holding
+    assert await ledger.journal.flush()
+    assert (await ledger.row(job)).facts == {"n": 2}
+    assert (await ledger.events(job))[2:] == ["first", "second"]
+    assert ledger.side_files() == []
+
+
+async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL's connection can break in a commit: it was written, and the journal does not know."""
+    job = await ledger.job(1)
+    run = ledger.store.run
+    lost = 0
+
+    async def losing(unit: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal lost
+        value = await run(unit, *args, **kwargs)
+        if lost == 0:
+            lost += 1
+            raise journal_module.StoreDown("the connection broke")
+        return value
+
+    monkeypatch.setattr(ledger.store, "run", losing)
+    await ledger.journal.move(job, Event.PAUSED)
+    assert ledger.journal.behind == 1
+    await ledger.journal.move(job, Event.RESUMED)
+    assert await ledger.journal.flush()
+    assert (await ledger.row(job)).phase is Phase.ACTIVE
+    assert (await ledger.events(job))[2:] == ["paused", "resumed"]
+
+
+async def test_what_another_server_took_over_while_it_waited_is_let_go(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[Job] = []
+    ledger.journal.on_lost = lost.append
+    job, other = await ledger.job(1), await ledger.job(2)
+    with sqlite3.connect(ledger.store.path, isolation_level=None) as away:
+        away.execute("begin immediate")
+        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+        await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)
+        away.execute("rollback")
+    await ledger.store.run(recordings.take_over, job.id, "one", "heir", 3.0)
+    assert await ledger.journal.flush()
+    assert lost == [job]
+    row = await ledger.row(job)
+    assert (row.node, row.phase) == ("heir", Phase.ACTIVE)
+    assert (await ledger.row(other)).phase is Phase.CLOSING
+    with pytest.raises(TakenOver):
+        await ledger.journal.move(job, Event.CLOSED)
+
+
+async def test_a_newer_side_file_is_not_removed_with_the_older_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older entry is in the ledger, and its file about to go, when the next one is written."""
+    job, other = await ledger.job(1), await ledger.job(2)
+    unlink, unlinking, go_on = Path.unlink, threading.Event(), threading.Event()
+
+    def slow_unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == sidefile.SUFFIX and not unlinking.is_set():
+            unlinking.set()
+            go_on.wait(20)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", slow_unlink)
+    with sqlite3.connect(ledger.store.path, isolation_level=None) as away:
+        away.execute("begin immediate")
+        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+        away.execute("rollback")
+        flushing = asyncio.create_task(ledger.journal.flush())
+        await until(unlinking.is_set)
+        away.execute("begin immediate")
+        await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)  # the ledger is away again
+        newer = asyncio.create_task(ledger.journal.move(job, Event.CLOSED))
+        await until(lambda: ledger.journal.behind == 2)
+        go_on.set()
+        await newer
+        path = ledger.folder / f"{job.id}{sidefile.SUFFIX}"
+        assert sidefile.read(path).recording.phase is Phase.FINISHING
+        away.execute("rollback")
+    await flushing
+    await until(lambda: ledger.journal.flush(), 20)
+    assert ledger.side_files() == []
