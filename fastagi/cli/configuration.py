@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from fastagi.app import logs
-from fastagi.settings import CONFIG_VARIABLE, Settings, discover, load
+from fastagi.cli.output import console
+from fastagi.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, discover, load
 
 Config = Annotated[
     Path | None,
@@ -32,6 +33,12 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
     """
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
-    settings = load(discover())
+    found = discover()
+    settings = load(found)
     logs.configure(settings.log, quiet=quiet_logs)
+    if found is None and quiet_logs:  # a server says it in its log
+        console(stderr=True).print(
+            f"no settings file (--config, ${CONFIG_VARIABLE}, {CONFIG_FILE}): every setting has its default",
+            style="dim",
+        )
     return settings

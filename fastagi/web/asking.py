@@ -162,7 +162,8 @@ async def body_of(request: web.Request, allowed: Iterable[Field]) -> dict[str, A
     for name, value in found.items():
         wanted = known.get(name)
         if wanted is None:
-            raise Refusal(400, f"{name[:80]!r} is no key here: there are {', '.join(known) or 'none'}")
+            there = f"there are {', '.join(known)}" if known else "the body is empty; parameters go into the URL"
+            raise Refusal(400, f"{name[:80]!r} is no key here: {there}")
         if (isinstance(value, bool) and bool not in wanted.kinds) or not isinstance(value, wanted.kinds):
             kinds = " or ".join(_KINDS[k] for k in wanted.kinds)
             raise Refusal(400, f"{name} must be {kinds}")

@@ -10,6 +10,7 @@ import pytest
 
 from fastagi import App
 from fastagi.app.loading import load_app
+from fastagi.cli.configuration import settings_for
 from fastagi.errors import ConfigError
 from fastagi.settings import discover
 
@@ -84,3 +85,13 @@ def test_settings_file_is_discovered(tmp_path: Path) -> None:
     default.write_text("")
     assert discover({}, default) == default
     assert discover({"FASTAGI_CONFIG": str(there)}, default) == there, "named and missing is a fault, not a default"
+
+
+def test_without_a_settings_file_it_is_said_where_one_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FASTAGI_CONFIG")
+    monkeypatch.setattr("fastagi.cli.configuration.discover", lambda: None)
+    assert settings_for(None).agi.port == 4573
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no settings file (--config, $FASTAGI_CONFIG, /etc/fastagi/fastagi.toml)" in said
