@@ -32,7 +32,7 @@ class Receiver:
     :param timeout_seconds: for the whole exchange
     :param http_client: a session to use; it is not closed here
     :ivar shown: the URL without what may be secret in it
-    :raises BadArgument: the URL or the time limit cannot be used
+    :raises BadArgument: the URL, the time limit or the client cannot be used (the seed's was httpx's)
     """
 
     def __init__(
@@ -50,8 +50,12 @@ class Receiver:
             usable = False
         if not usable:
             raise BadArgument(f"url={without_secrets(url)!r} must be http://… or https://… with a host")
-        if isinstance(timeout_seconds, bool) or not 0 < timeout_seconds < float("inf"):
+        number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
+        if not number or not 0 < timeout_seconds < float("inf"):
             raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
+        kind = type(http_client)
+        if kind.__module__.startswith("httpx") or not (http_client is None or callable(getattr(kind, "post", None))):
+            raise BadArgument(f"http_client={kind.__module__}.{kind.__name__} must be an aiohttp.ClientSession")
         self.shown = shown_url(self.url)
         self.timeout_seconds = timeout_seconds
         self._client = http_client

@@ -44,6 +44,8 @@ class WebhookSink(RecordingSink):
         http_client: aiohttp.ClientSession | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(signing_secret, str):
+            raise BadArgument(f"signing_secret must be text, not {type(signing_secret).__name__}")
         self._receiver = Receiver(url, timeout_seconds=timeout_seconds, http_client=http_client, clock=clock)
         self.time_limit_seconds = timeout_seconds + 5.0
         self._plain_key = signing_secret.encode()

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -330,3 +331,28 @@ def test_what_cannot_be_used_is_refused_before_a_call(arguments: dict[str, objec
     with pytest.raises(BadArgument) as caught:
         WebhookSink(**arguments)  # type: ignore[arg-type]
     assert "not base64!" not in str(caught.value)
+
+
+class Client:
+    """What httpx.AsyncClient looks like from here."""
+
+    __module__ = "httpx"
+
+    async def post(self, url: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"http_client": Client()}, "http_client=httpx.Client must be an aiohttp.ClientSession"),
+        ({"http_client": "https://proxy"}, "http_client=builtins.str must be an aiohttp.ClientSession"),
+        ({"timeout_seconds": "10"}, "timeout_seconds='10' must be"),
+        ({"timeout_seconds": None}, "timeout_seconds=None must be"),
+        ({"signing_secret": None}, "signing_secret must be text, not NoneType"),
+        ({"signing_secret": b"hidden"}, "signing_secret must be text, not bytes"),
+    ],
+)
+def test_what_could_never_deliver_is_refused_when_it_is_made(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadArgument, match=said) as caught:
+        WebhookSink("https://h.example/x", **given)
+    assert "hidden" not in str(caught.value)
