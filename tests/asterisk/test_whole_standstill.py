@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
+from lost_scene import Receiver, Serving, until
 from recording_scene import Scene
 from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
 from fastagi.recording.spool import limits
-from fastagi.testing import SippCall
+from fastagi.testing import AsteriskServer, SippCall
 from fastagi.testing.sip import Hold, Play, Step, Wait
 from fastagi.testing.sound import save, silence_samples, speech_samples
+
+SERVER = Path(__file__).parents[1] / "lost_server.py"
 
 FOLLOWS = 5.0
 """What the stop may come after its limit on a busy machine; it is 3 s. Who loses the silence before a standstill, or
@@ -64,21 +68,21 @@ def sounds(folder: Path) -> dict[str, Path]:
 
 def lines(sound: dict[str, Path]) -> dict[str, Line]:
     """Every way in which frames come and go, by name."""
-    most = {"milliseconds_max_silence": 6000}
+    most = {"milliseconds_max_silence": 5500}
     first = {"milliseconds_initial_silence": 4000}
     stay = Wait(60)
     return {
-        "sound-none": Line([Play(sound["speech"]), stay], most, 8.0),
-        "silent-none": Line([Play(sound["fading"]), stay], most, 7.0),
+        "sound-none": Line([Play(sound["speech"]), stay], most, 7.5),
+        "silent-none": Line([Play(sound["fading"]), stay], most, 6.5),
         "none": Line([stay], {"milliseconds_max_silence": 4000}, 4.0, sound=False),
-        "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 6.0, sound=False),
+        "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 5.5, sound=False),
         "held": Line(
             [Play(sound["word"]), Wait(1), Hold("sendonly"), Wait(2), Hold("sendrecv"), Play(sound["silence"]), stay],
             most,
-            6.6,
+            6.1,
         ),
         "never-a-word": Line([Play(sound["quiet"]), stay], first, 4.0, sound=False),
-        "word-held-back": Line([Wait(2.5), Play(sound["word"]), Wait(6.5)], first, 9.0, cause="HANGUP"),
+        "word-held-back": Line([Wait(2.5), Play(sound["word"]), Wait(5.4)], first, 7.9, cause="HANGUP"),
         "full": Line([Play(sound["long"]), stay], {"max_bytes": 44 + 16 * 2500}, 2.5, cause="SIZE"),
     }
 
@@ -149,7 +153,7 @@ async def test_and_where_the_files_cannot_be_read(
     most = {"milliseconds_max_silence": 3000}
     made = {
         "breaks-off": Line([Play(sound["speech"]), Wait(60)], most, 5.0),
-        "talks-on": Line([Play(sound["speech"], loop=True), Wait(5.0), Play(sound["silence"]), Wait(60)], most, 8.0),
+        "talks-on": Line([Play(sound["speech"], loop=True), Wait(3.6), Play(sound["silence"]), Wait(60)], most, 6.6),
         "prompted": Line([Play(sound["silence"]), Wait(60)], most, 7.0, dialled="play"),
         "never": Line([Play(sound["silence"]), Wait(60)], {"milliseconds_initial_silence": 4500}, 4.5, sound=False),
     }
@@ -160,3 +164,50 @@ async def test_and_where_the_files_cannot_be_read(
             await asyncio.sleep(1.5)
             await scene.restart()
         await judge(scene, made)
+
+
+FLUSH_SEAMS = {
+    "write:3": "the next piece is in the ledger, and Asterisk does not know of it",
+    "stop:before": "both pieces are being made",
+    "stop:after": "the old one is closed, and the ledger does not know",
+    "write:4": "the ledger knows it all",
+}
+
+
+async def test_a_server_that_dies_in_the_middle_of_a_flush_loses_nothing(
+    whole22: AsteriskServer, tmp_path: Path
+) -> None:
+    save(whole22.sounds / "whole" / "word.wav", speech_samples(1.0, 3))
+
+    async def one(point: str) -> None:
+        environ = {"LOST_AT": point}
+        folder = tmp_path / point.replace(":", "-")
+        server = Serving(whole22, folder, sink=receiver.url, script=SERVER, environ=environ)
+        try:
+            await server.start()
+            route = "record/start?filename=x&file_format=s16bit&milliseconds_max_silence=2500"
+            await whole22.originate(
+                "Local/say-word@whole/n",
+                context="whole",
+                exten="asked",
+                variables={"__SERVER": server.url, "ROUTE": route, "THEN": ""},
+            )
+            assert await server.wait() == -9, f"it was not at {point}:\n{server.tail()}"
+            server.environ.clear()
+            await server.start()
+            await until(lambda: [r for r in server.recordings() if r["phase"] == "finished"], 30, point)
+            await until(lambda: not server.unsettled(), 30, point)
+            (row,) = server.recordings()
+            audio, _ = soundfile.read(row["file_path"], dtype="float32")
+            end = last_sound(audio)
+            assert (row["cause"], 0.9 < end < 1.05) == ("SILENCE", True), (point, row["cause"], end)
+            assert abs(len(audio) / 8000 - end - 2.5) <= 0.011, point
+            assert not list(server.spool.glob("rec-*")), point
+            assert len(receiver.ids()[row["id"]]) == 1
+        finally:
+            await server.close()
+
+    async with Receiver() as receiver, asyncio.TaskGroup() as group:
+        for point in FLUSH_SEAMS:
+            group.create_task(one(point))
+    await whole22.cli("channel request hangup all")
