@@ -5,7 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 TICK_SECONDS = 0.5
+
+HELD_SECONDS = 1.0
+"""A caller hears it: so late it is told."""
 
 WINDOW_TICKS = 120
 """A minute: longer than Prometheus' usual interval between scrapes, so that no stall falls between two."""
@@ -38,6 +45,13 @@ class LoopLag:
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        self._seen.append(max(0.0, now - self._due))
+        late = max(0.0, now - self._due)
+        self._seen.append(late)
+        if late >= HELD_SECONDS:
+            log.warning(
+                "event_loop_held",
+                seconds=round(late, 1),
+                hint="every call waited: let handlers that block be plain functions, which run in threads",
+            )
         self._due = now + TICK_SECONDS
         self._timer = loop.call_at(self._due, self._tick, loop)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import structlog.testing
 from delivery_scenes import finish_many
 from web_scene import web_scene
 
@@ -18,7 +19,7 @@ from fastagi.domain.states import Cause
 from fastagi.errors import SinkError, StoreDown
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.runtime.steady import SteadyClock
-from fastagi.web import disks
+from fastagi.web import disks, lag
 from fastagi.web.observed import MOST_SINKS, Observations, SinkLabels
 
 
@@ -281,3 +282,18 @@ async def registered(tmp_path: Path) -> set[str]:
     from metric_names import names_of
 
     return await names_of(tmp_path)
+
+
+async def test_who_holds_the_event_loop_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lag, "HELD_SECONDS", 0.1)
+    monkeypatch.setattr(lag, "TICK_SECONDS", 0.05)
+    measured = lag.LoopLag()
+    with structlog.testing.capture_logs() as logs:
+        measured.start()
+        time.sleep(0.3)  # noqa: ASYNC251 - what a handler must not do
+        while not logs:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    measured.stop()
+    assert (logs[0]["event"], logs[0]["log_level"]) == ("event_loop_held", "warning")
+    assert logs[0]["seconds"] >= 0.2
+    assert measured.longest >= 0.2
