@@ -91,8 +91,10 @@ class App:
     def route(self, path: str) -> Callable[[F], F]:
         """The handler of ``AGI(agi://host/path)``: async, or a plain def that runs in a worker thread.
 
-        :raises ConfigError: that route has one already
+        :raises ConfigError: that route has one already, or `path` is none
         """
+        if not isinstance(path, str):
+            raise ConfigError(f"a route needs its path: @app.route({getattr(path, '__name__', 'survey')!r})")
 
         def keep(handler: F) -> F:
             self._routes.add(path, handler)
@@ -100,8 +102,13 @@ class App:
 
         return keep
 
-    def default(self) -> Callable[[F], F]:
-        """The handler of calls that no route matches."""
+    def default(self, *wrong: object) -> Callable[[F], F]:
+        """The handler of calls that no route matches: ``@app.default()``.
+
+        :raises ConfigError: there is one already, or the parentheses are missing
+        """
+        if wrong:
+            raise ConfigError("write @app.default(), with parentheses")
 
         def keep(handler: F) -> F:
             self._routes.set_default(handler)

@@ -68,6 +68,16 @@ def test_app_in_a_package(tmp_path: Path) -> None:
             "from fastagi import App\napp = App()\n@app.route('a')\ndef f(c): ...\n@app.route('a')\ndef g(c): ...",
             "line 5: ConfigError: route 'a' has a handler already",
         ),
+        (
+            "shop_app:app",
+            "from fastagi import App\napp = App()\n@app.route\nasync def survey(c): ...",
+            "line 3: ConfigError: a route needs its path: @app.route('survey')",
+        ),
+        (
+            "shop_app:app",
+            "from fastagi import App\napp = App()\n@app.default\nasync def survey(c): ...",
+            "line 3: ConfigError: write @app.default(), with parentheses",
+        ),
     ],
 )
 def test_fault_is_one_line(tmp_path: Path, name: str, text: str, said: str) -> None:
