@@ -79,6 +79,7 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger: Ledger) -> None:
     """More than being away: a right that was taken from the user, a trigger of somebody's."""
+    ledger.store.side_by_side = 1
     one, other = await ledger.job(1), await ledger.job(2)
     ledger.foreign(
         f"create trigger no before update on recording when old.id = '{one.id}' begin select raise(abort, 'no'); end"

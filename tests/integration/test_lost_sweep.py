@@ -369,3 +369,14 @@ def test_a_finished_file_has_no_mark_of_a_name_that_was_taken(tmp_path: Path) ->
         final.file.write(b"sound")
         final.commit()
     assert os.lstat(path).st_mode & 0o7777 == 0o640
+
+
+async def test_half_written_side_files_of_a_crash_are_removed(place: Place) -> None:
+    """They say who called whom."""
+    names = ("rec-1.journal-tmp", "rec-2.journal-tmp", "foreign.journal-tmp")
+    old, young, foreign = (place.spool / name for name in names)
+    for path, age in ((old, HOUR), (young, 5.0), (foreign, HOUR)):
+        path.write_text('{"at": 1')
+        os.utime(path, (time.time() - age,) * 2)
+    async with place.server():
+        assert sorted(place.spool.iterdir()) == sorted((young, foreign))

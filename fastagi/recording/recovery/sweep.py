@@ -135,6 +135,8 @@ class Sweep:
         for name, pbx in self._pbxs.items():
             try:
                 found = await self._threads.run(inventory.listing, pbx.spool)
+                for draft in await self._threads.run(inventory.remove_drafts, pbx.spool, OPEN_SECONDS):
+                    log.info("leftover_removed", file=str(draft))
             except OSError as exc:
                 log.warning("spool_not_swept", asterisk=name, error=str(exc), hint="fastagi doctor says what to do")
                 continue

@@ -5,6 +5,7 @@ Reads only. What follows from it is the sweep's to decide.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -16,6 +17,7 @@ from fastagi.audio import inspect, is_temporary
 from fastagi.domain.recording import Piece
 from fastagi.errors import AudioError
 from fastagi.recording.spool import files
+from fastagi.recording.spool.sidefile import TEMPORARY_SUFFIX as DRAFT_SUFFIX
 
 MOST_ENTRIES = 50_000
 """Names looked at in one spool in one round; a spool that holds more has another trouble."""
@@ -121,6 +123,20 @@ def listing(folder: Path) -> dict[str, Raw]:
             raw.last_write = max(raw.last_write, stat.st_mtime)
             raw.bytes += stat.st_size
     return found
+
+
+def remove_drafts(folder: Path, age_seconds: float) -> list[Path]:
+    """Remove side files that a crash left half written; which. They say who called whom, and were never needed."""
+    removed = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("rec-") or not entry.name.endswith(DRAFT_SUFFIX):
+                continue
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > age_seconds:
+                    os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+    return removed
 
 
 def set_aside_count(folder: Path, name: str) -> int:
