@@ -147,6 +147,11 @@ def growth_seconds(path: str) -> float:
     return FLUSH_BYTES / rate
 
 
+def slower_seconds(path: str) -> float:
+    """How much longer than a .wav a file of that format may stand still; 0 for one that grows as often, or oftener."""
+    return max(0.0, growth_seconds(path) - growth_seconds("any.wav"))
+
+
 def closed(paths: tuple[str, ...], ended_seconds: float) -> bool:
     """Has Asterisk closed all files of a recording that ended so many seconds ago? Blocking."""
     wav = tuple(p for p in paths if p.lower().endswith((".wav", ".wav16", ".wav49")))

@@ -197,7 +197,7 @@ class Watch:
         still = time.monotonic() - (job.grew_at or time.monotonic())
         patience = self._settings.stalled_seconds
         if job.recording.adopted:  # other formats grow more slowly
-            patience += foreign.growth_seconds(job.recording.pieces[-1].paths[0])
+            patience += foreign.slower_seconds(job.recording.pieces[-1].paths[0])
         if still >= patience and "stalled" not in job.alarms:
             job.alarms.add("stalled")
             log.error("recording_stalled", recording_id=job.id, channel=job.recording.channel, seconds=round(still, 1))

@@ -14,6 +14,8 @@ from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.recording.spool import foreign
 from fastagi.recording.spool.foreign import Found
+from fastagi.recording.watching.watch import LOOK_SECONDS
+from fastagi.settings import RecordingSettings
 
 
 def row(stem: str, received: str = "", sent: str = "") -> MixMonitorRow:
@@ -102,6 +104,13 @@ def test_how_often_it_grows() -> None:
     assert 2.0 < foreign.growth_seconds("/a.wav") < 2.1
     assert 19.0 < foreign.growth_seconds("/a.gsm") < 21.0
     assert 19.0 < foreign.growth_seconds("/a.WAV") < 21.0
+
+
+def test_a_wav_of_others_that_does_not_grow_is_alarmed_as_soon_as_one_of_ours() -> None:
+    assert foreign.slower_seconds("/a.wav") == foreign.slower_seconds("/a.wav16") == 0.0
+    settings = RecordingSettings()
+    assert settings.stalled_seconds + foreign.slower_seconds("/a.ulaw") + LOOK_SECONDS < 10  # what is promised
+    assert 17.0 < foreign.slower_seconds("/a.gsm") < 19.0
 
 
 def test_only_what_lies_in_our_spool_may_be_removed(tmp_path: Path) -> None:
