@@ -26,7 +26,7 @@ import structlog
 from fastagi.agi import AgiServer, HandlerThreads, run_blocking
 from fastagi.ami import Manager, tls
 from fastagi.app.keyfile import key_file, opens_the_ledger
-from fastagi.app.routes import Handler, Routes, blocking
+from fastagi.app.routes import Handler, Routes, blocking, must_have_run
 from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
@@ -294,7 +294,8 @@ class App:
             return
         if blocking(handler):
             context = contextvars.copy_context()
-            await run_blocking(partial(context.run, handler), call, parts.threads)
+            result = await run_blocking(partial(context.run, handler), call, parts.threads)
+            must_have_run(handler, result)
         else:
             await handler(call)
         await parts.recorder.before_leaving(pbx, call.uniqueid)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from fastagi.errors import ConfigError
+from fastagi.errors import ConfigError, Error
 
 Handler = Callable[..., Any]
 
@@ -44,8 +44,19 @@ class Routes:
 
 
 def blocking(handler: Handler) -> bool:
-    """Is it a plain function, to run in a thread?"""
+    """Is it a plain function, to run in a thread? A decorated one is what it wraps (`functools.wraps`)."""
+    handler = inspect.unwrap(handler)
     return not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__))
+
+
+def must_have_run(handler: Handler, result: object) -> None:
+    """A coroutine as the result of a plain function is work that nobody would ever do.
+
+    :raises Error: it is one
+    """
+    if inspect.iscoroutine(result):
+        result.close()
+        raise Error(f"the handler {_name(handler)} is not async, and gave a coroutine: write async def")
 
 
 def _name(handler: Handler) -> str:

@@ -1,8 +1,9 @@
-"""One App used several times in one process, as tests of a user's own flow do: other settings, another event loop."""
+"""An App in its user's hands: started again with other settings and in another event loop, handlers with decorators."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
-from recording_scene import Remembering
+from recording_scene import Remembering, recording_scene
 
 from fastagi import App, Error
 from fastagi.testing import AsteriskServer
@@ -66,3 +67,31 @@ def test_an_app_is_started_again_with_other_settings_and_in_another_loop(
             asyncio.run(once(asterisk, folder))
     assert [m.name for m in sink.got] == ["again", "asked"] * 3
     assert [entry for entry in logs if entry["log_level"] in ("warning", "error", "critical")] == []
+
+
+async def test_a_decorated_async_handler_is_awaited(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """Its wrapper is a plain def; one that does not even say what it wraps fails loudly, not by doing nothing."""
+
+    def decorated(handler: Any) -> Any:
+        @functools.wraps(handler)
+        def wrapper(call: Any) -> Any:
+            return handler(call)
+
+        return wrapper
+
+    async with recording_scene(asterisk22, tmp_path) as scene:
+        done = asyncio.Event()
+
+        async def handler(call: Any) -> None:
+            assert await call.get_variable("NOBODY") is None
+            done.set()
+
+        scene.app.route("decorated")(decorated(handler))
+        scene.app.route("disguised")(lambda call: handler(call))
+        await scene.call("decorated")
+        await asyncio.wait_for(done.wait(), 20)
+        with structlog.testing.capture_logs() as logs:
+            await scene.call("disguised")
+            await scene.until(lambda: [e for e in logs if e["event"] == "agi_handler_failed"])
+        (failed,) = [e for e in logs if e["event"] == "agi_handler_failed"]
+        assert "is not async, and gave a coroutine: write async def" in failed["error"]
