@@ -65,6 +65,8 @@ class LimitWatch:
         self._number = 0
         self._file: _Sound | None = None
         self._was_there = False
+        self._looked_at: float | None = None
+        self._size = 0
         self._grown = False
         self._after_flush = False
         self._frames = 0
@@ -125,6 +127,12 @@ class LimitWatch:
         :raises AudioError: a file is there and cannot be read, or was there and is gone
         """
         self.wants_flush, self.look_again = False, math.inf
+        try:
+            return self._look(recording, now, paused, flushable)
+        finally:
+            self._looked_at = now
+
+    def _look(self, recording: Recording, now: float, paused: bool, flushable: bool) -> Cause:
         pieces = [p for p in recording.pieces if not p.void and not p.lost]
         closing = False
         while self._number < len(pieces):
@@ -148,6 +156,7 @@ class LimitWatch:
         path = piece.paths[0]
         if self._file is None or self._file.path != path:
             self._file, self._was_there, self._grown = _Sound(piece, self._threshold), False, False
+            self._size = 0
             self._after_flush = piece.after == "still"
             self._written_at = self._known_until = max(self._known_until, piece.started_at)
         fresh = 0
@@ -164,10 +173,13 @@ class LimitWatch:
                 raise AudioError(f"{path}: it was there and is gone")
             return Cause.NONE
         self._was_there = True
-        if not self._file.begun:
+        if self._file.size == self._size:
             return Cause.NONE
-        # so long ago by the machine's clock, which may be another one than ours
+        self._size = self._file.size
+        # so long ago by the machine's clock, which may be another one than ours, or its disk's
         at = now - max(0.0, time.time() - self._file.written_at)
+        if self._looked_at is not None and at < self._looked_at:
+            at = now  # it was after the last look: that clock is not to be believed
         at = min(at, piece.ended_at or at)
         self._written_at = max(self._written_at, at)
         if fresh:
@@ -272,9 +284,9 @@ class _Sound:
         self._waiting = [np.zeros(0, np.int16) for _ in self._files]
 
     @property
-    def begun(self) -> bool:
-        """There is more in it than a header."""
-        return any(file.frames for file in self._files)
+    def size(self) -> int:
+        """Frames in its files, together."""
+        return sum(file.frames for file in self._files)
 
     @property
     def written_at(self) -> float:

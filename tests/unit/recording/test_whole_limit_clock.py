@@ -36,7 +36,8 @@ Line = Sequence[tuple[str, float]]
 class Played:
     """A recording of `line`, watched as `watching.watch` does it."""
 
-    def __init__(self, folder: Path, line: Line, **spec: Any) -> None:
+    def __init__(self, folder: Path, line: Line, *, skew: float = 0.0, **spec: Any) -> None:
+        self._skew = skew
         self.folder = folder
         self.line = line
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
@@ -99,7 +100,7 @@ class Played:
     def _write(self, data: bytes, at: float) -> None:
         with self._path.open("ab") as file:
             file.write(data)
-        os.utime(self._path, (at, at))
+        os.utime(self._path, (at + self._skew, at + self._skew))
 
     def _flush(self) -> None:
         self._go_on(self.now + FLUSH_TAKES)
@@ -113,7 +114,7 @@ class Played:
                 for offset, value in ((4, size - 8), (40, size - 44)):
                     file.seek(offset)
                     file.write(struct.pack("<I", value))
-            os.utime(self._path, (NOW + self.now, NOW + self.now))
+            os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
         last = self.pieces.pop()
         if self._path.stat().st_size > 44 or last.after != "still":
             ended = Piece(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.after)
@@ -124,7 +125,7 @@ class Played:
         self._path = self.folder / f"{self.flushes}.wav"
         head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data\0\0\0\0"
         self._path.write_bytes(head)
-        os.utime(self._path, (NOW + self.now, NOW + self.now))
+        os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
         self.pieces.append(Piece(str(self._path), started_at=NOW + self.now, after=after))
 
 
@@ -173,6 +174,15 @@ def test_the_stop_follows_the_silence_within_three_seconds(play: Any, line: Line
     assert due - 0.02 <= at <= due + FOLLOWS
     assert abs(watch.quiet_since - NOW - played.last_sound()) < FOLLOWS
     assert played.flushes <= 8
+
+
+@pytest.mark.parametrize("skew", [-100.0, 100.0, -2.0, 2.0])
+def test_the_disk_may_have_another_clock(play: Any, skew: float) -> None:
+    for line in ([("s", 6.0), ("q", 30.0)], [("s", 5.0), ("q", 2.0)], [("s", 5.0), ("n", 2.5), ("s", 0.5)]):
+        played, watch = play(line, milliseconds_max_silence=5000, skew=skew)
+        cause, at = played.stopped(watch, 60.0)
+        assert cause is Cause.SILENCE
+        assert played.last_sound() + 5.0 - 0.02 <= at <= played.last_sound() + 5.0 + FOLLOWS
 
 
 @pytest.mark.parametrize(
