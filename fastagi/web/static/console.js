@@ -63,7 +63,8 @@ const VIEWS = {
       ["From", (c) => c.caller],
       ["To", (c) => c.extension],
       ["Answered", (c) => (c.answered ? "yes" : "no")],
-      ["Recorded", (c) => c.recordings[0] ?? "no", "short", (c) => c.recordings[0] && `#recording/${c.recordings[0]}`],
+      ["Recorded", (c) => c.recordings[0] ?? (c.elsewhere ? "on the call's other side" : "no"), "short",
+        (c) => (c.recordings[0] ?? c.elsewhere) && `#recording/${c.recordings[0] ?? c.elsewhere}`],
     ],
     filters: [],
     live: true,
@@ -216,6 +217,11 @@ async function list(name, query, cursor = "") {
   if (name === "channels") question.set("limit", "1000");
   const body = await (await ask(`/api/v1/${name}?${question}`)).json();
   if (mine !== turn) return;
+  if (name === "channels") { // a call is recorded on one of its channels
+    const calls = new Map(body.channels.filter((c) => c.recordings.length && c.linkedid)
+      .map((c) => [`${c.asterisk} ${c.linkedid}`, c.recordings[0]]));
+    for (const channel of body.channels) channel.elsewhere = calls.get(`${channel.asterisk} ${channel.linkedid}`);
+  }
   $("title").textContent = view.title;
   document.title = `${view.title} - fastagi`;
   fill(document.querySelector("#list table"), view.columns, body[name], cursor !== "");
