@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import settings_guide
@@ -28,6 +29,19 @@ def test_every_link_leads_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_who_installs_it_has_the_dialplan_and_the_guide() -> None:
+    """`pip install` brings PREFIX/share/fastagi, in which every link of README and guide leads somewhere."""
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    there = {file for patterns in shipped.values() for pattern in patterns for file in ROOT.glob(pattern)}
+    for folder, patterns in shipped.items():
+        for file in (file for pattern in patterns for file in ROOT.glob(pattern)):
+            assert Path("share/fastagi") / file.parent.relative_to(ROOT) == Path(folder)
+    for page in (file for file in there if file.suffix == ".md"):
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            wanted = (page.parent / target).resolve()
+            assert "://" in target or wanted in there or any(wanted in file.parents for file in there), target
 
 
 def test_the_settings_that_are_shown_can_be_copied(tmp_path: Path) -> None:
