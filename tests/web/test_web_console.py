@@ -147,6 +147,7 @@ async def test_what_somebody_looks_for_is_in_the_address_and_comes_back(tmp_path
         await page.tell("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", text="\r")
         await page.until("!document.getElementById('one').hidden")
         assert await page.run("document.title.startsWith('0221100 ')")
+        await page.until("document.activeElement.id == 'one-title'")  # read out, and Tab goes on from there
         await page.run("document.querySelector('#one dl a').click()")  # all recordings of that call
         await page.until(f"location.hash == '#recordings?search={jobs[0].recording.uniqueid}' && {rows} == 1")
         await page.run("history.go(-2)")

@@ -391,7 +391,11 @@ $("clear").addEventListener("click", () => {
   $("filter").elements[0]?.focus();
 });
 $("more").addEventListener("click", () => list(place().name, place().query, $("more").dataset.cursor).catch(say));
-addEventListener("hashchange", () => refresh());
+addEventListener("hashchange", async () => {
+  await refresh();
+  if (document.activeElement?.offsetParent) return;
+  for (const title of [$("title"), $("one-title")]) if (title.offsetParent) title.focus(); // what had it is hidden now
+});
 addEventListener("DOMContentLoaded", () => { // sound.js is there by then
   ready();
   setInterval(ready, 10000);
