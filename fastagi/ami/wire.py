@@ -274,8 +274,11 @@ def encode(action: Mapping[str, object]) -> bytes:
     for key, value in action.items():
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise BadArgument(f"AMI header name {key!r} must be printable ASCII without space or colon")
-        for item in value if isinstance(value, (list, tuple)) else (value,):
-            lines.append(_line(key, item))
+        if type(value) is str:  # nearly all of them
+            lines.append(_line(key, value))
+        else:
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            lines += [_line(key, _text(key, item)) for item in items]
     if not lines:
         raise BadArgument("AMI action is empty")
     if len(lines) > MAX_HEADERS:
@@ -284,11 +287,14 @@ def encode(action: Mapping[str, object]) -> bytes:
     return b"".join(lines)
 
 
-def _line(key: str, value: object) -> bytes:
+def _text(key: str, value: object) -> str:
     if value is None or isinstance(value, (bytes, Mapping)):
         raise BadArgument(f"AMI header {key} must be text or a number, not {type(value).__name__}")
-    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
-    if _FORBIDDEN.search(text):
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def _line(key: str, text: str) -> bytes:
+    if not text.isprintable() and _FORBIDDEN.search(text):  # the first is quick, and true for nearly every value
         shown = "" if key.lower() in _SECRET else f"={text[:60]!r}"
         raise BadArgument(f"AMI header {key}{shown} holds CR, LF or NUL: it would be a second header or action")
     try:

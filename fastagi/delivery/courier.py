@@ -27,7 +27,7 @@ from fastagi.delivery.upkeep import Upkeep, remove_local
 from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict, judge
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store import Store
+from fastagi.store import Store, after_commit
 from fastagi.store.units import deliveries, recordings
 
 log = structlog.get_logger(__name__)
@@ -36,6 +36,9 @@ SETTLE_SECONDS = (0.2, 10.0)
 """First and longest pause between tries to write an outcome while the ledger is down."""
 
 GIVE_BACK_SECONDS = 5.0
+
+FRESH = 200
+"""Recordings kept that have been finished last: their first deliveries are made within moments."""
 
 STALE_SECONDS = 2.0
 """Until a delivery that still runs here is looked at again, where the ledger says that it is due."""
@@ -82,6 +85,7 @@ class Courier:
         self._queues: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._under_way: set[str] = set()
+        self._fresh: dict[str, Recording] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._upkeep = Upkeep(
             store, registry, clock=clock, enqueue=self._enqueue_due, refresh=self._refresh, version=version
@@ -115,19 +119,34 @@ class Courier:
         await self._upkeep.stop()
         self._caller.close()
 
-    def enqueue(self, conn: sa.Connection, made: Iterable[Delivery], *, home: str | None = None) -> None:
+    def enqueue(
+        self,
+        conn: sa.Connection,
+        made: Iterable[Delivery],
+        *,
+        home: str | None = None,
+        recording: Recording | None = None,
+    ) -> None:
         """Queues new deliveries in the transaction that wrote them: `recordings.finish` and this belong in one unit.
 
         They are called for once it has been committed.
 
         :param home: the node that has the file; this one when None
+        :param recording: as this transaction writes it: the first attempts need not read it again
         """
+        if recording is not None:
+            after_commit(conn, lambda: self._remember(recording))
         for delivery in made:
             if delivery.status is DeliveryStatus.WAITING:
                 self._enqueue_due(
                     conn,
                     deliveries.Due(delivery.id, delivery.sink, home or self._store.node, delivery.next_at),
                 )
+
+    def _remember(self, recording: Recording) -> None:
+        self._fresh[recording.id] = recording
+        if len(self._fresh) > FRESH:
+            del self._fresh[next(iter(self._fresh))]
 
     def wake(self) -> None:
         """Looks at the clock now. Nobody has to after `enqueue`: the commit wakes by itself."""
@@ -239,7 +258,8 @@ class Courier:
             if due is not None and due.next_at > self._clock():  # two clocks differ, or it was put off meanwhile
                 self._enqueue_due(conn, due)
             return None
-        recording = recordings.get(conn, delivery.recording_id)
+        fresh = self._fresh.get(delivery.recording_id) if delivery.attempts == 0 else None
+        recording = fresh or recordings.get(conn, delivery.recording_id)
         if recording is None:
             raise StoreError(f"delivery {delivery_id} is of a recording that is not there")
         return delivery, recording

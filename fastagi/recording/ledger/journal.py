@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +98,7 @@ class Journal:
         :raises TakenOver: another server has the recording
         """
         now = self._clock()
-        after = replace(job.recording, phase=advance(job.phase, event), **changes)
+        after = job.recording.changed(phase=advance(job.phase, event), **changes)
         await self._of_job(
             job, self._write(after, now, self._advance, job.recording, event, now, dict(changes), job=job)
         )
@@ -112,7 +111,7 @@ class Journal:
     async def note(self, job: Job, what: str, **changes: Any) -> Recording:
         """A change that is no transition (a pause's span, a piece more), journalled under the name `what`."""
         now = self._clock()
-        after = replace(job.recording, **changes)
+        after = job.recording.changed(**changes)
         await self._of_job(job, self._write(after, now, self._change, job.id, now, what, dict(changes), job=job))
         job.recording = after
         self._tell(after, what, changes)
@@ -121,7 +120,7 @@ class Journal:
     async def finish(self, job: Job, **changes: Any) -> Recording:
         """FINISHED and its deliveries, in one transaction: from here on the sinks' turn is certain."""
         now = self._clock()
-        after = replace(job.recording, phase=advance(job.phase, Event.FINISHED), **changes)
+        after = job.recording.changed(phase=advance(job.phase, Event.FINISHED), **changes)
         write = self._write(after, now, self._finish_unit, job.recording, now, dict(changes), after.sinks, job=job)
         await self._of_job(job, write)
         job.recording = after
@@ -154,8 +153,8 @@ class Journal:
     def _finish_unit(
         self, conn: sa.Connection, before: Recording, at: float, changes: dict[str, Any], sinks: tuple[str, ...]
     ) -> None:
-        _, deliveries = units.finish(conn, before.id, at, changes, sinks, holder=self._store.node, known=before)
-        self._courier.enqueue(conn, deliveries)
+        after, deliveries = units.finish(conn, before.id, at, changes, sinks, holder=self._store.node, known=before)
+        self._courier.enqueue(conn, deliveries, recording=after)
 
     # -- writing, and what could not be written
 

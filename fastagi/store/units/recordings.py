@@ -7,7 +7,6 @@ lists of them are asked for is in `catalogue`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -154,7 +153,7 @@ def advance(
     changes = dict(changes or {})
     _check_names(changes)
     phase = states.advance(before.phase, event)
-    after = replace(before, phase=phase, **changes)
+    after = before.changed(phase=phase, **changes)
     columns = recording_columns(after, ("phase", *changes))
     columns["updated_at"] = at
     values = {**columns, "_id": recording_id, "_phase": before.phase.value}
@@ -198,7 +197,7 @@ def change(
     wanted = {**(changes or {}), **more}
     _check_names(wanted)
     before = _load(conn, recording_id, holder)
-    after = replace(before, **wanted)
+    after = before.changed(**wanted)
     columns = recording_columns(after, tuple(wanted))
     if at is not None:
         columns["updated_at"] = at
@@ -285,7 +284,7 @@ def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording,
     if copy is not there:
         if there is not None:
             columns["node"] = there.node  # who has it now is the ledger's to say
-            copy = replace(copy, node=there.node)
+            copy = copy.changed(node=there.node)
             del columns["id"]
             _update(tuple(columns), False).run(conn, {**columns, "_id": copy.id})
         journal.write(
@@ -312,7 +311,7 @@ def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at
         return None
     _update(("node", "updated_at"), False).run(conn, {"node": node, "updated_at": at, "_id": recording_id})
     journal.write(conn, recording_id, at=at, event="taken_over", detail={"from": before, "by": node})
-    return replace(there, node=node)
+    return there.changed(node=node)
 
 
 def open_nodes(conn: sa.Connection, node: str) -> set[str]:
