@@ -30,6 +30,8 @@ SILENT_SECONDS = 15.0
 """A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
 that the ledger refuses."""
 
+GOODBYE_SECONDS = 3.0
+
 ALONE_BEAT_SECONDS = 60.0
 """On SQLite nobody listens."""
 
@@ -79,8 +81,9 @@ class Upkeep:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            with contextlib.suppress(StoreError):
-                await self._store.run(servers.goodbye, [self._store.node])
+            with contextlib.suppress(StoreError, TimeoutError):  # without it this server is silent, and dead in a while
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._store.run(servers.goodbye, [self._store.node])
 
     def soon(self) -> None:
         """A sink with a name came: the next round is now."""

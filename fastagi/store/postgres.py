@@ -35,6 +35,9 @@ SEARCHES = 2
 
 STATEMENT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
+STOP_SECONDS = 10.0
+"""How long a stop waits for units that run: what they write is on disk elsewhere, or will be done again."""
+
 TRIES = 4
 """Runs of one unit that met a deadlock or a connection that had died while idle."""
 
@@ -103,7 +106,7 @@ class PostgresStore(Store):
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         if self._running:
-            await asyncio.wait(set(self._running), timeout=STATEMENT_SECONDS)
+            await asyncio.wait(set(self._running), timeout=STOP_SECONDS)
         await self._close()
 
     async def _close(self) -> None:

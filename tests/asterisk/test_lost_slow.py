@@ -225,7 +225,7 @@ async def test_a_slow_line_to_postgresql_holds_no_call(
             def delay(seconds: float) -> None:
                 line.delay = seconds
 
-            await slow_ledger(scene, watched, lambda: delay(0.3), lambda: delay(0.0), 20, 2.0)
+            await slow_ledger(scene, watched, lambda: delay(0.2), lambda: delay(0.0), 20, 2.0)
 
 
 @pytest.mark.postgres
