@@ -24,7 +24,7 @@ from fastagi.audio.reader import BLOCK_FRAMES, Reader, open_reader
 from fastagi.audio.render import render
 from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.silence import SilenceWatch
-from fastagi.audio.sizes import file_bytes, max_frames
+from fastagi.audio.sizes import file_bytes, least_bytes, max_frames
 from fastagi.audio.wavfile import Repair, WavInfo, inspect, is_complete, repair
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "interleave",
     "is_complete",
     "is_temporary",
+    "least_bytes",
     "max_frames",
     "mix",
     "one_sided",

@@ -45,6 +45,19 @@ def layout(file_format: str, rate: int, channels: int) -> Layout | None:
     return None
 
 
+_EMPTY = {"flac": 200, "opus": 1000, "mp3": 600}
+"""Bytes in which a file without a sample fits, encoded by libsndfile 1.2 (98, 900, 504)."""
+
+
+def least_bytes(file_format: str, rate: int, channels: int) -> int:
+    """Below so many bytes there is no file: a header and the codec's smallest step, or, where that is not arithmetic,
+    an empty file."""
+    form = layout(file_format, rate, channels)
+    if form is None:
+        return _EMPTY[file_format]
+    return form.header + form.block_bytes + (form.block_bytes & 1)
+
+
 def max_frames(file_format: str, rate: int, channels: int, max_bytes: int) -> int | None:
     """The most samples per channel that a file of at most `max_bytes` holds; 0 when not even the header fits.
 

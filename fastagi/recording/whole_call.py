@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 
 import structlog
 
+from fastagi.audio import least_bytes
 from fastagi.cipher import Cipher
 from fastagi.domain import states
 from fastagi.domain.recording import Recording
@@ -484,7 +485,22 @@ def spec_from(options: Mapping[str, Any], cipher: Cipher | None = None) -> Recor
             raise BadArgument(f"{name} is no parameter of a recording: there are {allowed}")
     if cipher is not None and not (hasattr(cipher, "scheme") and hasattr(cipher, "encrypt_file")):
         raise BadArgument(f"cipher={type(cipher).__name__} is no cipher: use AesCbcCipher, AesGcmCipher or AgeCipher")
-    return RecordingSpec(**options, encryption=cipher.scheme if cipher is not None else "")
+    spec = RecordingSpec(**options, encryption=cipher.scheme if cipher is not None else "")
+    if spec.byte_limit:
+        _must_fit(spec, cipher)
+    return spec
+
+
+def _must_fit(spec: RecordingSpec, cipher: Cipher | None) -> None:
+    """:raises BadArgument: max_bytes cannot hold any file; found out at the end, it would be a recording lost"""
+    limit = spec.byte_limit
+    budget = limit if cipher is None else cipher.plaintext_budget(limit)
+    least = least_bytes(spec.file_format, spec.rate, spec.channels)
+    if budget < least:
+        enough = limit - budget + least
+        raise BadArgument(
+            f"max_bytes={limit} cannot hold a header and a sample, encryption included: use {enough} or more"
+        )
 
 
 __all__ = ["UASWholeCallFileRecorder", "WholeCallRecorder", "spec_from"]
