@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ F = TypeVar("F", bound=Handler)
 
 EVENT_SECONDS = 0.5
 """An AGI session can be quicker than the event of its channel; where several Asterisks call, that is waited for."""
+
+FOLDER_SECONDS = 2.0
 
 DRAIN_SECONDS = 20.0
 """SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
@@ -457,6 +460,7 @@ class Parts:
         except BaseException:
             await self.stop(0)
             raise
+        await self._look_at_folders()
         if not self.settings.asterisk:
             log.warning(
                 "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
@@ -468,6 +472,18 @@ class Parts:
             sinks=[entry.name for entry in self.registry],
             store=self.store.shown,
         )
+
+    async def _look_at_folders(self) -> None:
+        """Recordings would fail one by one: say at the start what `/readyz` says from then on."""
+        folders = dict.fromkeys([*(pbx.spool for pbx in self.pbxs.values()), self.settings.recordings.directory])
+        for folder in folders if self.settings.asterisk else ():
+            try:
+                async with asyncio.timeout(FOLDER_SECONDS):  # one that is on the network may never answer
+                    ok = await self.recorder.threads.run(_ours, folder)
+            except TimeoutError:
+                ok = False
+            if not ok:
+                log.error("folder_not_writable", path=str(folder), hint="fastagi doctor says what to do")
 
     async def stop(self, drain_seconds: float) -> None:
         deadline = time.monotonic() + drain_seconds
@@ -487,3 +503,8 @@ class Parts:
         await self.threads.stop(5.0)
         await self.store.stop()
         log.info("stopped")
+
+
+def _ours(folder: Path) -> bool:
+    """May this process read and write there? One that is not there yet is another's to say."""
+    return not folder.exists() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)
