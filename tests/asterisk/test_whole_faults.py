@@ -17,7 +17,8 @@ from recording_scene import Scene
 from whole_scene import heard, seconds, share_of, told_of, whole_scene
 
 from fastagi.audio import TEMPORARY_SUFFIX, finalfile
-from fastagi.recording.spool import files, limits
+from fastagi.recording.spool import files
+from fastagi.recording.spool.sound import Sound
 from fastagi.testing import AsteriskServer
 
 LOW = 440.0
@@ -274,9 +275,9 @@ async def test_a_spool_that_fills_up_in_mid_call_is_told(scene22: Scene, monkeyp
     await scene.until(lambda: job.size > 32_768)
     full, written = True, os.stat(job.recording.pieces[0].mixed).st_size
     monkeypatch.setattr(files, "free_bytes", lambda path: 4096 if full else 1 << 40)
-    size, read = files.size, limits._Sound.read_new
+    size, read = files.size, Sound.read_new
     monkeypatch.setattr(files, "size", lambda path: min(size(path), written) if full else size(path))
-    monkeypatch.setattr(limits._Sound, "read_new", lambda self: np.zeros(0, np.int16) if full else read(self))
+    monkeypatch.setattr(Sound, "read_new", lambda self: np.zeros(0, np.int16) if full else read(self))
     await scene.until(lambda: "spool_full" in job.alarms)
     await asyncio.sleep(3.0)  # twice the silence that it may last
     assert job.recording.state.value == "RECORDING"

@@ -11,7 +11,7 @@ from recording_scene import Scene
 from whole_scene import SPEECH_SECONDS, ask, bytes_of, heard, last_sound, seconds, told_of
 
 from fastagi import AesCbcCipher, AesGcmCipher
-from fastagi.recording.spool import limits
+from fastagi.recording.spool import sound
 
 FOLLOWS = 3.0
 """Seconds in which the stop follows the limit; the tests allow three times that on a busy machine."""
@@ -175,7 +175,7 @@ async def test_where_the_spool_is_gone_those_who_talk_are_asked_of_asterisk(
     starting("callee", milliseconds_max_silence=1500)
     starting("nobody", milliseconds_initial_silence=1500)
     starting("big", max_bytes=16_000 * 3)
-    monkeypatch.setattr(limits._Sound, "read_new", unreadable)
+    monkeypatch.setattr(sound.Sound, "read_new", unreadable)
     await asyncio.gather(
         ask(scene, "caller", "Local/say-hello@whole/n"),
         ask(scene, "callee", "Local/mute@whole/n", then="Dial(Local/say-hello@whole/n)"),

@@ -16,7 +16,7 @@ from recording_scene import Scene
 from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
-from fastagi.recording.spool import limits
+from fastagi.recording.spool.sound import Sound
 from fastagi.testing import AsteriskServer, SippCall
 from fastagi.testing.sip import Hold, Play, Step, Wait
 from fastagi.testing.sound import save, silence_samples, speech_samples
@@ -148,7 +148,7 @@ async def test_and_where_the_files_cannot_be_read(
     def unreadable(*_: object) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(limits._Sound, "read_new", unreadable)
+    monkeypatch.setattr(Sound, "read_new", unreadable)
     sound = sounds(tmp_path)
     most = {"milliseconds_max_silence": 3000}
     made = {

@@ -18,21 +18,18 @@ import os
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastagi.audio import Encoder, GrowingWav, SilenceWatch, max_frames, mix
-from fastagi.audio.energy import FrameEnergy, mean_square_at
+from fastagi.audio import Encoder, SilenceWatch, max_frames
+from fastagi.audio.energy import mean_square_at
 from fastagi.cipher import Cipher
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import AudioError
 from fastagi.recording.spool.plan import gap_seconds
+from fastagi.recording.spool.sound import LATE_SECONDS, STEP_BYTES, Sound
 
-STEP_BYTES = 32_768
-"""Asterisk's buffer for a file that it writes."""
-
-LATE_SECONDS = 0.15
-"""A busy Asterisk writes a step so much later than the sound was."""
+MOST_PATIENCE = 32.0
+"""Times `LATE_SECONDS` that a slow Asterisk gets at most."""
 
 FIRST_LATE_SECONDS = 0.65
 """The first step of a file comes 2.1 to 2.6 s after the start (seen on 16.28 and 22.10)."""
@@ -63,8 +60,9 @@ class LimitWatch:
         self.wants_flush = False
         self.look_again = math.inf
         self._number = 0
-        self._file: _Sound | None = None
+        self._file: Sound | None = None
         self._was_there = False
+        self._patience = 1.0
         self._looked_at: float | None = None
         self._size = 0
         self._grown = False
@@ -137,7 +135,8 @@ class LimitWatch:
         closing = False
         while self._number < len(pieces):
             here = pieces[self._number]
-            if self._read(here, now) is Cause.SILENCE:
+            after = pieces[self._number + 1].after if here.ended_at and self._number + 1 < len(pieces) else ""
+            if self._read(here, after, now) is Cause.SILENCE:
                 return Cause.SILENCE
             if self._number + 1 >= len(pieces) or not here.ended_at:
                 break
@@ -152,10 +151,10 @@ class LimitWatch:
             return Cause.NONE
         return self._by_clock(now, flushable, self._full(gap + self._step_frames, about=True))
 
-    def _read(self, piece: Piece, now: float) -> Cause:
+    def _read(self, piece: Piece, after: str, now: float) -> Cause:
         path = piece.paths[0]
         if self._file is None or self._file.path != path:
-            self._file, self._was_there, self._grown = _Sound(piece, self._threshold), False, False
+            self._file, self._was_there, self._grown = Sound(piece, self._threshold), False, False
             self._size = 0
             self._after_flush = piece.after == "still"
             self._written_at = self._known_until = max(self._known_until, piece.started_at)
@@ -184,9 +183,13 @@ class LimitWatch:
         self._written_at = max(self._written_at, at)
         if fresh:
             self._heard_until(at, fresh, self._file)
+        if fresh >= self._step_frames and after == "still" and self._looked_at is not None:
+            # a step was complete, and only the flush brought it out: Asterisk is slow, and gets more time from now on,
+            # because a flush costs it something, too
+            self._patience = min(2 * self._patience, MOST_PATIENCE)
         return Cause.NONE
 
-    def _heard_until(self, at: float, fresh: int, file: _Sound) -> None:
+    def _heard_until(self, at: float, fresh: int, file: Sound) -> None:
         """So many frames have been read, of what was written by then."""
         if self._silence is not None and self._silence.quiet < fresh:  # a sound ended in them
             behind = (self._silence.quiet + file.waiting) / self._raw_rate
@@ -238,7 +241,7 @@ class LimitWatch:
 
     def _by_clock(self, now: float, flushable: bool, nearly_full: bool) -> Cause:
         """The silence limit, where the file alone does not show it yet."""
-        late = LATE_SECONDS if self._grown else FIRST_LATE_SECONDS
+        late = self._patience * (LATE_SECONDS if self._grown else FIRST_LATE_SECONDS)
         still_at = self._written_at + self._step_seconds + late
         """From then on no frames flow, and what Asterisk holds back stays there."""
         due = self._quiet_since + self._limit if self._limit else math.inf
@@ -271,60 +274,3 @@ class LimitWatch:
         if self._silence is None:
             return 0.0
         return (self._initial_ms if self._initial_now else self._max_ms) / 1000
-
-
-class _Sound:
-    """What a piece's files tell of both sides: Asterisk's own mix, or (Monitor) its two legs put together here."""
-
-    def __init__(self, piece: Piece, threshold: float) -> None:
-        """:param threshold: mean square from which on a 10 ms frame is no silence"""
-        self._threshold = threshold
-        self.path = piece.paths[0]
-        self._files = [GrowingWav(path) for path in ([piece.mixed] if piece.mixed else [piece.received, piece.sent])]
-        self._waiting = [np.zeros(0, np.int16) for _ in self._files]
-
-    @property
-    def size(self) -> int:
-        """Frames in its files, together."""
-        return sum(file.frames for file in self._files)
-
-    @property
-    def written_at(self) -> float:
-        """When any of its files was written last, unix seconds by the clock of its disk."""
-        return max(os.stat(file.path).st_mtime for file in self._files)
-
-    @property
-    def waiting(self) -> int:
-        """Frames that wait for what the other leg has beside them."""
-        return max(len(waiting) for waiting in self._waiting)
-
-    @property
-    def unjudged(self) -> int:
-        """Those of them from the first sound in them on."""
-        most = 0
-        for waiting in self._waiting:
-            energy = FrameEnergy(8000 if self._files[0].rate < 16000 else 16000)
-            loud = np.flatnonzero(energy.feed(waiting) >= self._threshold)
-            if len(loud):
-                most = max(most, len(waiting) - int(loud[0]) * energy.frame)
-        return most
-
-    @property
-    def complete(self) -> bool:
-        """Asterisk has closed it, and everything has been given out."""
-        return all(file.complete for file in self._files)
-
-    def read_new(self) -> NDArray[np.int16]:
-        """The samples that came since the last call. :raises AudioError: a file cannot be read"""
-        if len(self._files) == 1:
-            return self._files[0].read_new()
-        self._waiting = [
-            np.concatenate((waiting, file.read_new())) for waiting, file in zip(self._waiting, self._files, strict=True)
-        ]
-        lengths = [len(waiting) for waiting in self._waiting]
-        behind = STEP_BYTES // 2 + round(LATE_SECONDS * max(8000, *(file.rate for file in self._files)))
-        # a leg without frames stands still: it is silent
-        count = max(lengths) if self.complete else max(min(lengths), max(lengths) - behind)
-        parts = [np.concatenate((w[:count], np.zeros(max(0, count - len(w)), np.int16))) for w in self._waiting]
-        self._waiting = [waiting[count:] for waiting in self._waiting]
-        return mix(parts[0], parts[1])

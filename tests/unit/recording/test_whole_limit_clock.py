@@ -36,8 +36,13 @@ Line = Sequence[tuple[str, float]]
 class Played:
     """A recording of `line`, watched as `watching.watch` does it."""
 
-    def __init__(self, folder: Path, line: Line, *, skew: float = 0.0, **spec: Any) -> None:
+    def __init__(self, folder: Path, line: Line, *, skew: float = 0.0, late: float = 0.0, **spec: Any) -> None:
+        """
+        :param skew: seconds that the disk's clock is ahead
+        :param late: seconds by which Asterisk writes a step too late
+        """
         self._skew = skew
+        self._keeps = limits.STEP_BYTES + round(16_000 * late)
         self.folder = folder
         self.line = line
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
@@ -92,7 +97,7 @@ class Played:
         for number in range(round(self.now * 50), round(until * 50)):
             kind = self._kinds[number] if number < len(self._kinds) else "n"
             self._held += self._audio[kind]
-            if len(self._held) >= limits.STEP_BYTES:
+            if len(self._held) >= self._keeps:
                 self._write(self._held[: limits.STEP_BYTES], NOW + (number + 1) / 50)
                 self._held = self._held[limits.STEP_BYTES :]
         self.now = until
@@ -233,6 +238,16 @@ def test_a_line_on_which_frames_flow_is_never_flushed(play: Any) -> None:
     cause, at = played.stopped(watch, 60.0)
     assert (cause, played.flushes) == (Cause.SILENCE, 0)
     assert 26.0 <= at <= 26.0 + FOLLOWS
+
+
+def test_a_slow_asterisk_is_given_time(play: Any) -> None:
+    """It is not to be made slower, nor what flows to be cut into pieces."""
+    played, watch = play([("s", 60.0)], milliseconds_max_silence=5000, late=0.8)
+    assert played.stopped(watch, 60.0) == (Cause.NONE, math.inf)
+    assert 1 <= played.flushes <= 4
+    cause, at = played.stopped(watch, 90.0)
+    assert cause is Cause.SILENCE
+    assert 65.0 <= at <= 65.0 + 2 * FOLLOWS
 
 
 def test_what_cannot_be_had_is_taken_for_sound(play: Any) -> None:
