@@ -80,7 +80,7 @@ async def test_the_spool_directory_vanishes_in_mid_call(scene22: Scene) -> None:
     assert told.extra["cause"] == "HANGUP"
     assert 0.8 < seconds(told) < told.duration_seconds
     assert share_of(heard(told), LOW) > 0.9
-    assert list(scene.spool.iterdir()) == []
+    await scene.until(lambda: not list(scene.spool.iterdir()))
 
 
 async def test_the_spool_vanishes_and_cannot_be_made_again(scene22: Scene) -> None:
@@ -249,7 +249,7 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         assert (await ended(scene, again)).cause.value == "HANGUP"
         told = await told_of(scene, "full")
         assert share_of(heard(told)[1000:], LOW, 11025) > 0.9
-        assert list(scene.spool.iterdir()) == []
+        await scene.until(lambda: not list(scene.spool.iterdir()))
 
 
 async def test_a_full_spool_is_refused_at_the_start(scene22: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,7 +257,7 @@ async def test_encrypted_files_open_with_the_key_and_the_clear_one_is_nowhere(sc
         assert told[name].extra["bytes"] == bytes_of(told[name])
     assert key.hex() not in str(told)
     assert {p.name for p in scene.directory.iterdir()} == {"cbc.wav", "gcm.wav", "age.wav"}
-    assert list(scene.spool.iterdir()) == []
+    await scene.until(lambda: not list(scene.spool.iterdir()))
     ledger = b"".join(path.read_bytes() for path in scene.folder.glob("ledger.db*"))
     assert key not in ledger
     assert key.hex().encode() not in ledger

@@ -78,7 +78,7 @@ async def test_both_sides_mixed_or_apart(whole16: AsteriskServer, tmp_path: Any)
         end = last_sound(heard(told["nobody"]))
         assert 2.9 < end < 3.3
         assert abs(seconds(told["nobody"]) - end - 1.5) <= 0.011
-        assert list(scene.spool.iterdir()) == []
+        await scene.until(lambda: not list(scene.spool.iterdir()))
 
 
 async def test_one_side_cannot_be_muted_and_a_second_one_is_refused(whole16: AsteriskServer, tmp_path: Any) -> None:

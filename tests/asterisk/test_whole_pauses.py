@@ -138,7 +138,7 @@ async def test_hung_up_or_stopped_while_paused(scene22: Scene) -> None:
         assert 3.9 < end - start < 8.0
         assert 0.3 < seconds(told) < 2.0  # what was before it
         assert share_of(heard(told)[2000:5000], LOW) > 0.9
-    assert list(scene.spool.iterdir()) == []
+    await scene.until(lambda: not list(scene.spool.iterdir()))
 
 
 async def test_several_recordings_of_one_call_do_not_disturb_each_other(scene: Scene) -> None:

@@ -136,7 +136,7 @@ async def test_limits_hold_where_frames_come_and_go(
             await asyncio.sleep(4.6)
             await scene.restart()
         await judge(scene, made)
-        assert list(scene.spool.iterdir()) == []
+        await scene.until(lambda: not list(scene.spool.iterdir()))
 
 
 @AS_IT_IS
