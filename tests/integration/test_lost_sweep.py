@@ -380,3 +380,16 @@ async def test_half_written_side_files_of_a_crash_are_removed(place: Place) -> N
         os.utime(path, (time.time() - age,) * 2)
     async with place.server():
         assert sorted(place.spool.iterdir()) == sorted((young, foreign))
+
+
+async def test_a_side_file_does_not_bring_a_deleted_key_back(place: Place) -> None:
+    """It outlived its row's way into the ledger by a crash, and the recording was deleted before the next start."""
+    deleted, there = (place.finished(HOUR) for _ in range(2))
+    for row in (deleted, there):
+        sidefile.write(place.spool, Side(row, time.time() - HOUR, ("aes-256-gcm", b"wrapped")))
+        await place.write(recordings.insert, row)
+    await place.write(lambda conn: recordings.change(conn, deleted.id, deleted_at=time.time()))
+    async with place.server() as app:
+        assert await app.parts.store.read(keys.get, deleted.id) is None
+        assert await app.parts.store.read(keys.get, there.id) == ("aes-256-gcm", b"wrapped")
+        assert not list(place.spool.glob("*.journal"))

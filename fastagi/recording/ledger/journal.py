@@ -17,6 +17,7 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.delivery import Courier
+from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event, Phase, advance
 from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
@@ -85,10 +86,16 @@ class Journal:
     ) -> None:
         """A new recording's intent, with its wrapped key if it is to be encrypted: without that nothing could be made
         of what is recorded, so there is no moment between the two. Returns when it is on disk.
+
+        :raises TakenOver: another server beside the same Asterisk does that already
         """
         if key is not None:
             self._aside.keys[recording.id] = key
-        await self._write(recording, self._clock(), self._enter_unit, recording, detail or {}, key)
+        try:
+            await self._write(recording, self._clock(), self._enter_unit, recording, detail or {}, key)
+        except TakenOver:
+            self._aside.keys.pop(recording.id, None)
+            raise
         self._tell(recording, "requested" if not recording.adopted else "adopted", detail or {})
 
     async def move(self, job: Job, event: Event, **changes: Any) -> Recording:
@@ -140,6 +147,7 @@ class Journal:
     def _enter_unit(
         self, conn: sa.Connection, recording: Recording, detail: dict[str, Any], key: WrappedKey | None
     ) -> None:
+        units.claim(conn, recording, SILENT_SECONDS)
         units.insert(conn, recording, detail)
         if key is not None:
             key_units.put(conn, recording.id, *key)
@@ -336,9 +344,10 @@ class Journal:
         return count
 
     def _restore_side(self, conn: sa.Connection, side: Side) -> None:
-        if side.key is not None:
-            key_units.put(conn, side.recording.id, *side.key)
         self._restore(conn, side.recording, side.at)
+        row = units.get(conn, side.recording.id)
+        if side.key is not None and row is not None and row.deleted_at is None:  # a deletion took the key, too
+            key_units.put(conn, side.recording.id, *side.key)
 
     def _tell(self, recording: Recording, event: str, detail: dict[str, Any]) -> None:
         for listener in self._listeners:
