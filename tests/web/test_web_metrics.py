@@ -202,7 +202,8 @@ async def test_ten_thousand_recordings_and_a_full_queue_hold_the_loop_for_no_scr
             longest.append(max(held))
         ticking.cancel()
         await asyncio.gather(ticking, return_exceptions=True)
-        assert b'fastagi_deliveries_waiting{sink="elsewhere",status="waiting"} 10000.0' in text
+        # parked as soon as the upkeep has come by: nobody has that sink
+        assert re.search(rb'fastagi_deliveries_waiting\{sink="elsewhere",status="(waiting|parked)"\} 10000\.0', text)
         assert min(longest) < 0.03, f"10 ms are promised; {[round(x * 1000, 1) for x in longest]} ms"
 
 
