@@ -19,7 +19,7 @@ from fastagi.web.disks import Disks, Measured
 from fastagi.web.sources import Sources
 
 STORE_SECONDS = 2.0
-"""How long the ledger has to answer a probe."""
+"""How long the ledger has to answer a probe, and to take a write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,10 @@ class Health:
             return Problem("store", f"{store.shown}: no answer within {STORE_SECONDS:g} s", do)
         except StoreError as exc:
             return Problem("store", str(exc), do)
-        if store.pace.slow:
-            return Problem("store", f"{store.shown}: slow: a write took {store.pace.seconds():.1f} s", do)
+        seconds = store.pace.seconds()
+        if seconds >= STORE_SECONDS or (store.pace.slow and behind):
+            late = f"; {behind} journal entries wait" if behind else ""
+            return Problem("store", f"{store.shown}: slow: a write took {seconds:.1f} s{late}", do)
         return None
 
     def _disk_problems(self, measured: Measured) -> list[Problem]:
