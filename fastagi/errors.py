@@ -17,6 +17,7 @@
     ├── StoreError             the ledger's database is locked, gone or older than this program
     │   ├── StoreDown          not reachable now; try again
     │   └── TakenOver          another server has that recording now
+    │       └── HeldElsewhere  another server beside the same Asterisk does that already
     ├── IllegalTransition      a bug: an event came in a phase that does not know it
     └── SinkError              a sink could not take a recording (`retry`, `retry_after` in seconds)
 
@@ -104,6 +105,10 @@ class StoreDown(StoreError):
 
 class TakenOver(StoreError):
     """Another server took the recording over while this one was silent: it is no longer this one's to change."""
+
+
+class HeldElsewhere(TakenOver):
+    """Another server on this ledger, connected to the same Asterisk, records that channel already."""
 
 
 class IllegalTransition(FastAGIError):

@@ -21,7 +21,7 @@ from typing import Any
 import structlog
 
 from fastagi.ami.events import Headers
-from fastagi.errors import BadArgument, FastAGIError
+from fastagi.errors import BadArgument, FastAGIError, HeldElsewhere, StoreError
 from fastagi.handlers.arguments import flag, options, seconds
 from fastagi.recording.announcing import Announcer, one_line
 from fastagi.recording.asterisk.channels import LiveChannel
@@ -161,10 +161,22 @@ class UserEvents:
                     await self._carry_out(pbx, command)
                     self.taken += 1
                 except FastAGIError as exc:
+                    if isinstance(exc, HeldElsewhere) or await self._anothers(pbx, command):
+                        log.info("user_event_left", asterisk=pbx.name, command=command.name, channel=command.channel)
+                        continue  # that other server heard it, too, and answers
                     self._refuse(pbx, command.name, command.channel, str(exc), command.recording_id)
         finally:
             self._waiting -= len(waiting)
             del self._lanes[lane]
+
+    async def _anothers(self, pbx: Pbx, command: Command) -> bool:
+        """Is that recording another server's? Several on one ledger may be connected to the same Asterisk."""
+        live = pbx.book.find(command.channel)
+        uniqueid = live.uniqueid if live is not None else ""
+        try:
+            return await self._recorder.held_elsewhere(pbx.name, uniqueid, command.recording_id)
+        except StoreError:
+            return False
 
     async def _carry_out(self, pbx: Pbx, command: Command) -> None:
         do = self._commands

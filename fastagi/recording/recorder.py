@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import structlog
 
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
+from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
@@ -239,6 +241,17 @@ class Recorder:
         Cancelling the caller does not stop a start that has begun.
         """
         return await asyncio.shield(self.tasks.spawn(self._start(request), "start"))
+
+    async def held_elsewhere(self, asterisk: str, uniqueid: str, recording_id: str = "") -> bool:
+        """Does another living server on this ledger record that channel, or have that recording?
+
+        :raises StoreError: the ledger cannot be asked
+        """
+        if not (uniqueid or recording_id):
+            return False
+        node = self._store.node
+        unit = partial(units.held_elsewhere, recording_id=recording_id)
+        return bool(await self._store.read(unit, node, SILENT_SECONDS, asterisk, uniqueid))
 
     async def _start(self, request: Request) -> Job:
         job = await self.starter.start(request)

@@ -23,6 +23,7 @@ from fastagi.errors import (
     FastAGIError,
     Hangup,
     StoreDown,
+    TakenOver,
 )
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ _STATUS: tuple[tuple[type[FastAGIError], int], ...] = (
     (AsteriskError, 502),
     (CipherError, 409),
     (StoreDown, 503),
+    (TakenOver, 409),
 )
 
 

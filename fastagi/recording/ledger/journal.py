@@ -87,7 +87,7 @@ class Journal:
         """A new recording's intent, with its wrapped key if it is to be encrypted: without that nothing could be made
         of what is recorded, so there is no moment between the two. Returns when it is on disk.
 
-        :raises TakenOver: another server beside the same Asterisk does that already
+        :raises HeldElsewhere: another server beside the same Asterisk does that already
         """
         if key is not None:
             self._aside.keys[recording.id] = key

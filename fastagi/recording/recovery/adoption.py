@@ -23,7 +23,7 @@ from fastagi.ami.actions import MixMonitorRow
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
-from fastagi.errors import FastAGIError
+from fastagi.errors import FastAGIError, HeldElsewhere
 from fastagi.recording.asterisk.channels import LiveChannel, called_number
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
@@ -154,7 +154,10 @@ class Adoption:
             if not (row.file or row.received or row.sent) or foreign.is_ours(row):
                 continue
             if not any(_same(row, job.recording.pieces[-1]) for job in mine):
-                await self._adopt(pbx, live, row, since)
+                try:
+                    await self._adopt(pbx, live, row, since)
+                except HeldElsewhere as exc:  # two servers beside one Asterisk: one of them adopts it
+                    log.debug("adopted_elsewhere", asterisk=pbx.name, channel=live.name, by=str(exc))
                 changed = True
         return changed
 

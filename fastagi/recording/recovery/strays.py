@@ -18,7 +18,7 @@ import structlog
 from fastagi.audio import inspect
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
-from fastagi.errors import AudioError
+from fastagi.errors import AudioError, HeldElsewhere
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.ending import Ender
 from fastagi.recording.ledger.job import Job, Jobs
@@ -110,7 +110,10 @@ class Strays:
             except AudioError as exc:
                 log.warning("stray_not_adopted", file=str(stray.path), error=str(exc))
                 continue
-            await self._adopt(pbx, stray, seconds)
+            try:
+                await self._adopt(pbx, stray, seconds)
+            except HeldElsewhere:
+                continue  # another server of a shared spool was faster
             adopted += 1
         return adopted
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from fastagi.errors import Error, Hangup, TakenOver
+from fastagi.errors import Error, Hangup, HeldElsewhere, TakenOver
 
 log = structlog.get_logger(__name__)
 
@@ -48,9 +48,10 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._short.discard(task)
-        if not task.cancelled() and isinstance(task.exception(), TakenOver):
+        fault = None if task.cancelled() else task.exception()
+        if isinstance(fault, TakenOver) and not isinstance(fault, HeldElsewhere):
             log.warning("recording_taken_over", task=task.get_name(), error=str(task.exception()))
-        elif not task.cancelled() and isinstance(task.exception(), (Error, Hangup)):
+        elif not task.cancelled() and isinstance(task.exception(), (Error, Hangup, HeldElsewhere)):
             # a user's mistake or a call that went: whoever asked has been told
             log.debug("task_refused", task=task.get_name(), error=str(task.exception()))
         elif not task.cancelled() and task.exception() is not None:

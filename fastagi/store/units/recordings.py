@@ -17,10 +17,11 @@ from fastagi.domain import states
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event, Phase
-from fastagi.errors import StoreError, TakenOver
+from fastagi.errors import HeldElsewhere, StoreError, TakenOver
 from fastagi.store.prepared import Prepared
 from fastagi.store.rows import recording_columns, recording_of
 from fastagi.store.schema import recording as table
+from fastagi.store.schema import server
 from fastagi.store.units import deliveries, journal
 
 _INSERT = Prepared(
@@ -109,6 +110,54 @@ def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] 
         detail=detail,
     )
     return recording
+
+
+def claim(conn: sa.Connection, recording: Recording, silent_seconds: float) -> None:
+    """Makes sure, before `insert`, that no other living server does the same: two that are connected to one Asterisk
+    hear the same command and see the same MixMonitor. On SQLite there is one server, and nothing to ask.
+
+    :param silent_seconds: a server without a heartbeat for longer is dead
+    :raises HeldElsewhere: another one has it, or has that recorder of that channel
+    """
+    if conn.dialect.name != "postgresql":
+        return
+    same = f"{recording.asterisk}\n{recording.uniqueid}\n{recording.recorder}"
+    conn.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:same, 0))"), {"same": same})
+    holder = held_elsewhere(conn, recording.node, silent_seconds, recording.asterisk, recording.uniqueid, recording)
+    if holder:
+        raise HeldElsewhere(f"channel {recording.channel} is recorded already, by the server {holder}")
+
+
+def held_elsewhere(
+    conn: sa.Connection,
+    node: str,
+    silent_seconds: float,
+    asterisk: str,
+    uniqueid: str,
+    like: Recording | None = None,
+    *,
+    recording_id: str = "",
+) -> str:
+    """Another living server that records that channel, or has that recording; empty where there is none.
+
+    :param like: only what has its recorder, or its id (whatever became of that, and of the server)
+    """
+    if conn.dialect.name != "postgresql":
+        return ""
+    live = sa.and_(
+        table.c.asterisk == asterisk,
+        sa.or_(table.c.uniqueid == uniqueid, table.c.id == recording_id),
+        table.c.phase.in_([p.value for p in states.LIVE]),
+        table.c.node.in_(
+            sa.select(server.c.node).where(
+                server.c.heartbeat_at
+                > sa.literal_column("extract(epoch FROM clock_timestamp())::float8", sa.Float) - silent_seconds
+            )
+        ),
+    )
+    if like is not None:
+        live = sa.or_(sa.and_(live, table.c.recorder == like.recorder), table.c.id == like.id)
+    return str(conn.execute(sa.select(table.c.node).where(table.c.node != node, live).limit(1)).scalar() or "")
 
 
 def get(conn: sa.Connection, recording_id: str) -> Recording | None:
