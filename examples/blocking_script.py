@@ -6,8 +6,7 @@
     exten => 101,1,AGI(agi://127.0.0.1:4573/legacy)
 """
 
-from fastagi import App
-from fastagi.agi import BlockingChannel
+from fastagi import App, BlockingChannel
 
 app = App()
 

@@ -7,6 +7,7 @@ import os
 # Before anybody imports numpy: its BLAS would start a spinning thread per core beside the event loop.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+from fastagi.agi import BlockingChannel
 from fastagi.app import App
 from fastagi.cipher import AesCbcCipher, AesGcmCipher, AgeCipher
 from fastagi.domain.states import Cause, State
@@ -29,6 +30,7 @@ __all__ = [
     "AesGcmCipher",
     "AgeCipher",
     "App",
+    "BlockingChannel",
     "CallChannel",
     "Cause",
     "CommandSink",
