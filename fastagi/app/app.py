@@ -79,6 +79,7 @@ class App:
         if recording_sink is not None:
             must_be_sink(recording_sink)
         self._settings = settings
+        self._source = ""
         self._clock = clock or SteadyClock()
         self._recording_sink = recording_sink
         self._named_sinks: dict[str, AnySink] = {}
@@ -138,9 +139,10 @@ class App:
                 self._parts.sink_names.add_default(registered)
         return sink
 
-    def configure(self, settings: Settings) -> None:
+    def configure(self, settings: Settings, source: str = "") -> None:
         """Use these settings from the next `start` on. What was registered with `ami` holds for those Asterisks too.
 
+        :param source: where they are from; logged once they are found to be right
         :raises Error: it is started
         :raises ConfigError: they lack an Asterisk whose events somebody wants
         """
@@ -156,6 +158,7 @@ class App:
             else:
                 del self._managers[name]
         self._settings = settings
+        self._source = source
 
     @property
     def configured(self) -> bool:
@@ -212,6 +215,8 @@ class App:
         self._starting = True
         try:
             parts = Parts(self)
+            if self._source:
+                log.info("settings_read", file=self._source)
             await parts.start()
             self._parts = parts
         finally:

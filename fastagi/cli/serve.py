@@ -5,15 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from fastagi.app import App
 from fastagi.app.loading import load_app
 from fastagi.cli.configuration import Config, settings_for
 from fastagi.settings import discover
-
-log = structlog.get_logger(__name__)
 
 
 def serve(
@@ -33,8 +30,7 @@ def serve(
     """
     settings = settings_for(config, quiet_logs=False)
     found = discover()
-    log.info("settings_read", file=str(found) if found is not None else "none: every setting has its default")
     serving = load_app(app, Path.cwd()) if app else App()
     if config is not None or not serving.configured:
-        serving.configure(settings)
+        serving.configure(settings, str(found) if found is not None else "none: every setting has its default")
     serving.run()
