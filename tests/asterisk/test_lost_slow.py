@@ -184,7 +184,7 @@ async def figure(scene: Scene, name: str) -> float:
     return -1.0
 
 
-@pytest.mark.parametrize("commit_seconds", [1.2, 5.0])
+@pytest.mark.parametrize("commit_seconds", [1.2, 3.5])
 async def test_commits_that_take_seconds_hold_no_call(
     slow_calls: AsteriskServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit_seconds: float
 ) -> None:
@@ -225,7 +225,7 @@ async def test_a_slow_line_to_postgresql_holds_no_call(
             def delay(seconds: float) -> None:
                 line.delay = seconds
 
-            await slow_ledger(scene, watched, lambda: delay(0.2), lambda: delay(0.0), 20, 2.0)
+            await slow_ledger(scene, watched, lambda: delay(0.15), lambda: delay(0.0), 20, 2.0)
 
 
 @pytest.mark.postgres
