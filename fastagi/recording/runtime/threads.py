@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+import structlog
+
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+CLOSE_SECONDS = 10.0
+"""A server that stops has drained before; what still runs is a look at a file, or hangs."""
 
 FILE_THREADS = 8
 """A dead network mount holds one thread a call; eight leave room for the others until it is noticed."""
@@ -38,10 +47,16 @@ class FileThreads:
         value: T = await self._audio.submit(function, args, kwargs)
         return value
 
-    def close(self) -> None:
-        """Wait for what runs, drop what has not begun."""
-        self._files.close()
-        self._audio.close()
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Wait for what runs, at most so many seconds, and cancel what has not begun. Idempotent.
+
+        What hangs longer (a dead network mount) is left: its thread dies with the process.
+        """
+        deadline = time.monotonic() + seconds
+        for pool in (self._files, self._audio):
+            left = pool.close(deadline)
+            if left:
+                log.warning("file_threads_left", pool=pool.name, threads=left, hint="a disk or mount that hangs")
 
 
 class _Pool:
@@ -52,7 +67,7 @@ class _Pool:
     """
 
     def __init__(self, name: str, most: int) -> None:
-        self._name = name
+        self.name = name
         self._most = most
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -61,10 +76,10 @@ class _Pool:
     def submit(self, function: Callable[..., Any], args: Any, kwargs: Any) -> asyncio.Future[Any]:
         """Cancelling the future takes back what has not begun."""
         if self._closed:
-            raise RuntimeError(f"{self._name} is closed")
+            raise RuntimeError(f"{self.name} is closed")
         work = _Work(asyncio.get_running_loop(), function, args, kwargs)
         if len(self._threads) < self._most:
-            name = f"{self._name}_{len(self._threads)}"
+            name = f"{self.name}_{len(self._threads)}"
             self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
             self._threads[-1].start()
         self._queue.put(work)
@@ -72,17 +87,20 @@ class _Pool:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            if not self._closed:
+            if self._closed:
+                work.drop()
+            else:
                 work.run()
             del work  # an idle thread holds nothing
 
-    def close(self) -> None:
-        """Wait for what runs, drop what has not begun. Idempotent."""
+    def close(self, deadline: float) -> int:
+        """Wait for what runs until then (monotonic), cancel what has not begun. How many threads still run?"""
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return sum(thread.is_alive() for thread in self._threads)
 
 
 class _Work:
@@ -105,10 +123,15 @@ class _Work:
             value = self._function(*self._args, **self._kwargs)
         except Exception as exc:
             error = exc
-        try:
-            self._loop.call_soon_threadsafe(self._answer, value, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            pass
+        self._soon(self._answer, value, error)
+
+    def drop(self) -> None:
+        """On the thread: it is not done any more."""
+        self._soon(self.future.cancel)
+
+    def _soon(self, callback: Callable[..., object], *args: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(callback, *args)
 
     def _answer(self, value: Any, error: Exception | None) -> None:
         if self.future.done():  # its caller was cancelled

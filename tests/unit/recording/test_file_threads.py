@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog.testing
 
 from fastagi.recording.runtime.threads import FILE_THREADS, FileThreads
 
@@ -78,8 +79,29 @@ async def test_closing_waits_for_what_runs_and_drops_the_rest() -> None:
     threads.close()
     assert done == ["slow"]
     await first
-    assert not second.done()
-    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
     with pytest.raises(RuntimeError):
         await threads.run(abs, 1)
     threads.close()
+
+
+async def test_closing_does_not_wait_for_a_mount_that_hangs() -> None:
+    threads = FileThreads(1)
+    began, gate = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        began.set()
+        gate.wait(30)
+
+    hangs = asyncio.ensure_future(threads.run(hang))
+    await threads.run(began.wait, 5)
+    started = time.monotonic()
+    with structlog.testing.capture_logs() as logs:
+        threads.close(0.1)
+    assert time.monotonic() - started < 5
+    assert [(line["event"], line["pool"], line["threads"]) for line in logs] == [
+        ("file_threads_left", "fastagi-files", 1)
+    ]
+    gate.set()
+    await hangs
