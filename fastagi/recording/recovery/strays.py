@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +16,11 @@ import structlog
 
 from fastagi.audio import inspect
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Piece
 from fastagi.errors import AudioError, HeldElsewhere
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import Ender
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.ledger.job import Jobs
+from fastagi.recording.recovery.orphans import Orphans
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.foreign import Found
@@ -65,26 +63,20 @@ class Strays:
 
     def __init__(
         self,
-        journal: Journal,
+        orphans: Orphans,
         jobs: Jobs,
-        ender: Ender,
         threads: FileThreads,
         store: Store,
         settings: RecordingSettings,
         *,
-        node: str,
-        sinks: Callable[[], tuple[str, ...]],
         young_seconds: float,
         open_seconds: float,
     ) -> None:
-        self._journal = journal
+        self._orphans = orphans
         self._jobs = jobs
-        self._ender = ender
         self._threads = threads
         self._store = store
         self._settings = settings
-        self._node = node
-        self._sinks = sinks
         self._young = young_seconds
         self._open = open_seconds
         self._judged: set[str] = set()
@@ -123,33 +115,10 @@ class Strays:
         found = Found(piece, stray.path.suffix, stray.bytes)
         spec = foreign.spec_of(found, self._settings.defaults)
         name, relative = foreign.name_of(found, spec)
-        path, renamed = await self._threads.run(files.reserve, self._settings.directory, relative, stray.id)
-        recording = Recording(
-            id=stray.id,
-            node=self._node,
-            asterisk=pbx.name,
-            system=pbx.system,
-            channel="",
-            uniqueid=stray.id,
-            name=name,
-            file_path=path,
-            spec=spec,
-            pieces=(piece,),
-            sinks=self._sinks(),
-            adopted=True,
-            requested_at=began,
-            facts={"orphan": True, **({"renamed": True} if renamed else {})},
+        detail: dict[str, object] = {"from": str(stray.path), "bytes": stray.bytes}
+        await self._orphans.adopt(
+            pbx, stray.id, (piece,), spec, name=name, relative=relative, requested_at=began, detail=detail
         )
-        try:
-            await self._journal.enter(recording, {"from": str(stray.path)})
-        except BaseException:
-            await self._threads.run(files.release, path)
-            raise
-        job = Job(recording)
-        self._jobs.add(job)
-        log.warning("orphan_adopted", recording_id=stray.id, file=str(stray.path), bytes=stray.bytes)
-        await self._ender.ended_unseen(job)
-        await job.wait(None)
 
     def _listing(self, spool: Path) -> list[Stray]:
         """Files of others that are whole and not old, the first written first. Blocking."""

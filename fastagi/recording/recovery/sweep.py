@@ -26,10 +26,11 @@ from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.ending import UNREACHED, Ender
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.job import Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.evidence import Proof, check_file
 from fastagi.recording.recovery.names import ForgottenNames
+from fastagi.recording.recovery.orphans import Orphans
 from fastagi.recording.recovery.strays import Strays
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, inventory
@@ -95,13 +96,14 @@ class Sweep:
         self._pbxs = pbxs
         self._settings = settings
         self._node = node
-        self._default_sinks = default_sinks
         self._dead = dead
         self._clock = clock
+        self._orphans = Orphans(
+            journal, jobs, ender, threads, node=node, directory=settings.directory, sinks=default_sinks
+        )
         self._strays = Strays(
-            journal, jobs, ender, threads, store, settings,
-            node=node, sinks=default_sinks, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS,
-        )  # fmt: skip
+            self._orphans, jobs, threads, store, settings, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS
+        )
         self._tried: set[str] = set()
         self._wake = asyncio.Event()
         self._walk: Iterator[Path | None] | None = None
@@ -263,31 +265,17 @@ class Sweep:
         """Make a recording of raw files that are ours by name: the ledger was lost, or an old copy of it put back."""
         pieces = await self._threads.run(raw.pieces, raw.id)
         spec = _spec(self._settings.defaults, pieces[0].mixed == "")
-        relative = naming.relative_path(raw.id, spec.form)
-        path, _ = await self._threads.run(files.reserve, self._settings.directory, relative, raw.id)
-        recording = Recording(
-            id=raw.id,
-            node=self._node,
-            asterisk=pbx.name,
-            system=pbx.system,
-            channel="",
-            uniqueid=raw.id,
+        await self._orphans.adopt(
+            pbx,
+            raw.id,
+            pieces,
+            spec,
             name=raw.id,
-            file_path=path,
-            spec=spec,
-            pieces=pieces,
-            sinks=self._default_sinks(),
-            adopted=True,
+            relative=naming.relative_path(raw.id, spec.form),
             requested_at=raw.requested_at,
-            facts={"orphan": True},
+            detail={"from": raw.paths[0], "files": len(raw.files), "bytes": raw.bytes},
         )
-        await self._journal.enter(recording, {"from": raw.paths[0]})
-        job = Job(recording)
-        self._jobs.add(job)
         self.adopted += 1
-        log.warning("orphan_adopted", recording_id=raw.id, files=len(raw.files), bytes=raw.bytes)
-        await self._ender.ended_unseen(job)
-        await job.wait(None)
 
     async def _aside(self, raw: Raw, reason: str) -> None:
         moved = await self._threads.run(files.set_aside, raw.paths, reason)

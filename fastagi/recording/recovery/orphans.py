@@ -1,0 +1,93 @@
+"""Files that no row knows become recordings: entered into the ledger, ended as unseen, finished and delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.spec import RecordingSpec
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.ending import Ender
+from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.spool import files
+
+log = structlog.get_logger(__name__)
+
+
+class Orphans:
+    """Makes recordings of files.
+
+    :param directory: of the finished files
+    :param sinks: of a recording that nobody asked for
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        jobs: Jobs,
+        ender: Ender,
+        threads: FileThreads,
+        *,
+        node: str,
+        directory: Path,
+        sinks: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._ender = ender
+        self._threads = threads
+        self._node = node
+        self._directory = directory
+        self._sinks = sinks
+
+    async def adopt(
+        self,
+        pbx: Pbx,
+        recording_id: str,
+        pieces: tuple[Piece, ...],
+        spec: RecordingSpec,
+        *,
+        name: str,
+        relative: str,
+        requested_at: float,
+        detail: dict[str, object],
+    ) -> None:
+        """Returns once it is finished, or has failed.
+
+        :param relative: where the finished file is to be, below the recordings directory
+        :param requested_at: when it began, unix seconds, as far as the files tell
+        :param detail: for the journal: where they were found
+        :raises HeldElsewhere: another server of a shared spool was faster; no name is left taken
+        """
+        path, renamed = await self._threads.run(files.reserve, self._directory, relative, recording_id)
+        recording = Recording(
+            id=recording_id,
+            node=self._node,
+            asterisk=pbx.name,
+            system=pbx.system,
+            channel="",
+            uniqueid=recording_id,
+            name=name,
+            file_path=path,
+            spec=spec,
+            pieces=pieces,
+            sinks=self._sinks(),
+            adopted=True,
+            requested_at=requested_at,
+            facts={"orphan": True, **({"renamed": True} if renamed else {})},
+        )
+        try:
+            await self._journal.enter(recording, detail)
+        except BaseException:
+            await self._threads.run(files.release, path)
+            raise
+        job = Job(recording)
+        self._jobs.add(job)
+        log.warning("orphan_adopted", recording_id=recording_id, **detail)
+        await self._ender.ended_unseen(job)
+        await job.wait(None)
