@@ -9,12 +9,12 @@ async with recording_scene(asterisk22, tmp_path) as scene:
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from lost_scene import until
 
 from fastagi import App, RecordingMetadata
 from fastagi.settings import Settings
@@ -95,14 +95,11 @@ class Scene:
         return self.sink.got
 
     async def until(self, condition: Callable[[], Any], seconds: float = 20.0) -> None:
-        """Wait until it is true.
+        """Wait until it is true (or awaits to true).
 
         :raises AssertionError: it never was
         """
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not so within {seconds} s"
-            await asyncio.sleep(0.02)
+        await until(condition, seconds)
 
 
 @asynccontextmanager

@@ -124,6 +124,10 @@ async def books(scene: Scene, uniqueids: list[str]) -> None:
         made = conn.execute(sa.text("select recording_id, status from delivery"))
         return [tuple(r) for r in rows], [tuple(r) for r in lines], [tuple(r) for r in made]
 
+    async def outcomes_are_written() -> bool:  # the sink is told a moment before
+        return {status for _, status in (await scene.app.parts.store.read(unit))[2]} == {"delivered"}
+
+    await scene.until(outcomes_are_written)
     rows, lines, made = await scene.app.parts.store.read(unit)
     assert sorted(r[1] for r in rows) == sorted(uniqueids)
     assert {(r[2], r[3]) for r in rows} == {("finished", "ABORTED")}

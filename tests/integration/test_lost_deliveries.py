@@ -103,6 +103,7 @@ async def test_a_receiver_that_was_down_gets_all_of_a_call_in_order_across_a_res
             await app.parts.courier.retry(row.id)
         await until(lambda: len(up.seen) == 3, 40)
         assert up.seen == made
+        await until(lambda: app.parts.courier.stats()["delivered"] == 3)
         assert [status for status, _ in await statuses(app)] == ["delivered"] * 3
     assert len(set(up.deliveries)) == 3
 

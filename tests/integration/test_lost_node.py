@@ -86,8 +86,12 @@ async def _relieved(asterisk: AsteriskServer, url: str, folder: Path, by: signal
             assert told["extra"]["audio_seconds"] == pytest.approx(stays.hold, abs=2.0)
             assert all(len(ids) == 1 for ids in receiver.ids().values())
             for recording_id in receiver.ids():
-                made = await ledger.read(deliveries.of_recording, recording_id)
-                assert [d.status.value for d in made] == ["delivered"]
+
+                async def outcome_is_written(recording_id: str = recording_id) -> bool:  # he is told a moment before
+                    made = await ledger.read(deliveries.of_recording, recording_id)
+                    return [d.status.value for d in made] == ["delivered"]
+
+                await until(outcome_is_written)
             await until(lambda: not list((folder / "spool").glob("rec-*")))
             if by is signal.SIGSTOP:
                 assert one.running
