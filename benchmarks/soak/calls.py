@@ -47,7 +47,7 @@ async def calls(folder: Path, most: int, step: int, version: int) -> dict[str, A
                     held = made.up
                     print(f"  {held} calls hold, load {os.getloadavg()[0]:.1f}", flush=True)
             await asterisk.cli("channel request hangup all", timeout=120)
-            await until(lambda: made.up == 0, 120, "all calls are over")
+            await until(lambda: made.up == 0, 600, "all calls are over")
             await until(lambda: not server.unsettled(), 600, "all is finished and delivered")
             figures = {} if gave else account(made.made, server, receiver)
             lost = [c for c in made.made.values() if len(receiver.told(c.uniqueid)) != 1]

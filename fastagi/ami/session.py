@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -63,21 +63,29 @@ async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seco
 
     :raises Refused: the user may not list channels
     """
+    loop = asyncio.get_running_loop()
+    asked = loop.time()
     settings = protocol.send(stamp({"Action": "CoreSettings"}), seconds=seconds)
     channels = protocol.send(stamp({"Action": "CoreShowChannels"}), seconds=seconds, row=channel_row)
     about: Message = await settings
     rows = await channels
     if isinstance(rows, Message) and not rows.success:
         # write class `call` is enough for Status, CoreShowChannels needs `system` or `reporting`
+        asked = loop.time()
         rows = await protocol.send(stamp({"Action": "Status"}), seconds=seconds, row=channel_row)
     if isinstance(rows, Message) and not rows.success:
         raise Refused(
             f"user {username!r} may not list channels: {rows.message}; in manager.conf give it write = system,call"
         )
+    late = int(loop.time() - asked)  # a busy Asterisk's list is seconds old when it comes
     return Snapshot(
         version=str(about.asteriskversion),
         system=str(about.systemname),
-        rows=[row for row in rows if isinstance(row, ChannelRow)] if isinstance(rows, list) else [],
+        rows=[
+            replace(row, duration=row.duration + late) if late else row
+            for row in (rows if isinstance(rows, list) else ())
+            if isinstance(row, ChannelRow)
+        ],
     )
 
 
