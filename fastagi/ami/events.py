@@ -180,8 +180,8 @@ class ChannelRow:
     :param state: ``Up``, ``Ring``, ``Ringing``, ``Down``, ...; :param state_num: the same as Asterisk's number, 6 is Up
     :param bridge_id: "" when it is in no bridge
     :param caller: caller id number; :param connected: connected line's number; both "" when unknown
-    :param duration: whole seconds since the channel was made, with those that the list took to come: rather too many than
-        too few, for a channel that is younger than its recording is another call's
+    :param duration: whole seconds since the channel was made, with those that the list took to come: rather too many
+        than too few, for a channel that is younger than its recording is another call's
     """
 
     channel: str
