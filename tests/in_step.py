@@ -109,13 +109,8 @@ class Step:
         return max(abs(lag) for lag in self.lags)
 
     def holds(self, most: float) -> bool:
-        """Are the sides in step to so much, the echo's frame left out?
-
-        On a busy machine the far end itself may be a frame or two late now and then; what is out of step is so at most
-        markers from then on.
-        """
-        off = [abs(lag - ECHO_MS) for lag in self.lags]
-        return sum(each > most for each in off) <= len(off) / 5 and max(off) <= 3 * most
+        """Is every marker in step to so much, the echo's frame left out?"""
+        return max(abs(lag - ECHO_MS) for lag in self.lags) <= most
 
     def told(self) -> dict[str, Any]:
         """Figures for a report."""

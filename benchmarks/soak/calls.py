@@ -23,7 +23,7 @@ WINDOW_SECONDS = 5 * 2.048
 SLOWEST_START = 5.0
 """A call that waits longer for its recording has been given up on."""
 
-BEHIND_SECONDS = 10.0
+BEHIND_SECONDS = 3.0
 """All are hung up at once: the last one's Hangup event comes seconds after that."""
 
 SHORTEST_SHARE = 0.9
