@@ -227,7 +227,10 @@ class Serving:
     async def wait(self, seconds: float = 30.0) -> int:
         """Its return code, once it has ended by itself."""
         assert self._process is not None
-        return await asyncio.to_thread(self._process.wait, seconds)
+        try:
+            return await asyncio.to_thread(self._process.wait, seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it still runs after {seconds:g} s:\n{self.tail()}") from None
 
     async def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

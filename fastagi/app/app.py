@@ -284,10 +284,12 @@ class App:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve())
 
-    async def handle(self, call: CallChannel) -> None:
-        """One call: give it its recorder, find its handler, run it."""
-        parts = self._draining or self.parts
-        if self._draining is not None and call.route.strip("/") not in record.WHILE_STOPPING:
+    async def handle(self, parts: Parts, call: CallChannel) -> None:
+        """One call: give it its recorder, find its handler, run it.
+
+        :param parts: of the server that it reached; the first call can come before `start` has returned
+        """
+        if parts is self._draining and call.route.strip("/") not in record.WHILE_STOPPING:
             await call.fail("fastagi is being stopped: try again")
             return
         pbx = await parts.pbx_of(call)
@@ -364,7 +366,7 @@ class Parts:
         self.threads = HandlerThreads(settings.agi.threads)
         agi = settings.agi
         self.agi: AgiServer[CallChannel] = AgiServer(
-            app.handle,
+            partial(app.handle, self),
             host=agi.host,
             port=agi.port,
             allow=agi.allow,
@@ -461,11 +463,11 @@ class Parts:
                 await manager.start()
             if self.http is not None:
                 await self.http.start()
+            await self._look_at_folders()
             await self.agi.start()
         except BaseException:
             await self.stop(0)
             raise
-        await self._look_at_folders()
         if not self.settings.asterisk:
             log.warning(
                 "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
