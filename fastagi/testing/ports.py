@@ -1,36 +1,48 @@
-"""Ports that nobody uses now."""
+"""Ports that nobody uses now, and nobody else is given while this process lives.
+
+A port is chosen long before it is bound (an Asterisk's configuration names those of its phones), and test workers
+choose at once: whoever chooses locks it, in a file that all processes of a user share.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from functools import cache
+from pathlib import Path
 
 LOWEST, HIGHEST = 20_500, 32_000
 """Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes one between choice and use; above
 Asterisk's RTP range (10000 to 20000)."""
 
+TRIES = 500
+
 _random = random.SystemRandom()
+_ours: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which both TCP and UDP can be bound now.
+    """A port on which both TCP and UDP can be bound now. Two calls never give the same one.
 
-    :raises OSError: 200 of them in a row are taken
+    :raises OSError: `TRIES` of them in a row are taken
     """
-    for _ in range(200):
-        port = _random.randrange(LOWEST, HIGHEST)
-        if _free(host, port):
-            return port
-    raise OSError("no free port found")
+    return _found(host, 1)
 
 
 def free_rtp_port(host: str = "127.0.0.1") -> int:
     """The first of four consecutive free ports, an even one: RTP and RTCP of audio and video as sipp numbers them."""
-    for _ in range(200):
-        port = _random.randrange(LOWEST, HIGHEST, 4)
-        if all(_free(host, port + step) for step in range(4)):
+    return _found(host, 4)
+
+
+def _found(host: str, count: int) -> int:
+    for _ in range(TRIES):
+        port = _random.randrange(LOWEST, HIGHEST, count)
+        if all(_free(host, number) for number in range(port, port + count)) and _taken(port, count):
             return port
-    raise OSError("no free ports found")
+    raise OSError(f"no free port found between {LOWEST} and {HIGHEST}")
 
 
 def _free(host: str, port: int) -> bool:
@@ -41,3 +53,26 @@ def _free(host: str, port: int) -> bool:
             except OSError:
                 return False
     return True
+
+
+def _taken(port: int, count: int) -> bool:
+    """Were they nobody's, and are ours now? The kernel gives them back when this process ends."""
+    ports = set(range(port, port + count))
+    if ports & _ours:
+        return False
+    try:
+        fcntl.lockf(_ledger(os.getpid()), fcntl.LOCK_EX | fcntl.LOCK_NB, count, port)
+    except BlockingIOError:
+        return False
+    _ours.update(ports)
+    return True
+
+
+@cache
+def _ledger(process: int) -> int:
+    """Where byte n is locked by whom port n was given; open as long as the process lives: to close it unlocks all.
+
+    :param process: locks are not inherited by a fork
+    """
+    path = Path(tempfile.gettempdir()) / f"fastagi-ports-{os.getuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

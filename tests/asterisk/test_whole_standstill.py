@@ -16,6 +16,7 @@ from recording_scene import Scene
 from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
+from fastagi.recording.spool import limits
 from fastagi.recording.spool.sound import Sound
 from fastagi.testing import AsteriskServer, SippCall
 from fastagi.testing.sip import Hold, Play, Step, Wait
@@ -33,6 +34,7 @@ class Line:
     """A phone that sends this.
 
     :param due: seconds after its first frame at which the limit is reached, by the clock
+    :param more: how else it is recorded; :param muted: side that is muted from the start
     """
 
     steps: list[Step]
@@ -41,6 +43,8 @@ class Line:
     cause: str = "SILENCE"
     sound: bool = True
     dialled: str = "ask"
+    more: dict[str, Any] = field(default_factory=dict)
+    muted: str = ""
     told: list[RecordingMetadata] = field(default_factory=list)
 
     @property
@@ -60,6 +64,7 @@ def sounds(folder: Path) -> dict[str, Path]:
         "speech": said("speech", speech(2.0)),
         "word": said("word", speech(0.6)),
         "fading": said("fading", speech(1.0), silence_samples(4.6)),
+        "quieter": said("quieter", speech(1.0), silence_samples(5.9)),
         "quiet": said("quiet", silence_samples(2.7)),
         "silence": said("silence", silence_samples(30.0)),
         "long": said("long", speech(3.0)),
@@ -95,7 +100,10 @@ async def calls(scene: Scene, stack: AsyncExitStack, made: dict[str, Line]) -> N
     def route(name: str, line: Line) -> None:
         @scene.app.route(name)
         async def run(call: Any) -> None:
-            assert await call.WholeCallRecorder.start(name, file_format="s16bit", dtmf_elim=False, **line.limits)
+            recorder = call.WholeCallRecorder
+            assert await recorder.start(name, file_format="s16bit", dtmf_elim=False, **line.limits, **line.more)
+            if line.muted:
+                await recorder.mute(line.muted)
             recorded.append(name)
 
     for name, line in made.items():
@@ -163,6 +171,49 @@ async def test_and_where_the_files_cannot_be_read(
         if version == 16:
             await asyncio.sleep(1.5)
             await scene.restart()
+        await judge(scene, made)
+
+
+@pytest.mark.parametrize("version", [22, 16], ids=["asterisk22-beeps", "asterisk16-monitor"])
+async def test_and_where_what_is_held_back_cannot_be_had(
+    version: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Beeps would be heard, a muted side recorded, and a channel has one Monitor: Asterisk says what was silence."""
+    sound = sounds(tmp_path)
+    most = {"milliseconds_max_silence": 5500}
+    stay = Wait(60)
+    how: dict[str, Any] = {"engine": "monitor"} if version == 16 else {"beep_stop": True}
+    made = {
+        "sound-none": Line([Play(sound["speech"]), stay], most, 7.5, more=how),
+        "silent-none": Line([Play(sound["quieter"]), stay], most, 6.5, more=how),
+        "none": Line([stay], {"milliseconds_max_silence": 4000}, 4.0, sound=False, more=how),
+        "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 5.5, sound=False, more=how),
+        "never-a-word": Line(
+            [Play(sound["quiet"]), stay], {"milliseconds_initial_silence": 4000}, 4.0, sound=False, more=how
+        ),
+        "prompted": Line([stay], {"milliseconds_max_silence": 3000}, 7.0, dialled="play", more=how),
+        "muted": Line([Play(sound["quieter"]), stay], most, 6.5, muted="sent"),
+        "beep-first": Line([Play(sound["quieter"]), stay], most, 6.5, more={"beep_start": True}),
+    }
+    if version == 22:
+        made["beeps"] = Line([Play(sound["quieter"]), stay], most, 6.5, more={"beep_seconds": 60})
+    pbx = request.getfixturevalue(f"whole{version}")
+    async with whole_scene(pbx, tmp_path) as scene, AsyncExitStack() as stack:
+        await calls(scene, stack, made)
+        await judge(scene, made)
+
+
+async def test_and_where_flushes_are_too_rare_to_tell_when_a_word_was_said(
+    whole22: AsteriskServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a limit of minutes they are; here of a short one."""
+    monkeypatch.setattr(limits, "FLUSHES", 1)
+    monkeypatch.setattr(limits, "EXACT_SECONDS", 1.0)
+    sound = sounds(tmp_path)
+    steps = [Play(sound["speech"]), Wait(5.0), Play(sound["word"]), Wait(60)]
+    made = {"word": Line(steps, {"milliseconds_max_silence": 11_000}, 16.6)}
+    async with whole_scene(whole22, tmp_path) as scene, AsyncExitStack() as stack:
+        await calls(scene, stack, made)
         await judge(scene, made)
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 import structlog
 
 from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording.asterisk.control import gone
 from fastagi.recording.asterisk.pbx import Pbx
@@ -66,7 +67,7 @@ class Pieces:
         await self._journal.note(job, "piece", pieces=(*recording.pieces, intended))
         try:
             piece = await self._starter.begin(
-                intended, recording.spec, pbx, job.agi_of(intended), muted(recording, intended)
+                intended, _spec(recording, intended), pbx, job.agi_of(intended), muted(recording, intended)
             )
             return replace(piece, seen=True)
         except (AsteriskError, Error, Hangup):
@@ -103,7 +104,9 @@ class Pieces:
             if await self._threads.run(files.size, last.paths[0]) >= 0:
                 made = replace(last, monitor_id=await pbx.control(last.channel).find_id(last))
             else:
-                made = await self._starter.begin(last, job.recording.spec, pbx, None, muted(job.recording, last))
+                made = await self._starter.begin(
+                    last, _spec(job.recording, last), pbx, None, muted(job.recording, last)
+                )
         except (AsteriskError, Error, Hangup) as exc:
             log.warning("piece_not_made", recording_id=job.id, channel=last.channel, error=str(exc))
             await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
@@ -123,6 +126,11 @@ class Pieces:
     def refile(self, job: Job, before: Piece) -> None:
         """The recording is on another channel than that of `before`."""
         self._jobs.on_other_channel(job, before.uniqueid)
+
+
+def _spec(recording: Recording, piece: Piece) -> RecordingSpec:
+    """How that piece is made: for who listens, nothing starts where a further file is begun at a standstill."""
+    return replace(recording.spec, beep_start=False) if piece.after == "still" else recording.spec
 
 
 def muted(recording: Recording, piece: Piece) -> list[str]:

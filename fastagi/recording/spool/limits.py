@@ -6,9 +6,10 @@ clock goes on. What counts is the time since the last sound, by the clock; the f
 
 Asterisk writes 32,768 bytes at a time (2.05 s of telephone audio) and keeps the rest to itself. While frames flow, the
 rest comes soon. When they cease, up to 2 s of sound may lie there for ever: then this asks for a flush
-(`fastagi.recording.watching.flushing`), which makes everything readable. So a limit is seen less than 3 s late and
-never too early. The finished file is cut exactly by `fastagi.audio.render`, which judges the whole once more. Where the
-files cannot be read, `talking` judges instead.
+(`fastagi.recording.watching.flushing`), which makes everything readable. Where that cannot be, Asterisk is asked
+whether it was silence (`talking`). So a limit is seen less than 3 s late and never too early. The finished file is cut
+exactly by `fastagi.audio.render`, which judges the whole once more. Where the files cannot be read, `talking` judges
+alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,11 +40,28 @@ CLOSING_SECONDS = 2.0
 """A file that was ended is closed milliseconds later; one whose header never says so is taken for closed."""
 
 FLUSHES = 8
-"""In a standstill as long as the limit, at most: a word that was said in it is then known to so much of the limit, and
-to 3 s where the limit is no more than 20 s."""
+"""In a standstill as long as the limit, at most: when a word was said in it is then known to so much of the limit."""
+
+EXACT_SECONDS = 20.0
+"""Of a longer limit that is not well enough, and Asterisk is asked who talks while it stands still."""
+
+HEARD_SECONDS = 0.25
+"""What Asterisk heard may have ended so much later than it says."""
 
 UNSURE_SECONDS = 0.5
 """Clock time of a stretch beyond its audio, from which on somewhere in it no frames flowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What Asterisk heard, where it was asked to listen.
+
+    :param quiet: a limit is reached by that alone
+    :param since: unix seconds; nobody was heard after that
+    """
+
+    quiet: bool
+    since: float
 
 
 class LimitWatch:
@@ -72,6 +91,7 @@ class LimitWatch:
         self._known_until = started  # whatever was heard before has been read
         self._quiet_since = started  # no sound ended later; time in which nothing was recorded moves it on
         self._unsure = False  # it may well have ended earlier
+        self._talk: Talk | None = None
         self._initial_ms, self._max_ms = spec.silence_limits
         self._silence = (
             SilenceWatch(spec.raw_rate, silence_dbfs, self._initial_ms, self._max_ms)
@@ -105,6 +125,11 @@ class LimitWatch:
         return self._quiet_since
 
     @property
+    def wants_talk(self) -> bool:
+        """It stands still, and so long may a silence last that flushes would tell too roughly when a word was said."""
+        return self._after_flush and not self._grown and self._limit > EXACT_SECONDS
+
+    @property
     def kept_from(self) -> float:
         """Unix seconds from which on the finished file has something, so far as is known: with an initial limit, the
         first sound."""
@@ -116,16 +141,20 @@ class LimitWatch:
         """The longest recording that `max_bytes` allows; None where there is no limit, or no telling ahead."""
         return None if self._most_frames is None else self._most_frames / self._rate
 
-    def look(self, recording: Recording, now: float, paused: bool, flushable: bool = False) -> Cause:
+    def look(
+        self, recording: Recording, now: float, paused: bool, flushable: bool = False, talk: Talk | None = None
+    ) -> Cause:
         """The limit that is reached, or NONE. Reads what Asterisk has written since the last look.
 
         :param recording: its row now; :param now: unix seconds
         :param paused: nothing is being recorded, and silence is not judged
-        :param flushable: what Asterisk holds back can be had; else it is taken for sound
+        :param flushable: what Asterisk holds back can be had
+        :param talk: what Asterisk heard; where neither is, what it holds back is taken for sound
         :raises AudioError: a file is there and cannot be read, or was there and is gone
         """
         self.wants_flush, self.look_again = False, math.inf
         try:
+            self._talk = talk
             return self._look(recording, now, paused, flushable)
         finally:
             self._looked_at = now
@@ -193,8 +222,11 @@ class LimitWatch:
         """So many frames have been read, of what was written by then."""
         if self._silence is not None and self._silence.quiet < fresh:  # a sound ended in them
             behind = (self._silence.quiet + file.waiting) / self._raw_rate
-            self._quiet_since = max(self._quiet_since, at - behind)
             self._unsure = at - self._known_until > fresh / self._raw_rate + UNSURE_SECONDS
+            ended = at - behind
+            if self._unsure and self._talk is not None and self._talk.since > self._known_until:
+                ended = min(ended, self._talk.since + HEARD_SECONDS)
+            self._quiet_since = max(self._quiet_since, ended)
         self._known_until = max(self._known_until, at - file.unjudged / self._raw_rate)
 
     def _closing(self, piece: Piece, after: Piece, now: float) -> bool:
@@ -250,9 +282,11 @@ class LimitWatch:
         if not flushable:
             # whoever has not said a word yet begins with more than a step; else the step may have been said just now
             sure_at = due + self._step_seconds + late if self._initial_now else still_at + self._limit
-            if self._limit and now >= sure_at:
+            heard_at = max(due, still_at)  # what flows is judged by the file
+            quiet = self._talk is not None and self._talk.quiet
+            if self._limit and (now >= sure_at or (quiet and now >= heard_at)):
                 return Cause.SILENCE
-            self.look_again = sure_at if self._limit else math.inf
+            self.look_again = (heard_at if now < heard_at else sure_at) if self._limit else math.inf
             return Cause.NONE
         # in a standstill, to learn what was said before it; now and then while it lasts; and when it is due
         asked = self._after_flush and not self._grown

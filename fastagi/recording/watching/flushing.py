@@ -3,6 +3,7 @@
 Asterisk writes in steps of two seconds. When a phone ceases to send, up to two seconds of sound may lie in its buffer,
 and nothing but the end of the file brings them out. A silence limit cannot be told without them, so a piece is ended
 where it stands still. The next one begins before: no frame is lost, and as none flows there, none is in both.
+Where that cannot be, Asterisk says whether it was silence (`talking`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ from fastagi.recording.spool import files
 log = structlog.get_logger(__name__)
 
 MOST_FLUSHES = 50
-"""In one recording: who stops sending between any two words must not fill the spool with files. After that, what is
-held back is taken for sound, and a stop may come late."""
+"""In one recording: who stops sending between any two words must not fill the spool with files."""
 
 AGAIN_SECONDS = 5.0
 """After one that failed."""
@@ -52,21 +52,29 @@ class Flusher:
         self._failed: dict[str, float] = {}
 
     def able(self, job: Job) -> bool:
-        """Can it be done now? Where somebody would hear it (beeps), where it would be heard what was muted (Asterisk up
-        to 20 mutes the older of two) and with Monitor, of which a channel has one only, it cannot."""
+        """Can it be done now?"""
         recording = job.recording
-        spec = recording.spec
         pbx = self._pbxs.get(recording.asterisk)
         if job.phase is not Phase.ACTIVE or recording.adopted or pbx is None or not pbx.up:
             return False
-        if spec.engine != "mixmonitor" or spec.beep_start or spec.beep_stop or spec.beep_seconds:
-            return False
         last = recording.pieces[-1]
-        if not last.seen or last.ended_at or muted(recording, last):
+        if not last.seen or last.ended_at or self.barred(job):
             return False
-        if time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) < AGAIN_SECONDS:
-            return False
-        return sum(piece.after == "still" for piece in recording.pieces) < MOST_FLUSHES
+        return time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) >= AGAIN_SECONDS
+
+    def barred(self, job: Job) -> bool:
+        """Can it not be done with this recording as it is? Where somebody would hear it (the beep at a stop, the one
+        every so often), where what was muted would be recorded (Asterisk up to 20 mutes the older of two), and with
+        Monitor, of which a channel has one only."""
+        recording = job.recording
+        spec = recording.spec
+        return (
+            spec.engine != "mixmonitor"
+            or spec.beep_stop
+            or bool(spec.beep_seconds)
+            or bool(muted(recording, recording.pieces[-1]))
+            or sum(piece.after == "still" for piece in recording.pieces) >= MOST_FLUSHES
+        )
 
     async def flush(self, job: Job) -> bool:
         """End its last piece and go on in another. False where it cannot be done now: the recording is as it was."""

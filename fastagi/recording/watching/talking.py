@@ -1,7 +1,8 @@
-"""Limits of a recording whose files cannot be read here: who talks is asked of Asterisk instead (TALK_DETECT).
+"""Limits by who talks, asked of Asterisk (TALK_DETECT): of a recording whose files cannot be read here, and of one that
+stands still while Asterisk holds something back that cannot be had (`Flusher.barred`).
 
-Second best, for a spool that went away: TALK_DETECT hears what comes *from* a channel, so it is set on the recorded
-channel and on everybody in its bridge. It counts frames: of a phone that stops sending in the middle of a word it never
+Second best: TALK_DETECT hears what comes *from* a channel, so it is set on the recorded channel and on everybody in its
+bridge. It counts frames: of a phone that stops sending in the middle of a word it never
 says that it fell silent, so a talker of whom nothing was heard for a second is listened to anew (who still talks is
 heard again within milliseconds). What Asterisk itself plays is known from the session that plays it, from the
 application that the channel is in, and from the music on hold. Size is told by the clock.
@@ -20,8 +21,9 @@ from fastagi.ami import actions
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import muted
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.spool.limits import LimitWatch, Talk
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,10 @@ SOUNDING = frozenset(
 """Dialplan applications in which something is played to a channel that is in no bridge; and all whose names begin
 with ``Say``."""
 
+STILL = frozenset(("wait", "waitexten", "agi"))
+"""Those in which nothing is, where a session of ours (``AGI``) and music on hold do not tell otherwise. Of any other,
+and of a session that is not ours, nobody here knows."""
+
 EVENTS = ("ChannelTalkingStart", "ChannelTalkingStop", "BridgeEnter", "Hangup")
 
 
@@ -48,6 +54,9 @@ class TalkWatch:
 
     :param limits: the watch that lost its file
     :param now: unix seconds
+    :ivar beside: it has its file, and is asked only whether what is held back is silence: what may be sound counts as
+        sound
+    :ivar told: somebody was told that Asterisk must listen
     :ivar plays: the dialplan plays something to the channel
     :ivar asking: somebody is finding out about that, and about those who talk
     :ivar again: channels may have been listened to before
@@ -58,6 +67,8 @@ class TalkWatch:
         self._initial_ms, self._max_ms = spec.silence_limits
         self._most_seconds = limits.most_seconds
         self._started = job.recording.started_at or now
+        self.beside = self.told = False
+        self._limits = limits
         self._heard = limits.heard or self._outlived(job, now)
         self._kept_from = None if self._initial_ms and not self._heard else limits.kept_from
         # what was said since the file was read last, or before a restart, nobody knows
@@ -73,6 +84,11 @@ class TalkWatch:
         """It has lasted longer than it may without a first sound."""
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         return bool(self._initial_ms) and now - self._started - paused > self._initial_ms / 1000 + KNOWN_SECONDS
+
+    @property
+    def quiet_since(self) -> float:
+        """Unix seconds: nobody was heard after that."""
+        return self._quiet_since
 
     def talks(self, uniqueid: str, at: float) -> None:
         """:param at: unix seconds"""
@@ -106,14 +122,21 @@ class TalkWatch:
 
         :param playing: something is being played to the caller
         """
+        here = job.recording.pieces[-1]
+        directions = muted(job.recording, here)
+        from_it = "read" not in directions and "both" not in directions
+        to_it = "write" not in directions and "both" not in directions
+        talking = any(from_it if uniqueid == here.uniqueid else to_it for uniqueid in self._talking)
+        plays = to_it and (playing or self.plays)
+        self._heard = self._heard or self._limits.heard
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         cut = paused if job.recording.spec.pause_mode == "cut" else 0.0
         kept = 0.0 if self._kept_from is None else now - self._kept_from - cut
         if self._most_seconds is not None and kept >= self._most_seconds:
             return Cause.SIZE
-        if playing or self.plays:
+        if plays:
             self._sounds(now)
-        if self._talking or playing or self.plays or job.phase is Phase.PAUSED:
+        if talking or plays or job.phase is Phase.PAUSED:
             self._quiet_since = now
             return Cause.NONE
         limit = self._max_ms if self._heard or not self._initial_ms else self._initial_ms
@@ -121,7 +144,7 @@ class TalkWatch:
 
 
 class Listening:
-    """Has Asterisk listen for recordings that cannot be heard here."""
+    """Has Asterisk listen where this cannot hear."""
 
     def __init__(
         self,
@@ -136,13 +159,21 @@ class Listening:
         self._threshold = max(1, round(32768 * 10 ** (silence_dbfs / 20)))
         self._watches: dict[str, tuple[Job, TalkWatch]] = {}
 
-    def look(self, job: Job, limits: LimitWatch) -> Cause:
+    def beside(self, job: Job, limits: LimitWatch) -> Talk:
+        """What is heard of a file that can be read, but for what Asterisk holds back of it. Begins to listen."""
+        quiet = self.look(job, limits, beside=True) is Cause.SILENCE
+        return Talk(quiet, self._watches[job.id][1].quiet_since)
+
+    def look(self, job: Job, limits: LimitWatch, beside: bool = False) -> Cause:
         """The limit that is reached by talk and clock; the first look begins to listen."""
         known = self._watches.get(job.id)
         if known is None:
-            log.warning("listening_by_asterisk", recording_id=job.id, channel=job.recording.channel)
             known = self._watches[job.id] = (job, TalkWatch(job, limits, self._clock()))
         watch, pbx = known[1], self._pbxs[job.recording.asterisk]
+        watch.beside = beside
+        if not beside and not watch.told:
+            watch.told = True
+            log.warning("listening_by_asterisk", recording_id=job.id, channel=job.recording.channel)
         if not pbx.up:
             watch.lost(self._clock())
         elif not watch.asking:
@@ -209,7 +240,8 @@ class Listening:
                 watch.plays = False
             else:
                 name = (await actions.getvar(pbx.manager, "CHANNEL(appname)", live.name)).lower()
-                watch.plays = name in SOUNDING or name.startswith("say")
+                unknown = name not in STILL or (name == "agi" and (job.agi is None or job.agi.closed))
+                watch.plays = name in SOUNDING or name.startswith("say") or (watch.beside and unknown)
         except (AsteriskError, BadArgument) as exc:
             log.debug("not_answered_who_talks", recording_id=job.id, error=str(exc))
         finally:

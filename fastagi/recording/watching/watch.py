@@ -23,7 +23,7 @@ from fastagi.recording.course.ending import Ender
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
-from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.spool.limits import LimitWatch, Talk
 from fastagi.recording.watching.closing import Closings
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.salvaging import Salvager
@@ -114,10 +114,11 @@ class Watch:
         :param only_limits: between two rounds: who closed a file is judged by looks that are half a second apart
         """
         flushable = {job.id for job in running if job.limits is not None and self._flusher.able(job)}
-        for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable):
+        talks = {job.id: self._talk(job, job.limits) for job in running if job.limits is not None}
+        for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable, talks):
             if deaf and job.limits is not None:
                 cause = self.listening.look(job, job.limits)
-            elif not deaf:
+            elif talks.get(job.id) is None:
                 self.listening.enough(job)
             if job.size < 0 <= job.largest and self._salvager.due(job):
                 self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
@@ -133,6 +134,12 @@ class Watch:
                 self._flushing.add(job.id)
                 self._spawn(self._flush(job, job.limits), f"flush {job.id}")
 
+    def _talk(self, job: Job, limits: LimitWatch) -> Talk | None:
+        """What Asterisk hears of it, where it is to listen."""
+        if any(job.recording.spec.silence_limits) and (self._flusher.barred(job) or limits.wants_talk):
+            return self.listening.beside(job, limits)
+        return None
+
     async def _flush(self, job: Job, limits: LimitWatch) -> None:
         try:
             if await self._flusher.flush(job):
@@ -141,7 +148,9 @@ class Watch:
         finally:
             self._flushing.discard(job.id)
 
-    def _look(self, running: list[Job], flushable: set[str]) -> list[tuple[Job, Cause, bool, bool]]:
+    def _look(
+        self, running: list[Job], flushable: set[str], talks: Mapping[str, Talk | None]
+    ) -> list[tuple[Job, Cause, bool, bool]]:
         """(job, limit reached, file closed, file cannot be judged) of each; blocking."""
         found = []
         rooms: dict[str, bool] = {}
@@ -174,7 +183,8 @@ class Watch:
             elif limits is not None:
                 try:
                     paused = job.phase is Phase.PAUSED
-                    cause = limits.look(job.recording, self._clock(), paused, job.id in flushable)
+                    talk = talks.get(job.id)
+                    cause = limits.look(job.recording, self._clock(), paused, job.id in flushable, talk)
                 except (OSError, AudioError) as exc:
                     deaf = True
                     if "unreadable" not in job.alarms:

@@ -23,7 +23,7 @@ from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause
 from fastagi.recording.spool import limits
-from fastagi.recording.spool.limits import LimitWatch
+from fastagi.recording.spool.limits import LimitWatch, Talk
 
 NOW = 1_800_000_000.0
 FRAME = 160
@@ -67,21 +67,33 @@ class Played:
     def time(self) -> float:
         return NOW + self.now
 
-    def stopped(self, watch: LimitWatch, patience: float, *, flushable: bool = True) -> tuple[Cause, float]:
-        """Cause and time of the stop; NONE and infinity when there was none."""
+    def stopped(
+        self, watch: LimitWatch, patience: float, *, flushable: bool = True, heard: bool = False
+    ) -> tuple[Cause, float]:
+        """Cause and time of the stop; NONE and infinity when there was none.
+
+        :param heard: Asterisk is asked who talks, where the watch may want it
+        """
         regular = LOOK
         while self.now < patience:
             again = max(self.now + 0.05, watch.look_again - NOW)
             self._go_on(min(regular, again))
             if self.now >= regular:
                 regular += LOOK
-            cause = watch.look(self.row, NOW + self.now, False, flushable)
+            talk = self._talk() if heard and (watch.wants_talk or not flushable) else None
+            cause = watch.look(self.row, NOW + self.now, False, flushable, talk)
             if cause is not Cause.NONE:
                 return cause, self.now
             if watch.wants_flush:
                 assert flushable
                 self._flush()
         return Cause.NONE, math.inf
+
+    def _talk(self) -> Talk:
+        """What Asterisk heard, some time later; a prompt is no talk, and that nobody talks yet is no news."""
+        since = self.last_sound(max(0.0, self.now - 0.1))
+        limit = self.spec.milliseconds_max_silence if since else max(self.spec.silence_limits)
+        return Talk(self.now - since >= limit / 1000, NOW + since)
 
     def last_sound(self, until: float = math.inf) -> float:
         """When the last sound ended that began before `until`."""
@@ -152,25 +164,25 @@ FOLLOWS = 3.0
 """Seconds within which a stop follows its limit."""
 
 
-@pytest.mark.parametrize(
-    ("line", "most_silence"),
-    [
-        ([("s", 2.9)], 5.0),  # frames, and then none
-        ([("s", 0.4)], 5.0),  # all of it is held back
-        ([("s", 2.0), ("q", 3.4)], 5.0),  # silent frames, and then none
-        ([("s", 2.06), ("q", 4.9)], 5.0),
-        ([("s", 1.0), ("q", 1.0)], 8.0),
-        ([], 4.0),  # none from the start
-        ([("n", 3.0), ("q", 30.0)], 4.0),  # none, and then silent frames
-        ([("n", 3.9), ("q", 30.0)], 4.0),
-        ([("q", 30.0)], 4.0),  # silent frames for ever
-        ([("s", 3.0), ("n", 3.0), ("q", 30.0)], 8.0),  # on hold in between
-        ([("s", 3.0), ("n", 7.0), ("q", 30.0)], 8.0),
-        ([("s", 3.0), ("q", 1.0), ("n", 5.0), ("q", 1.0)], 8.0),
-        ([("s", 3.0), ("n", 3.0), ("s", 2.5), ("q", 0.3)], 4.0),  # said after the hold
-        ([("s", 3.0), ("n", 3.0), ("s", 5.0), ("n", 3.0), ("s", 9.0), ("q", 2.0)], 4.0),
-    ],
-)
+LINES: list[tuple[Line, float]] = [
+    ([("s", 2.9)], 5.0),  # frames, and then none
+    ([("s", 0.4)], 5.0),  # all of it is held back
+    ([("s", 2.0), ("q", 3.4)], 5.0),  # silent frames, and then none
+    ([("s", 2.06), ("q", 4.9)], 5.0),
+    ([("s", 1.0), ("q", 1.0)], 8.0),
+    ([], 4.0),  # none from the start
+    ([("n", 3.0), ("q", 30.0)], 4.0),  # none, and then silent frames
+    ([("n", 3.9), ("q", 30.0)], 4.0),
+    ([("q", 30.0)], 4.0),  # silent frames for ever
+    ([("s", 3.0), ("n", 3.0), ("q", 30.0)], 8.0),  # on hold in between
+    ([("s", 3.0), ("n", 7.0), ("q", 30.0)], 8.0),
+    ([("s", 3.0), ("q", 1.0), ("n", 5.0), ("q", 1.0)], 8.0),
+    ([("s", 3.0), ("n", 3.0), ("s", 2.5), ("q", 0.3)], 4.0),  # said after the hold
+    ([("s", 3.0), ("n", 3.0), ("s", 5.0), ("n", 3.0), ("s", 9.0), ("q", 2.0)], 4.0),
+]
+
+
+@pytest.mark.parametrize(("line", "most_silence"), LINES)
 def test_the_stop_follows_the_silence_within_three_seconds(play: Any, line: Line, most_silence: float) -> None:
     played, watch = play(line, milliseconds_max_silence=round(1000 * most_silence))
     cause, at = played.stopped(watch, 60.0)
@@ -254,7 +266,28 @@ def test_what_cannot_be_had_is_taken_for_sound(play: Any) -> None:
     played, watch = play([("s", 2.0), ("q", 3.4)], milliseconds_max_silence=5000)
     cause, at = played.stopped(watch, 60.0, flushable=False)
     assert cause is Cause.SILENCE
-    assert 7.0 <= at <= 7.0 + 5.0 + FOLLOWS
+    assert 7.0 + FOLLOWS <= at <= 7.0 + 5.0 + FOLLOWS
+
+
+@pytest.mark.parametrize(("line", "most_silence"), LINES)
+def test_unless_asterisk_has_heard_that_it_is_silence(play: Any, line: Line, most_silence: float) -> None:
+    played, watch = play(line, milliseconds_max_silence=round(1000 * most_silence))
+    cause, at = played.stopped(watch, 60.0, flushable=False, heard=True)
+    due = played.last_sound() + most_silence
+    assert cause is Cause.SILENCE
+    assert due - 0.02 <= at <= due + FOLLOWS
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_word_in_a_long_standstill_is_known_by_ear(play: Any, heard: bool) -> None:
+    """Flushes are too rare to tell when it was said."""
+    line = [("s", 3.0), ("n", 10.0), ("s", 0.5), ("n", 30.0), ("s", 0.5)]
+    played, watch = play(line, milliseconds_max_silence=60_000)
+    cause, at = played.stopped(watch, 200.0, heard=heard)
+    assert cause is Cause.SILENCE
+    assert played.last_sound() == 44.0
+    assert 104.0 <= at <= 104.0 + (FOLLOWS if heard else 60 / limits.FLUSHES + FOLLOWS)
+    assert heard or at > 104.0 + FOLLOWS
 
 
 def test_a_server_that_comes_back_knows_how_long_it_has_been_silent(play: Any) -> None:

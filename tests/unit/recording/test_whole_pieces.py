@@ -286,6 +286,20 @@ def test_talk_and_prompts_are_no_silence() -> None:
     assert watch.look(job, NOW + 92.1, False) is Cause.SILENCE
 
 
+def test_a_muted_side_is_no_sound() -> None:
+    """It is none in the file."""
+    spec = RecordingSpec(file_format="s16bit", milliseconds_max_silence=2000)
+    for side, own, others in (("received", True, False), ("sent", False, True), ("both", True, True)):
+        row = recording(piece("a", 0), phase=Phase.ACTIVE, spec=spec, facts={"muted": {side: [[0.0, None]]}})
+        job = Job(row)
+        for who, unheard in (("1", own), ("2", others), ("", others)):
+            watch = TalkWatch(job, LimitWatch(row, None, -48.0), NOW)
+            if who:
+                watch.talks(who, NOW + 1)
+            found = watch.look(job, NOW + 2.1, playing=not who)
+            assert found is (Cause.SILENCE if unheard else Cause.NONE), (side, who)
+
+
 def test_nobody_ever_said_a_word() -> None:
     job, watch = talk(milliseconds_initial_silence=4000)
     assert watch.look(job, NOW + 3.9, False) is Cause.NONE
