@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +73,46 @@ def find_asterisk(major: int) -> Installation:
     if major not in SUITES:
         known = ", ".join(str(v) for v in sorted(SUITES))
         raise AsteriskError(f"Asterisk {major} is neither on PATH nor known as a Debian package: use one of {known}")
-    tree = cache_folder() / f"asterisk-{major}"
+    return _unpacked(debian_tree(f"asterisk-{major}", "Asterisk", SUITES[major], PACKAGES, _unpacked))
+
+
+def debian_tree(
+    folder: str, what: str, suite: str, packages: Sequence[str], whole: Callable[[Path], object] = lambda tree: None
+) -> Path:
+    """Debian packages and all that they need, unpacked in the cache; fetched where they are not there yet.
+
+    :param folder: its name in the cache; :param what: what is fetched, for who reads of an error
+    :param whole: raises AsteriskError where something is missing in what was fetched
+    :raises AsteriskError: it cannot be fetched
+    """
+    tree = cache_folder() / folder
     if not tree.is_dir():
         with _locked(tree):
             if not tree.is_dir():
-                _fetch(SUITES[major], tree)
-    return _unpacked(tree)
+                _fetch(tree, what, suite, packages, whole)
+    return tree
+
+
+def tree_command(tree: Path, program: str, *more_libraries: str) -> tuple[str, ...] | None:
+    """argv that runs a program of an unpacked tree by the tree's own loader with the tree's own libraries.
+
+    :param program: its path in the tree; :param more_libraries: folders below the one of all libraries
+    :return: None where the tree has no such program, or no loader
+    """
+    loader = _first(
+        [tree],
+        [
+            "usr/lib64/ld-linux-*.so.2",
+            "lib/*-linux-gnu*/ld-[0-9]*.so",
+            "usr/lib/ld-linux-*.so.1",
+            "lib/ld-linux-*.so.1",
+        ],
+    )
+    if loader is None or not (tree / program).exists():
+        return None
+    libraries = [*tree.glob("lib/*-linux-gnu*"), *tree.glob("usr/lib/*-linux-gnu*"), tree / "usr" / "lib"]
+    libraries += [below / name for below in libraries for name in more_libraries]
+    return (str(loader), "--library-path", ":".join(map(str, libraries)), str(tree / program))
 
 
 def own_major() -> int | None:
@@ -111,25 +145,14 @@ def _on_path(major: int) -> Installation | None:
 
 
 def _unpacked(tree: Path) -> Installation:
-    """The Asterisk in an unpacked tree, run by the tree's own loader with the tree's own libraries."""
-    loader = _first(
-        [tree],
-        [
-            "usr/lib64/ld-linux-*.so.2",
-            "lib/*-linux-gnu*/ld-[0-9]*.so",
-            "usr/lib/ld-linux-*.so.1",
-            "lib/ld-linux-*.so.1",
-        ],
-    )
+    """The Asterisk in an unpacked tree."""
     modules = _first(
         [tree / "usr" / "lib"],
         ["*-linux-gnu*/asterisk/modules/app_mixmonitor.so", "asterisk/modules/app_mixmonitor.so"],
     )
-    program = tree / "usr" / "sbin" / "asterisk"
-    if loader is None or modules is None or not program.exists():
+    command = tree_command(tree, "usr/sbin/asterisk")
+    if command is None or modules is None:
         raise AsteriskError(f"{tree} holds no whole Asterisk: delete it, it is fetched again")
-    libraries = [*tree.glob("lib/*-linux-gnu*"), *tree.glob("usr/lib/*-linux-gnu*"), tree / "usr" / "lib"]
-    command = (str(loader), "--library-path", ":".join(map(str, libraries)), str(program))
     version = _version(command)
     if version is None:
         raise AsteriskError(f"{tree} holds an Asterisk that does not run on this machine")
@@ -158,25 +181,25 @@ def _locked(tree: Path) -> Iterator[None]:
         yield
 
 
-def _fetch(suite: str, tree: Path) -> None:
+def _fetch(tree: Path, what: str, suite: str, packages: Sequence[str], whole: Callable[[Path], object]) -> None:
     """Download and unpack into a temporary folder, then rename: a tree that is there is whole."""
     if shutil.which("mmdebstrap") is None:
         raise AsteriskError(
-            "mmdebstrap is needed to fetch Asterisk: apt-get install mmdebstrap (or put asterisk on PATH)"
+            f"mmdebstrap is needed to fetch {what}: apt-get install mmdebstrap (or put {what.lower()} on PATH)"
         )
     half = Path(tempfile.mkdtemp(prefix=f".{tree.name}-", dir=tree.parent))
     try:
         half.chmod(0o755)
-        _run_mmdebstrap(suite, half)
+        _run_mmdebstrap(half, what, suite, packages)
         for name in _UNWANTED:
             shutil.rmtree(half / name, ignore_errors=True)
-        _unpacked(half)
+        whole(half)
         half.rename(tree)
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def _run_mmdebstrap(suite: str, folder: Path) -> None:
+def _run_mmdebstrap(folder: Path, what: str, suite: str, packages: Sequence[str]) -> None:
     """The extract variant runs no maintainer script; `chrootless` needs neither root nor user namespaces for it."""
     mirror = os.environ.get("FASTAGI_DEBIAN_MIRROR")
     command = [
@@ -186,7 +209,7 @@ def _run_mmdebstrap(suite: str, folder: Path) -> None:
         "--format=directory",
         # a suite's Release file may be past its date
         '--aptopt=Acquire::Check-Valid-Until "false"',
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(packages)}",
         suite,
         str(folder),
         *([mirror] if mirror else []),
@@ -196,8 +219,8 @@ def _run_mmdebstrap(suite: str, folder: Path) -> None:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise AsteriskError(f"Asterisk could not be fetched from Debian {suite} in {FETCH_SECONDS:.0f} s") from None
+        raise AsteriskError(f"{what} could not be fetched from Debian {suite} in {FETCH_SECONDS:.0f} s") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         faults = [line for line in lines if line.startswith(("E:", "Err:", "W: Failed"))] or lines[-1:]
-        raise AsteriskError(f"Asterisk could not be fetched from Debian {suite}: {'; '.join(faults[:3])}")
+        raise AsteriskError(f"{what} could not be fetched from Debian {suite}: {'; '.join(faults[:3])}")

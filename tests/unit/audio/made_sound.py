@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -109,9 +110,9 @@ def program(name: str) -> str:
     return found
 
 
-def sox_decode(path: Path | str, *before: str) -> Samples:
-    """What sox hears in a file."""
-    command = [program("sox"), "-D", *before, str(path), "-t", "raw", "-e", "signed", "-b", "16", "-"]
+def sox_decode(path: Path | str, *before: str, by: Sequence[str] = ()) -> Samples:
+    """What sox hears in a file. :param by: argv of another sox than the machine's"""
+    command = [*(by or [program("sox")]), "-D", *before, str(path), "-t", "raw", "-e", "signed", "-b", "16", "-"]
     return np.frombuffer(_run(command), np.int16)
 
 

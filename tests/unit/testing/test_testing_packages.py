@@ -54,7 +54,7 @@ def test_half_an_asterisk_never_becomes_the_cache(nothing_installed: Path) -> No
 def test_two_that_want_the_same_fetch_it_once(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 
-    def fetch(suite: str, tree: Path) -> None:
+    def fetch(tree: Path, what: str, suite: str, *_: object) -> None:
         fetched.append(suite)
         tree.mkdir()
 
