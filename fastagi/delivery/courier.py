@@ -119,6 +119,17 @@ class Courier:
         await self._upkeep.stop()
         self._caller.close()
 
+    async def clock_set(self, by: float) -> None:
+        """The clock was set: what waits, and a sink that is down, go on waiting for as long as they were to.
+
+        :param by: seconds that it was set ahead; negative for back
+        """
+        for name, breaker in self._breakers.items():
+            if breaker.open_until is not None:
+                breaker.open_until += by
+                self._dispatcher.throttle(self._queues.get(name, ""), 1, breaker.open_until)
+        await self._upkeep.clock_set(by)
+
     def enqueue(
         self,
         conn: sa.Connection,

@@ -35,6 +35,9 @@ GOODBYE_SECONDS = 3.0
 ALONE_BEAT_SECONDS = 60.0
 """On SQLite nobody listens."""
 
+AGAIN_SECONDS = 5.0
+"""After a ledger that was down when the clock was set."""
+
 LOOK_SECONDS = 2.0
 """So often SQLite is asked whether a command beside this server (a retry) has written: it costs 0.1 ms and no fsync."""
 
@@ -89,6 +92,30 @@ class Upkeep:
         """A sink with a name came: the next round is now."""
         self._wake.set()
 
+    async def clock_set(self, by: float) -> None:
+        """The clock was set: what waits goes on waiting for as long as it was to.
+
+        Returns once that is written, however long the ledger is down.
+
+        :param by: seconds that it was set ahead; negative for back
+        """
+        while True:
+            try:
+                await self._store.run(self._clock_set, by)
+                return
+            except StoreError as exc:
+                log.warning("clock_not_followed", by_seconds=round(by, 1), error=str(exc))
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    def _clock_set(self, conn: sa.Connection, by: float) -> None:
+        if isinstance(self._store, SqliteStore):
+            moved = deliveries.clock_set(conn, by)
+        else:  # the others' clocks were not set
+            moved = deliveries.bring_forward(conn, self._clock())
+        for due in moved:
+            self._enqueue(conn, due)
+        after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
+
     async def round(self, *, first: bool = False) -> None:
         """Heartbeat, takeover, parking: once, in one transaction. :raises StoreError: the ledger is down"""
         await self._store.run(self._round, first)
@@ -136,6 +163,11 @@ class Upkeep:
         for due in deliveries.release(conn, keep, now):
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
+        brought = deliveries.bring_forward(conn, now) if first else []
+        for due in brought:
+            self._enqueue(conn, due)
+        if brought:
+            log.warning("deliveries_brought_forward", count=len(brought), hint="the clock was ahead before")
         self._park(conn, {name for server in living for name in server.sinks}, now)
 
     def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:

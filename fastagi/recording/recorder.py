@@ -88,6 +88,7 @@ class Recorder:
         self.keys = KeyStore(store, master)
         self._store = store
         self._clock = clock
+        self._courier = courier
         self.journal = Journal(store, courier, self._spool, clock)
         self.starter = Starter(
             self.journal,
@@ -216,9 +217,13 @@ class Recorder:
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
         self.tasks.keep(self.sweep.run(), "sweep")
         if isinstance(self._clock, SteadyClock):
-            self.tasks.keep(self._clock.follow(lambda: len(self.jobs) == 0), "clock")
+            self.tasks.keep(self._clock.follow(lambda: len(self.jobs) == 0, self._clock_set), "clock")
         if not isinstance(self._store, SqliteStore):
             self.tasks.keep(self.takeover.run(), "takeover")
+
+    async def _clock_set(self, by: float) -> None:
+        self.evidence.doubt_clock()
+        await self._courier.clock_set(by)
 
     async def drain(self, seconds: float) -> None:
         """Wait for endings that have begun, at most so many seconds. What is asked meanwhile is done."""

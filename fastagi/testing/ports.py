@@ -1,7 +1,7 @@
 """Ports that nobody uses now, and nobody else is given while this process lives.
 
 A port is chosen long before it is bound (an Asterisk's configuration names those of its phones), and test workers
-choose at once: whoever chooses locks it, in a file that all processes of a user share.
+choose at once: whoever chooses locks it, in a file of the cache that all processes of a user share.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 from functools import cache
-from pathlib import Path
+
+from fastagi.testing.packages import cache_folder
 
 LOWEST, HIGHEST = 20_500, 32_000
 """Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes one between choice and use; above
@@ -60,8 +60,10 @@ def _taken(port: int, count: int) -> bool:
     ports = set(range(port, port + count))
     if ports & _ours:
         return False
+    ledger = _ledger(os.getpid())
     try:
-        fcntl.lockf(_ledger(os.getpid()), fcntl.LOCK_EX | fcntl.LOCK_NB, count, port)
+        if ledger is not None:
+            fcntl.lockf(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB, count, port)
     except BlockingIOError:
         return False
     _ours.update(ports)
@@ -69,10 +71,15 @@ def _taken(port: int, count: int) -> bool:
 
 
 @cache
-def _ledger(process: int) -> int:
+def _ledger(process: int) -> int | None:
     """Where byte n is locked by whom port n was given; open as long as the process lives: to close it unlocks all.
 
     :param process: locks are not inherited by a fork
+    :return: None where the cache cannot be written: then only this process knows what it gave out
     """
-    path = Path(tempfile.gettempdir()) / f"fastagi-ports-{os.getuid()}"
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = cache_folder() / "ports.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import soundfile
 from recording_scene import Scene, recording_scene
 
+from fastagi.ami import Manager, actions
+from fastagi.ami.actions import MixMonitorRow
 from fastagi.domain.states import Phase
 from fastagi.store.units import journal
 from fastagi.testing import AsteriskServer
@@ -102,6 +106,29 @@ async def test_two_on_one_channel_end_each_for_itself(asterisk: AsteriskServer, 
         (_, second) = await scene.delivered(2)
         assert (second.name, second.extra["cause"]) == ("two.wav", "ABORTED")
         assert "0x" not in await asterisk.cli(f"mixmonitor list {call.channel}")
+
+
+async def test_one_whose_file_is_not_open_yet_is_looked_at_again(
+    asterisk22: AsteriskServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a thread of its own, and a busy Asterisk may open the second file first."""
+    asked = actions.mixmonitor_list
+    looks: list[list[MixMonitorRow]] = []
+
+    async def opened_late(manager: Manager, channel: str, **how: Any) -> list[MixMonitorRow]:
+        if not looks:
+            await asyncio.sleep(0.3)  # both are there by then
+        rows = await asked(manager, channel, **how)
+        if not looks:
+            rows = [replace(row, file="") if row.file.endswith("one") else row for row in rows]
+        looks.append(rows)
+        return rows
+
+    monkeypatch.setattr(actions, "mixmonitor_list", opened_late)
+    async with recording_scene(asterisk22, tmp_path, recordings=ADOPT) as scene:
+        await call_with(asterisk22, *(f"{tmp_path}/spool/{name}.wav" for name in ("one", "two")))
+        await scene.until(lambda: len(adopted(scene)) == 2, 5)
+        assert sorted(bool(row.file) for row in looks[0]) == [False, True]
 
 
 async def test_what_ran_before_the_server_is_found_and_goes_on_over_a_restart(

@@ -40,6 +40,9 @@ LONGEST_WORD = 200
 
 DAY = 86_400.0
 
+DOUBT_SECONDS = DAY
+"""After the machine's clock was set: one that shows 2040 would expire everything."""
+
 
 class Proof(StrEnum):
     """What a finished file is found to be."""
@@ -119,6 +122,7 @@ class Evidence:
         self._spools = dict(spools or {})
         self._clock = clock
         self._tell = tell
+        self._trusted_from = 0.0
         self.deleted = 0
         """Recordings deleted since the start, for a metric."""
 
@@ -174,10 +178,16 @@ class Evidence:
                 log.warning("retention_put_off", error=str(exc))
             await asyncio.sleep(SWEEP_SECONDS)
 
+    def doubt_clock(self) -> None:
+        """The clock was set: nothing expires by it for a day, in which somebody may see that it is wrong."""
+        self._trusted_from = time.monotonic() + DOUBT_SECONDS
+        if self._retention_days:
+            log.warning("retention_waits", seconds=DOUBT_SECONDS, hint="the clock was set; a restart ends the wait")
+
     async def sweep(self) -> int:
         """End deletions that were begun, then delete what is older than the retention. How many files went."""
         count = await self._end_condemned()
-        if self._retention_days:
+        if self._retention_days and time.monotonic() >= self._trusted_from:
             count += await self._expire(self._clock() - self._retention_days * DAY)
         return count
 

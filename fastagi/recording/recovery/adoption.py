@@ -135,7 +135,7 @@ class Adoption:
     async def _compare(self, pbx: Pbx, live: LiveChannel, since: float | None) -> bool:
         """Hold the list against what is known: adopt what is new, end what is gone.
 
-        :returns: whether that explains an event: something began or ended
+        :returns: whether that explains all events: something began or ended, and nothing is about to
         """
         assert pbx.manager is not None
         rows = await actions.mixmonitor_list(pbx.manager, live.name, timeout=PATIENCE_SECONDS)
@@ -150,8 +150,12 @@ class Adoption:
         if ours or before:
             self._ours[pbx.name, live.uniqueid] = ours
         changed = changed or ours != before
+        opening = False
         for row in rows:
-            if not (row.file or row.received or row.sent) or foreign.is_ours(row):
+            if not (row.file or row.received or row.sent):
+                opening = True  # its thread has no file yet, or never will
+                continue
+            if foreign.is_ours(row):
                 continue
             if not any(_same(row, job.recording.pieces[-1]) for job in mine):
                 try:
@@ -159,7 +163,7 @@ class Adoption:
                 except HeldElsewhere as exc:  # two servers beside one Asterisk: one of them adopts it
                     log.debug("adopted_elsewhere", asterisk=pbx.name, channel=live.name, by=str(exc))
                 changed = True
-        return changed
+        return changed and not opening
 
     async def _adopt(self, pbx: Pbx, live: LiveChannel, row: MixMonitorRow, since: float | None) -> None:
         assert pbx.manager is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -55,11 +55,16 @@ class SteadyClock:
         """Show what the machine's clock shows."""
         self._offset, self._seen = self._wall() - self._monotonic(), 0.0
 
-    async def follow(self, idle: Callable[[], bool]) -> None:
-        """For ever: take a jump over as soon as `idle` says that nothing is being measured. Owned by the recorder."""
+    async def follow(self, idle: Callable[[], bool], taken_over: Callable[[float], Awaitable[None]]) -> None:
+        """For ever: take a jump over as soon as `idle` says that nothing is being measured. Owned by the recorder.
+
+        :param taken_over: called after that with the seconds that the clock was set ahead (negative for back)
+        """
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             self()  # counts and logs it, though nobody may have asked meanwhile
             if abs(self.off_seconds) >= JUMP_SECONDS and idle():
-                log.warning("clock_taken_over", by_seconds=round(self.off_seconds, 1))
+                by = self.off_seconds
+                log.warning("clock_taken_over", by_seconds=round(by, 1))
                 self.take_over()
+                await taken_over(by)

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict
+from fastagi.domain.delivery import LONGEST_DELAY, Delivery, DeliveryStatus, Outcome, Verdict
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
@@ -27,6 +27,9 @@ from fastagi.store.units import journal
 
 WAITING, RUNNING = DeliveryStatus.WAITING.value, DeliveryStatus.RUNNING.value
 DEAD, PARKED = DeliveryStatus.DEAD.value, DeliveryStatus.PARKED.value
+
+CLOCKS_DIFFER_SECONDS = 60.0
+"""Clocks of servers that share a ledger may."""
 
 LONGEST_ERROR = 500
 """Characters of an error that are kept: a receiver may answer with a page."""
@@ -276,6 +279,34 @@ def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Du
         sa.update(table)
         .where(table.c.status == RUNNING, table.c.held_by.not_in(list(living)))
         .values(status=WAITING, next_at=now, held_by="")
+        .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
+    )
+    return [Due(*row) for row in conn.execute(statement)]
+
+
+def clock_set(conn: sa.Connection, by: float) -> list[Due]:
+    """Moves what waits and what runs along with a clock that was set, so that a back-off stays as long as it was, and
+    the day after which one is given up, too. For a ledger with one server: theirs is one clock.
+
+    :param by: seconds that it was set ahead; negative for back
+    :returns: what waits, with its new times
+    """
+    conn.execute(sa.update(table).where(table.c.status == RUNNING).values(first_at=table.c.first_at + by))
+    statement = (
+        sa.update(table)
+        .where(table.c.status == WAITING)
+        .values(next_at=table.c.next_at + by, first_at=table.c.first_at + by)
+        .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
+    )
+    return [Due(*row) for row in conn.execute(statement)]
+
+
+def bring_forward(conn: sa.Connection, now: float) -> list[Due]:
+    """Makes due what is to wait for longer than any delivery waits: a clock was ahead when that was written."""
+    statement = (
+        sa.update(table)
+        .where(table.c.status == WAITING, table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS)
+        .values(next_at=now, first_at=sa.case((table.c.first_at > now, now), else_=table.c.first_at))
         .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
     )
     return [Due(*row) for row in conn.execute(statement)]

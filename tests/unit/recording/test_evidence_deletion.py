@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,18 @@ async def test_what_is_not_delivered_is_not_deleted_unless_forced(archive: Archi
     settled = await archive.store.run(deliveries.settle, crm.id, claimed.fence, verdict, ok, archive.now, 1.0)
     assert settled is None
     assert await archive.store.run(deliveries.claim, other.id, archive.now, "one") is None
+
+
+async def test_nothing_expires_by_a_clock_that_was_just_set(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    await archive.finished(1, age_days=1)
+    evidence = archive.evidence(retention_days=30)
+    assert await evidence.sweep() == 0
+    archive.now += 400 * DAY
+    evidence.doubt_clock()
+    assert await evidence.sweep() == 0
+    later = time.monotonic() + DAY
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert await evidence.sweep() == 1, "nobody set it back for a day"
 
 
 async def test_retention_takes_only_what_is_old_enough_ended_and_delivered(archive: Archive) -> None:
