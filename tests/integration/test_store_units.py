@@ -375,6 +375,27 @@ async def test_due_release_park_and_unpark(store: Store) -> None:
     assert await store.run(deliveries.park, []) == 0
 
 
+async def test_a_clock_that_is_set_changes_no_wait(store: Store) -> None:
+    day = 86_400.0
+    failing, running, fresh = [(await finished(store, n))[0].id for n in (1, 2, 3)]
+    for id in (failing, running):
+        taken = await store.run(deliveries.claim, id, 3001.0, "one")
+        if id == failing:
+            again = Verdict(DeliveryStatus.WAITING, 3500.0)
+            await store.run(deliveries.settle, id, taken.fence, again, BAD, 3002.0)
+    moved = {due.id: due.next_at for due in await store.run(deliveries.clock_set, day)}
+    assert moved == {failing: 3500.0 + day, fresh: 3000.0 + day}
+    firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, running, fresh)]
+    assert firsts == [3001.0 + day, 3001.0 + day, None]
+    # it is back at the true time, and nobody was there to see it
+    assert await store.run(deliveries.bring_forward, 3500.0 + day - 3600.0) == [], "no longer than any may wait"
+    brought = await store.run(deliveries.bring_forward, 3100.0)
+    assert {(due.id, due.next_at) for due in brought} == {(failing, 3100.0), (fresh, 3100.0)}
+    firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, fresh)]
+    assert firsts == [3100.0, None]
+    assert await store.run(deliveries.bring_forward, 3100.0) == []
+
+
 async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:
     [waiting] = await finished(store)
     taken = await store.run(deliveries.claim, waiting.id, 3001.0)
