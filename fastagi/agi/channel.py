@@ -17,6 +17,7 @@ from fastagi.agi.commands.playing import Playing
 from fastagi.agi.commands.speech import Speech
 from fastagi.agi.commands.variables import Variables
 from fastagi.agi.session import Session
+from fastagi.agi.vocabulary import command_name
 from fastagi.errors import CommandFailed, FastAGIError, Hangup
 
 FAIL_SECONDS: Final = 2.0
@@ -153,6 +154,14 @@ class Channel(Calling, Playing, Variables, Speech):
     def current_command(self) -> str | None:
         """Name of the command that Asterisk is executing now, in capitals (``STREAM FILE``, ``EXEC Playback``)."""
         return self._session.current_command
+
+    @property
+    def last_long_command(self) -> tuple[str, float]:
+        """Name of the last command that took longer than a moment, and when it ended by the monotonic clock."""
+        if self._session.lasted is None:
+            return "", 0.0
+        line, ended = self._session.lasted
+        return command_name(line.decode("utf-8", "surrogateescape")), ended
 
     def on_hangup(self, callback: Callable[[], object]) -> None:
         """Call `callback` without arguments, once, from the event loop: when the HANGUP line comes, or when the session

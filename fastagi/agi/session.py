@@ -11,6 +11,7 @@ A command that its caller no longer waits for (cancelled) keeps its place until 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -36,6 +37,9 @@ that the line is taken to have come instead of the reply."""
 
 HANGUP_GRACE_EXEC: Final = 5.0
 """The same for EXEC, whose application may still do something on the dead channel (StopMixMonitor closes its file)."""
+
+LONG_SECONDS: Final = 0.05
+"""What takes longer is no mere question: Asterisk did something on the channel."""
 
 SETTLE: Final = 0.1
 """Seconds to wait for a second reply, when a reply given up for lost may still be on its way in front of this one."""
@@ -63,6 +67,7 @@ class Session(asyncio.Protocol):
     :ivar hung_up: HANGUP has come, or the other side is gone
     :ivar closed: the connection is over, from either side; :ivar gone: and its socket is closed
     :ivar fault: why the server closed it, empty otherwise
+    :ivar lasted: the last command that took longer than `LONG_SECONDS`, and when it ended by the monotonic clock
     :ivar since: loop time at which the outstanding command was sent, or the connection was made
     """
 
@@ -86,6 +91,7 @@ class Session(asyncio.Protocol):
         "fault",
         "gone",
         "hung_up",
+        "lasted",
         "peer",
         "since",
         "task",
@@ -106,6 +112,7 @@ class Session(asyncio.Protocol):
         self._answered: Reply | None = None  # the last reply, and the line before the outstanding one
         self._before = b""
         self._unasked = 0
+        self.lasted: tuple[bytes, float] | None = None
         self.env: dict[str, str] = {}
         self.peer = ""
         self.hung_up = False
@@ -240,6 +247,8 @@ class Session(asyncio.Protocol):
     def _answer(self, reply: Reply) -> None:
         future = self._pending
         assert future is not None
+        if self._loop.time() - self.since > LONG_SECONDS:
+            self.lasted = (self._line, time.monotonic())
         self._pending = None
         self._answered = reply
         if self._grace is not None:

@@ -218,7 +218,6 @@ class App:
             if self._source:
                 log.info("settings_read", file=self._source)
             await parts.start()
-            self._parts = parts
         finally:
             self._starting = False
 
@@ -463,9 +462,11 @@ class Parts:
                 await manager.start()
             if self.http is not None:
                 await self.http.start()
-            await self._look_at_folders()
+            self.app._parts = self  # calls come from here on, before this returns
             await self.agi.start()
+            await self._look_at_folders()
         except BaseException:
+            self.app._parts = None
             await self.stop(0)
             raise
         if not self.settings.asterisk:

@@ -35,6 +35,9 @@ GOODBYE_SECONDS = 3.0
 ALONE_BEAT_SECONDS = 60.0
 """On SQLite nobody listens."""
 
+FAR_SECONDS = 3600.0
+"""A step after which the day of a delivery is not what it was."""
+
 AGAIN_SECONDS = 5.0
 """After a ledger that was down when the clock was set."""
 
@@ -99,19 +102,25 @@ class Upkeep:
 
         :param by: seconds that it was set ahead; negative for back
         """
+        at = self._clock()
         while True:
             try:
-                await self._store.run(self._clock_set, by)
+                await self._store.run(self._clock_set, by, at)
                 return
             except StoreError as exc:
                 log.warning("clock_not_followed", by_seconds=round(by, 1), error=str(exc))
             await asyncio.sleep(AGAIN_SECONDS)
 
-    def _clock_set(self, conn: sa.Connection, by: float) -> None:
+    def _clock_set(self, conn: sa.Connection, by: float, at: float) -> None:
+        home = None
+        moved: list[deliveries.Due] = []
         if isinstance(self._store, SqliteStore):
-            moved = deliveries.clock_set(conn, by)
+            moved = deliveries.clock_set(conn, by, at)
         else:  # the others' clocks were not set
-            moved = deliveries.bring_forward(conn, self._clock())
+            home = self._store.node
+            if by > FAR_SECONDS:
+                deliveries.new_day(conn, home)
+        moved += deliveries.bring_forward(conn, self._clock(), home)
         for due in moved:
             self._enqueue(conn, due)
         after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
@@ -163,7 +172,8 @@ class Upkeep:
         for due in deliveries.release(conn, keep, now):
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
-        brought = deliveries.bring_forward(conn, now) if first else []
+        home = None if isinstance(self._store, SqliteStore) else mine
+        brought = deliveries.bring_forward(conn, now, home) if first else []
         for due in brought:
             self._enqueue(conn, due)
         if brought:

@@ -173,6 +173,12 @@ class CallChannel(Channel):
         return (self.current_command or "").upper().startswith(PLAYING)
 
     @property
+    def played_until(self) -> float:
+        """When the last command that played something to the caller has ended, by the monotonic clock; 0 for none."""
+        name, ended = self.last_long_command
+        return ended if name.upper().startswith(PLAYING) else 0.0
+
+    @property
     def called(self) -> str:
         """The number that was dialled: the extension, or, in a subroutine's ``s``, what the call began with."""
         live = self.pbx.book.get(self.uniqueid)

@@ -222,7 +222,7 @@ class Recorder:
             self.tasks.keep(self.takeover.run(), "takeover")
 
     async def _clock_set(self, by: float) -> None:
-        self.evidence.doubt_clock()
+        self.evidence.doubt_clock(by)
         await self._courier.clock_set(by)
 
     async def drain(self, seconds: float) -> None:

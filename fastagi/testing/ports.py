@@ -64,8 +64,10 @@ def _taken(port: int, count: int) -> bool:
     try:
         if ledger is not None:
             fcntl.lockf(ledger, fcntl.LOCK_EX | fcntl.LOCK_NB, count, port)
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):
         return False
+    except OSError:
+        pass  # a file system without locks: only this process knows what it gave out
     _ours.update(ports)
     return True
 

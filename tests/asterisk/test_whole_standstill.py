@@ -63,6 +63,7 @@ def sounds(folder: Path) -> dict[str, Path]:
     return {
         "speech": said("speech", speech(2.0)),
         "word": said("word", speech(0.6)),
+        "said": said("said", speech(1.0)),
         "fading": said("fading", speech(1.0), silence_samples(4.6)),
         "quieter": said("quieter", speech(1.0), silence_samples(5.9)),
         "quiet": said("quiet", silence_samples(2.7)),
@@ -181,6 +182,7 @@ async def test_and_where_what_is_held_back_cannot_be_had(
     """Beeps would be heard, a muted side recorded, and a channel has one Monitor: Asterisk says what was silence."""
     sound = sounds(tmp_path)
     most = {"milliseconds_max_silence": 5500}
+    first = {"milliseconds_initial_silence": 4000}
     stay = Wait(60)
     how: dict[str, Any] = {"engine": "monitor"} if version == 16 else {"beep_stop": True}
     made = {
@@ -188,11 +190,12 @@ async def test_and_where_what_is_held_back_cannot_be_had(
         "silent-none": Line([Play(sound["quieter"]), stay], most, 6.5, more=how),
         "none": Line([stay], {"milliseconds_max_silence": 4000}, 4.0, sound=False, more=how),
         "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 5.5, sound=False, more=how),
-        "never-a-word": Line(
-            [Play(sound["quiet"]), stay], {"milliseconds_initial_silence": 4000}, 4.0, sound=False, more=how
-        ),
+        "never-a-word": Line([Play(sound["quiet"]), stay], first, 4.0, sound=False, more=how),
         "prompted": Line([stay], {"milliseconds_max_silence": 3000}, 7.0, dialled="play", more=how),
+        "word": Line([Play(sound["said"]), Wait(4.8), Play(sound["word"]), stay], most, 10.9, more=how),
+        "word-held-back": Line([Wait(2.5), Play(sound["word"]), Wait(5.4)], first, 7.9, cause="HANGUP", more=how),
         "muted": Line([Play(sound["quieter"]), stay], most, 6.5, muted="sent"),
+        "muted-word": Line([Play(sound["said"]), Wait(4.8), Play(sound["word"]), stay], most, 10.9, muted="sent"),
         "beep-first": Line([Play(sound["quieter"]), stay], most, 6.5, more={"beep_start": True}),
     }
     if version == 22:

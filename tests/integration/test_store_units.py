@@ -383,17 +383,23 @@ async def test_a_clock_that_is_set_changes_no_wait(store: Store) -> None:
         if id == failing:
             again = Verdict(DeliveryStatus.WAITING, 3500.0)
             await store.run(deliveries.settle, id, taken.fence, again, BAD, 3002.0)
-    moved = {due.id: due.next_at for due in await store.run(deliveries.clock_set, day)}
+    moved = {due.id: due.next_at for due in await store.run(deliveries.clock_set, day, 3600.0 + day)}
     assert moved == {failing: 3500.0 + day, fresh: 3000.0 + day}
     firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, running, fresh)]
     assert firsts == [3001.0 + day, 3001.0 + day, None]
     # it is back at the true time, and nobody was there to see it
-    assert await store.run(deliveries.bring_forward, 3500.0 + day - 3600.0) == [], "no longer than any may wait"
+    assert await store.run(deliveries.bring_forward, 3002.0 + day) == [], "no longer than any may wait"
     brought = await store.run(deliveries.bring_forward, 3100.0)
     assert {(due.id, due.next_at) for due in brought} == {(failing, 3100.0), (fresh, 3100.0)}
     firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, fresh)]
-    assert firsts == [3100.0, None]
+    assert firsts == [None, None], "each has a new day"
     assert await store.run(deliveries.bring_forward, 3100.0) == []
+    # what was made since the clock was set is left alone, be it set ahead or back
+    assert await store.run(deliveries.clock_set, day, 3000.0 - 7200.0) == []
+    assert await store.run(deliveries.clock_set, -day, 2990.0) == []
+    back = await store.run(deliveries.clock_set, -day, 3000.0 - day)
+    assert {(due.id, due.next_at) for due in back} == {(failing, 3100.0 - day), (fresh, 3100.0 - day)}
+    assert await store.run(deliveries.bring_forward, 0.0, "two") == [], "others' are others'"
 
 
 async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:

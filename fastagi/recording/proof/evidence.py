@@ -40,6 +40,9 @@ LONGEST_WORD = 200
 
 DAY = 86_400.0
 
+DOUBTED_SECONDS = 3600.0
+"""What a machine may be behind after it slept, or ran without NTP, is no reason to doubt."""
+
 DOUBT_SECONDS = DAY
 """After the machine's clock was set: one that shows 2040 would expire everything."""
 
@@ -178,8 +181,14 @@ class Evidence:
                 log.warning("retention_put_off", error=str(exc))
             await asyncio.sleep(SWEEP_SECONDS)
 
-    def doubt_clock(self) -> None:
-        """The clock was set: nothing expires by it for a day, in which somebody may see that it is wrong."""
+    def doubt_clock(self, by: float) -> None:
+        """The clock was set: where it was set far ahead, nothing expires by it for a day, in which somebody may see
+        that it is wrong.
+
+        :param by: seconds that it was set ahead; negative for back
+        """
+        if by < DOUBTED_SECONDS:
+            return
         self._trusted_from = time.monotonic() + DOUBT_SECONDS
         if self._retention_days:
             log.warning("retention_waits", seconds=DOUBT_SECONDS, hint="the clock was set; a restart ends the wait")

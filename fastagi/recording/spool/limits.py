@@ -57,11 +57,13 @@ class Talk:
     """What Asterisk heard, where it was asked to listen.
 
     :param quiet: a limit is reached by that alone
-    :param since: unix seconds; nobody was heard after that
+    :param since: unix seconds; nobody was heard after that, nor may have been
+    :param heard_until: unix seconds at which somebody was certainly heard last; 0 for nobody
     """
 
     quiet: bool
     since: float
+    heard_until: float = 0.0
 
 
 class LimitWatch:
@@ -123,6 +125,11 @@ class LimitWatch:
     def quiet_since(self) -> float:
         """Unix seconds, pauses left out: no sound that was read ended later."""
         return self._quiet_since
+
+    @property
+    def silence_limit(self) -> float:
+        """Seconds of silence that end it now; 0 for none."""
+        return self._limit
 
     @property
     def wants_talk(self) -> bool:
@@ -280,14 +287,7 @@ class LimitWatch:
         if self._known_until >= due:
             return Cause.SILENCE
         if not flushable:
-            # whoever has not said a word yet begins with more than a step; else the step may have been said just now
-            sure_at = due + self._step_seconds + late if self._initial_now else still_at + self._limit
-            heard_at = max(due, still_at)  # what flows is judged by the file
-            quiet = self._talk is not None and self._talk.quiet
-            if self._limit and (now >= sure_at or (quiet and now >= heard_at)):
-                return Cause.SILENCE
-            self.look_again = (heard_at if now < heard_at else sure_at) if self._limit else math.inf
-            return Cause.NONE
+            return self._by_ear(now, still_at, due, self._step_seconds + late)
         # in a standstill, to learn what was said before it; now and then while it lasts; and when it is due
         asked = self._after_flush and not self._grown
         first = still_at if (self._max_ms or nearly_full) and not asked else math.inf
@@ -296,6 +296,26 @@ class LimitWatch:
         ask_at = min(first, again, last)
         self.wants_flush = now >= ask_at
         self.look_again = ask_at
+        return Cause.NONE
+
+    def _by_ear(self, now: float, still_at: float, due: float, unread: float) -> Cause:
+        """The same, where what Asterisk holds back cannot be had.
+
+        :param unread: seconds of sound that may be held back, at most
+        """
+        quiet, said = (False, 0.0) if self._talk is None else (self._talk.quiet, self._talk.heard_until)
+        limit, first = self._limit, self._initial_now
+        if said > self._known_until:  # that is held back
+            limit, first = self._max_ms / 1000, False
+            due = max(due, said + limit)
+        if not limit:
+            return Cause.NONE
+        # whoever has not said a word yet begins with more than a step; else the step may have been said just now
+        sure_at = max(due, due + unread if first else still_at + limit)
+        heard_at = max(due, still_at)  # what flows is judged by the file
+        if now >= sure_at or (quiet and now >= heard_at):
+            return Cause.SILENCE
+        self.look_again = heard_at if now < heard_at else sure_at
         return Cause.NONE
 
     @property

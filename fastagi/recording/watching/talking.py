@@ -33,6 +33,9 @@ QUIET_MS = 500
 DOUBT_SECONDS = 1.0
 """After so long without a word from Asterisk nobody is taken for talking still."""
 
+MEAN_OF_RMS = 0.8
+"""TALK_DETECT takes the mean magnitude, `silence_dbfs` is an RMS: of noise one is so much of the other."""
+
 KNOWN_SECONDS = 1.5
 """A recording that is not older has been listened to from its start."""
 
@@ -57,9 +60,9 @@ class TalkWatch:
     :ivar beside: it has its file, and is asked only whether what is held back is silence: what may be sound counts as
         sound
     :ivar told: somebody was told that Asterisk must listen
-    :ivar plays: the dialplan plays something to the channel
+    :ivar plays: the dialplan plays something to the channel; :ivar unknown: nobody here knows whether it does
     :ivar asking: somebody is finding out about that, and about those who talk
-    :ivar again: channels may have been listened to before
+    :ivar ended: nobody wants to know any more
     """
 
     def __init__(self, job: Job, limits: LimitWatch, now: float) -> None:
@@ -74,9 +77,11 @@ class TalkWatch:
         # what was said since the file was read last, or before a restart, nobody knows
         from_the_start = now - self._started <= KNOWN_SECONDS
         self._quiet_since = self._started if from_the_start else now
+        self._heard_until = 0.0
         self._talking: dict[str, float] = {}
-        self.plays = self.asking = False
-        self.again = not from_the_start
+        self._played = False
+        self._mute = _mute(job)
+        self.plays = self.unknown = self.asking = self.ended = False
         self.listening: set[str] = set()
         """Uniqueids of the channels that Asterisk listens to."""
 
@@ -85,18 +90,25 @@ class TalkWatch:
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         return bool(self._initial_ms) and now - self._started - paused > self._initial_ms / 1000 + KNOWN_SECONDS
 
-    @property
-    def quiet_since(self) -> float:
-        """Unix seconds: nobody was heard after that."""
-        return self._quiet_since
+    def told_of(self, cause: Cause) -> Talk:
+        """:param cause: as `look` found"""
+        return Talk(cause is Cause.SILENCE, self._quiet_since, self._heard_until)
 
     def talks(self, uniqueid: str, at: float) -> None:
         """:param at: unix seconds"""
         self._talking[uniqueid] = at
-        self._sounds(at)
+        if self._counts(uniqueid):
+            self._sounds(at)
+
+    def _counts(self, uniqueid: str) -> bool:
+        """Is what he says recorded, or is that side muted?"""
+        here, received, sent = self._mute
+        return not (received if uniqueid == here else sent)
 
     def _sounds(self, at: float) -> None:
         self._heard = True
+        self._heard_until = max(self._heard_until, at)
+        self._quiet_since = max(self._quiet_since, at)
         if self._kept_from is None:
             self._kept_from = at
 
@@ -104,7 +116,6 @@ class TalkWatch:
         """The connection to Asterisk is down: nobody knows who talks, and what was said meanwhile never will be."""
         self._talking.clear()
         self.listening.clear()
-        self.again = True
         self._quiet_since = now
 
     def doubtful(self, now: float) -> list[str]:
@@ -113,34 +124,43 @@ class TalkWatch:
 
     def is_quiet(self, uniqueid: str, at: float) -> None:
         """:param at: unix seconds at which it fell silent"""
-        if uniqueid in self._talking:
-            del self._talking[uniqueid]
-            self._quiet_since = max(self._quiet_since, at)
+        if self._talking.pop(uniqueid, None) is not None and self._counts(uniqueid):
+            self._sounds(at)
 
-    def look(self, job: Job, now: float, playing: bool) -> Cause:
+    def look(self, job: Job, now: float, playing: bool, played_until: float = 0.0) -> Cause:
         """The limit that is reached, or NONE.
 
         :param playing: something is being played to the caller
+        :param played_until: unix seconds at which that ended last, where it is known
         """
-        here = job.recording.pieces[-1]
-        directions = muted(job.recording, here)
-        from_it = "read" not in directions and "both" not in directions
-        to_it = "write" not in directions and "both" not in directions
-        talking = any(from_it if uniqueid == here.uniqueid else to_it for uniqueid in self._talking)
+        self._mute = _mute(job)
+        to_it = not self._mute[2]
+        talking = any(map(self._counts, self._talking))
         plays = to_it and (playing or self.plays)
         self._heard = self._heard or self._limits.heard
+        if to_it and played_until > self._started:
+            self._sounds(played_until)
+        if plays or self._played or talking:  # what is only asked now and then has ended since
+            self._sounds(now)
+        self._played = plays
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         cut = paused if job.recording.spec.pause_mode == "cut" else 0.0
         kept = 0.0 if self._kept_from is None else now - self._kept_from - cut
-        if self._most_seconds is not None and kept >= self._most_seconds:
+        if not self.beside and self._most_seconds is not None and kept >= self._most_seconds:
             return Cause.SIZE
-        if plays:
-            self._sounds(now)
-        if talking or plays or job.phase is Phase.PAUSED:
+        unknown = self.beside and to_it and self.unknown
+        if talking or plays or unknown or job.phase is Phase.PAUSED:
             self._quiet_since = now
             return Cause.NONE
         limit = self._max_ms if self._heard or not self._initial_ms else self._initial_ms
         return Cause.SILENCE if limit and now - self._quiet_since >= limit / 1000 else Cause.NONE
+
+
+def _mute(job: Job) -> tuple[str, bool, bool]:
+    """On which channel it is recorded now, and whether what comes from it is muted, and what goes to it."""
+    here = job.recording.pieces[-1]
+    directions = muted(job.recording, here)
+    return here.uniqueid, "read" in directions or "both" in directions, "write" in directions or "both" in directions
 
 
 class Listening:
@@ -156,13 +176,13 @@ class Listening:
         self._pbxs = pbxs
         self._spawn = spawn
         self._clock = clock
-        self._threshold = max(1, round(32768 * 10 ** (silence_dbfs / 20)))
+        self._threshold = max(1, round(MEAN_OF_RMS * 32768 * 10 ** (silence_dbfs / 20)))
         self._watches: dict[str, tuple[Job, TalkWatch]] = {}
 
     def beside(self, job: Job, limits: LimitWatch) -> Talk:
         """What is heard of a file that can be read, but for what Asterisk holds back of it. Begins to listen."""
-        quiet = self.look(job, limits, beside=True) is Cause.SILENCE
-        return Talk(quiet, self._watches[job.id][1].quiet_since)
+        cause = self.look(job, limits, beside=True)
+        return self._watches[job.id][1].told_of(cause)
 
     def look(self, job: Job, limits: LimitWatch, beside: bool = False) -> Cause:
         """The limit that is reached by talk and clock; the first look begins to listen."""
@@ -181,12 +201,14 @@ class Listening:
             self._spawn(self._ask(job, watch), f"who talks {job.id}")
         live = pbx.book.get(job.recording.pieces[-1].uniqueid)
         playing = bool(getattr(job.agi, "playing", False)) or (live is not None and live.on_hold_music)
-        return watch.look(job, self._clock(), playing)
+        now, played = self._clock(), getattr(job.agi, "played_until", 0.0)
+        return watch.look(job, now, playing, now - (time.monotonic() - played) if played else 0.0)
 
     def enough(self, job: Job) -> None:
         """Its file can be read again, or it has ended. Idempotent."""
         known = self._watches.pop(job.id, None)
         if known is not None:
+            known[1].ended = True
             self._spawn(self._stop(job, known[1]), f"listen no more {job.id}")
 
     def sweep(self) -> None:
@@ -219,13 +241,16 @@ class Listening:
                 continue
             watch.listening.add(uniqueid)
             try:
-                if watch.again:
-                    await self._hear_anew(pbx, uniqueid)
-                else:
-                    await self._hear(pbx, uniqueid)
+                await self._hear_anew(pbx, uniqueid)
             except (AsteriskError, BadArgument) as exc:
                 watch.listening.discard(uniqueid)
                 log.error("not_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
+            if watch.ended:  # meanwhile: what that took back may have come before this
+                await self._leave(job, watch, uniqueid)
+                return
+        for gone in watch.listening - {here, *(peer.uniqueid for peer in pbx.book.peers(here))}:
+            watch.is_quiet(gone, self._clock())
+            await self._leave(job, watch, gone)
 
     async def _ask(self, job: Job, watch: TalkWatch) -> None:
         """Who still talks, and is something played?"""
@@ -233,15 +258,19 @@ class Listening:
             pbx = self._pbxs[job.recording.asterisk]
             await self._listen(job, watch)
             for uniqueid in watch.doubtful(self._clock()):
+                if watch.ended:
+                    return
                 watch.is_quiet(uniqueid, self._clock())  # first: who talks on is heard before the answer comes
                 await self._hear_anew(pbx, uniqueid)
+                if watch.ended:
+                    await self._leave(job, watch, uniqueid)
             live = pbx.book.get(job.recording.pieces[-1].uniqueid)
             if live is None or live.bridge or pbx.manager is None:
-                watch.plays = False
+                watch.plays = watch.unknown = False
             else:
                 name = (await actions.getvar(pbx.manager, "CHANNEL(appname)", live.name)).lower()
-                unknown = name not in STILL or (name == "agi" and (job.agi is None or job.agi.closed))
-                watch.plays = name in SOUNDING or name.startswith("say") or (watch.beside and unknown)
+                watch.plays = name in SOUNDING or name.startswith("say")
+                watch.unknown = name not in STILL or (name == "agi" and (job.agi is None or job.agi.closed))
         except (AsteriskError, BadArgument) as exc:
             log.debug("not_answered_who_talks", recording_id=job.id, error=str(exc))
         finally:
@@ -251,18 +280,23 @@ class Listening:
         """Whoever talks is told of again."""
         with contextlib.suppress(ActionRefused):  # it was not listened to
             await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
-        await self._hear(pbx, uniqueid)
-
-    async def _hear(self, pbx: Pbx, uniqueid: str) -> None:
         await self._set(pbx, uniqueid, "TALK_DETECT(set)", f"{QUIET_MS},{self._threshold}")
 
     async def _stop(self, job: Job, watch: TalkWatch) -> None:
+        for uniqueid in tuple(watch.listening):
+            await self._leave(job, watch, uniqueid)
+
+    async def _leave(self, job: Job, watch: TalkWatch, uniqueid: str) -> None:
+        """Listen no more to that channel, unless it is for another recording, too."""
+        watch.listening.discard(uniqueid)
         pbx = self._pbxs[job.recording.asterisk]
-        for uniqueid in watch.listening:
-            try:
-                await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
-            except (AsteriskError, BadArgument) as exc:
-                log.debug("still_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
+        others = (w for j, w in self._watches.values() if j.recording.asterisk == pbx.name)
+        if any(uniqueid in other.listening for other in others):
+            return
+        try:
+            await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
+        except (AsteriskError, BadArgument) as exc:
+            log.debug("still_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
 
     async def _set(self, pbx: Pbx, uniqueid: str, function: str, value: str) -> None:
         live = pbx.book.get(uniqueid)

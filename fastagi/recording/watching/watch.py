@@ -65,6 +65,7 @@ class Watch:
         self._spawn = spawn
         self._clock = clock
         self._flushing: set[str] = set()
+        self._deaf: set[str] = set()
         self._flushed = asyncio.Event()
         self.stalled = 0
 
@@ -86,6 +87,7 @@ class Watch:
                     await self._round(due, only_limits=True)
             await asyncio.sleep(max(0.0, regular - time.monotonic()))
             running = self._running()
+            self._deaf &= {job.id for job in running}
             self.listening.sweep()
             if running:
                 await self._round(running)
@@ -117,9 +119,12 @@ class Watch:
         talks = {job.id: self._talk(job, job.limits) for job in running if job.limits is not None}
         for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable, talks):
             if deaf and job.limits is not None:
+                self._deaf.add(job.id)
                 cause = self.listening.look(job, job.limits)
-            elif talks.get(job.id) is None:
-                self.listening.enough(job)
+            else:
+                self._deaf.discard(job.id)
+                if job.limits is None or not self._wants_talk(job, job.limits):
+                    self.listening.enough(job)
             if job.size < 0 <= job.largest and self._salvager.due(job):
                 self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
             if cause is not Cause.NONE:
@@ -135,10 +140,15 @@ class Watch:
                 self._spawn(self._flush(job, job.limits), f"flush {job.id}")
 
     def _talk(self, job: Job, limits: LimitWatch) -> Talk | None:
-        """What Asterisk hears of it, where it is to listen."""
-        if any(job.recording.spec.silence_limits) and (self._flusher.barred(job) or limits.wants_talk):
-            return self.listening.beside(job, limits)
-        return None
+        """What Asterisk hears of it, where it is to listen. Of one that nobody here can read it is asked otherwise."""
+        if job.id in self._deaf or not self._wants_talk(job, limits):
+            return None
+        return self.listening.beside(job, limits)
+
+    def _wants_talk(self, job: Job, limits: LimitWatch) -> bool:
+        if job.phase is not Phase.ACTIVE or not limits.silence_limit:
+            return False
+        return self._flusher.barred(job) or limits.wants_talk
 
     async def _flush(self, job: Job, limits: LimitWatch) -> None:
         try:

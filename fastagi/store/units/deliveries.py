@@ -284,32 +284,59 @@ def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Du
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def clock_set(conn: sa.Connection, by: float) -> list[Due]:
+def clock_set(conn: sa.Connection, by: float, at: float) -> list[Due]:
     """Moves what waits and what runs along with a clock that was set, so that a back-off stays as long as it was, and
-    the day after which one is given up, too. For a ledger with one server: theirs is one clock.
+    the day after which one is given up, too. What was made since then is left as it is. For a ledger with one server:
+    theirs is one clock.
 
     :param by: seconds that it was set ahead; negative for back
+    :param at: unix seconds by the new clock, when it was set
     :returns: what waits, with its new times
     """
-    conn.execute(sa.update(table).where(table.c.status == RUNNING).values(first_at=table.c.first_at + by))
+    # by a clock that was set ahead, all that was made before is older; by one that was set back, it is in the future,
+    # or older than the step
+    before = table.c.created_at < (at - by / 2 if by > 0 else at)
+    if by < 0:
+        before = before | (table.c.created_at > at + CLOCKS_DIFFER_SECONDS)
+    conn.execute(sa.update(table).where(table.c.status == RUNNING, before).values(first_at=table.c.first_at + by))
     statement = (
         sa.update(table)
-        .where(table.c.status == WAITING)
+        .where(table.c.status == WAITING, before)
         .values(next_at=table.c.next_at + by, first_at=table.c.first_at + by)
         .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
     )
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def bring_forward(conn: sa.Connection, now: float) -> list[Due]:
-    """Makes due what is to wait for longer than any delivery waits: a clock was ahead when that was written."""
+def bring_forward(conn: sa.Connection, now: float, home: str | None = None) -> list[Due]:
+    """Makes due what is to wait for longer than any delivery waits, and gives a new day to what was first tried in the
+    future: a clock was ahead when that was written.
+
+    :param home: only those of this node's recordings
+    """
+    late = table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS
+    young = table.c.first_at > now + CLOCKS_DIFFER_SECONDS
+    which = [table.c.status == WAITING, late | young]
+    if home is not None:
+        which.append(table.c.home == home)
     statement = (
         sa.update(table)
-        .where(table.c.status == WAITING, table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS)
-        .values(next_at=now, first_at=sa.case((table.c.first_at > now, now), else_=table.c.first_at))
+        .where(*which)
+        .values(
+            next_at=sa.case((late, now), else_=table.c.next_at),
+            first_at=sa.case((young, sa.null()), else_=table.c.first_at),
+        )
         .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
     )
     return [Due(*row) for row in conn.execute(statement)]
+
+
+def new_day(conn: sa.Connection, home: str) -> None:
+    """The clock was set far ahead: what waits has not been tried for so long.
+
+    :param home: of this node's recordings
+    """
+    conn.execute(sa.update(table).where(table.c.status == WAITING, table.c.home == home).values(first_at=None))
 
 
 def sinks(conn: sa.Connection, status: DeliveryStatus) -> list[str]:

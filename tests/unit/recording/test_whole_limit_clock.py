@@ -47,6 +47,7 @@ class Played:
         self.line = line
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
         self.pieces: list[Piece] = []
+        self.knows = True  # Asterisk: that nothing is played
         self.now = 0.0
         self.flushes = 0
         self._begun = 0.0  # of the piece
@@ -93,7 +94,8 @@ class Played:
         """What Asterisk heard, some time later; a prompt is no talk, and that nobody talks yet is no news."""
         since = self.last_sound(max(0.0, self.now - 0.1))
         limit = self.spec.milliseconds_max_silence if since else max(self.spec.silence_limits)
-        return Talk(self.now - since >= limit / 1000, NOW + since)
+        quiet = 0 < limit <= 1000 * (self.now - since)
+        return Talk(quiet and self.knows, NOW + (since if self.knows else self.now), NOW + since if since else 0.0)
 
     def last_sound(self, until: float = math.inf) -> float:
         """When the last sound ended that began before `until`."""
@@ -276,6 +278,19 @@ def test_unless_asterisk_has_heard_that_it_is_silence(play: Any, line: Line, mos
     due = played.last_sound() + most_silence
     assert cause is Cause.SILENCE
     assert due - 0.02 <= at <= due + FOLLOWS
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_word_that_was_heard_is_waited_for_though_it_is_held_back(play: Any, knows: bool) -> None:
+    """Also where it is not known whether something is played: what was heard was heard."""
+    played, watch = play([("s", 1.0), ("n", 4.0), ("s", 0.6)], milliseconds_max_silence=5500)
+    played.knows = knows
+    cause, at = played.stopped(watch, 60.0, flushable=False, heard=True)
+    assert cause is Cause.SILENCE
+    assert 11.08 <= at <= 11.1 + FOLLOWS
+    played, watch = play([("n", 2.5), ("s", 0.6)], milliseconds_initial_silence=4000)
+    played.knows = knows
+    assert played.stopped(watch, 60.0, flushable=False, heard=True) == (Cause.NONE, math.inf)
 
 
 @pytest.mark.parametrize("heard", [True, False])

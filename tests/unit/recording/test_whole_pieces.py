@@ -322,6 +322,7 @@ def test_the_dialplan_plays_and_asterisk_was_away() -> None:
     watch.plays = True
     assert watch.look(job, NOW + 9, False) is Cause.NONE
     watch.plays = False
+    assert watch.look(job, NOW + 10, False) is Cause.NONE  # it ended at some time since the last look
     watch.lost(NOW + 10)
     assert watch.look(job, NOW + 11.9, False) is Cause.NONE
     assert watch.look(job, NOW + 12.1, False) is Cause.SILENCE
