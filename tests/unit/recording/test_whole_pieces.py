@@ -282,8 +282,9 @@ def test_talk_and_prompts_are_no_silence() -> None:
     watch.is_quiet("2", NOW + 71)
     assert watch.look(job, NOW + 72.9, False) is Cause.NONE
     assert watch.look(job, NOW + 90, True) is Cause.NONE  # a prompt
-    assert watch.look(job, NOW + 91.9, False) is Cause.NONE
-    assert watch.look(job, NOW + 92.1, False) is Cause.SILENCE
+    assert watch.look(job, NOW + 90.5, False) is Cause.NONE  # it ended since the last look
+    assert watch.look(job, NOW + 92.4, False) is Cause.NONE
+    assert watch.look(job, NOW + 92.6, False) is Cause.SILENCE
 
 
 def test_a_muted_side_is_no_sound() -> None:
