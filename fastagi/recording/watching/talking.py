@@ -137,7 +137,9 @@ class TalkWatch:
         to_it = not self._mute[2]
         talking = any(map(self._counts, self._talking))
         plays = to_it and (playing or self.plays)
-        self._heard = self._heard or self._limits.heard
+        if self._limits.heard:  # by whom could read the file meanwhile
+            self._heard = True
+            self._kept_from = self._kept_from or self._limits.kept_from
         if to_it and played_until > self._started:
             self._sounds(played_until)
         if plays or self._played or talking:  # what is only asked now and then has ended since
