@@ -51,6 +51,13 @@ exten => _play-.,1,Answer()
  same => n,AGI(${SERVER}/${EXTEN:5})
  same => n,Playback(whole/longer-prompt)
  same => n,Wait(600)
+; the same, and digits are awaited, without and with a prompt
+exten => _read-.,1,Answer()
+ same => n,AGI(${SERVER}/${EXTEN:5})
+ same => n,Read(DIGITS,,1,,1,100)
+exten => _dtmf-.,1,Answer()
+ same => n,AGI(${SERVER}/${EXTEN:5})
+ same => n,Read(DIGITS,whole/longer-prompt,1,,1,100)
 ; a callee on whose leg the route ${ROUTE2} is asked when he answers
 [whole-callee]
 exten => s,1,AGI(${SERVER}/${ROUTE2})

@@ -192,6 +192,8 @@ async def test_and_where_what_is_held_back_cannot_be_had(
         "none-silent": Line([Wait(2), Play(sound["silence"]), stay], most, 5.5, sound=False, more=how),
         "never-a-word": Line([Play(sound["quiet"]), stay], first, 4.0, sound=False, more=how),
         "prompted": Line([stay], {"milliseconds_max_silence": 3000}, 7.0, dialled="play", more=how),
+        "digits": Line([Play(sound["quieter"]), stay], most, 6.5, dialled="read", more=how),
+        "menu": Line([stay], {"milliseconds_max_silence": 3000}, 7.0, dialled="dtmf", more=how),
         "word": Line([Play(sound["said"]), Wait(4.8), Play(sound["word"]), stay], most, 10.9, more=how),
         "word-held-back": Line([Wait(2.5), Play(sound["word"]), Wait(5.4)], first, 7.9, cause="HANGUP", more=how),
         "muted": Line([Play(sound["quieter"]), stay], most, 6.5, muted="sent"),

@@ -4,8 +4,8 @@ stands still while Asterisk holds something back that cannot be had (`Flusher.ba
 Second best: TALK_DETECT hears what comes *from* a channel, so it is set on the recorded channel and on everybody in its
 bridge. It counts frames: of a phone that stops sending in the middle of a word it never
 says that it fell silent, so a talker of whom nothing was heard for a second is listened to anew (who still talks is
-heard again within milliseconds). What Asterisk itself plays is known from the session that plays it, from the
-application that the channel is in, and from the music on hold. Size is told by the clock.
+heard again within milliseconds). What Asterisk itself plays is known from the session that plays it, from the music on
+hold, and else asked for (`playing`). Size is told by the clock.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.pieces import muted
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool.limits import LimitWatch, Talk
+from fastagi.recording.watching.playing import Playing
 
 log = structlog.get_logger(__name__)
 
@@ -39,16 +40,6 @@ MEAN_OF_RMS = 0.8
 KNOWN_SECONDS = 1.5
 """A recording that is not older has been listened to from its start."""
 
-SOUNDING = frozenset(
-    ("playback", "background", "controlplayback", "musiconhold", "milliwatt", "playtones", "queue", "morsecode")
-)
-"""Dialplan applications in which something is played to a channel that is in no bridge; and all whose names begin
-with ``Say``."""
-
-STILL = frozenset(("wait", "waitexten", "agi"))
-"""Those in which nothing is, where a session of ours (``AGI``) and music on hold do not tell otherwise. Of any other,
-and of a session that is not ours, nobody here knows."""
-
 EVENTS = ("ChannelTalkingStart", "ChannelTalkingStop", "BridgeEnter", "Hangup")
 
 
@@ -60,7 +51,7 @@ class TalkWatch:
     :ivar beside: it has its file, and is asked only whether what is held back is silence: what may be sound counts as
         sound
     :ivar told: somebody was told that Asterisk must listen
-    :ivar plays: the dialplan plays something to the channel; :ivar unknown: nobody here knows whether it does
+    :ivar playing: what the dialplan plays to the channel
     :ivar asking: somebody is finding out about that, and about those who talk
     :ivar ended: nobody wants to know any more
     """
@@ -81,7 +72,8 @@ class TalkWatch:
         self._talking: dict[str, float] = {}
         self._played = False
         self._mute = _mute(job)
-        self.plays = self.unknown = self.asking = self.ended = False
+        self.playing = Playing()
+        self.asking = self.ended = False
         self.listening: set[str] = set()
         """Uniqueids of the channels that Asterisk listens to."""
 
@@ -136,7 +128,7 @@ class TalkWatch:
         self._mute = _mute(job)
         to_it = not self._mute[2]
         talking = any(map(self._counts, self._talking))
-        plays = to_it and (playing or self.plays)
+        plays = to_it and (playing or self.playing.plays)
         if self._limits.heard:  # by whom could read the file meanwhile
             self._heard = True
             self._kept_from = self._kept_from or self._limits.kept_from
@@ -150,7 +142,7 @@ class TalkWatch:
         kept = 0.0 if self._kept_from is None else now - self._kept_from - cut
         if not self.beside and self._most_seconds is not None and kept >= self._most_seconds:
             return Cause.SIZE
-        unknown = self.beside and to_it and self.unknown
+        unknown = self.beside and to_it and self.playing.unknown
         if talking or plays or unknown or job.phase is Phase.PAUSED:
             self._quiet_since = now
             return Cause.NONE
@@ -268,11 +260,9 @@ class Listening:
                     await self._leave(job, watch, uniqueid)
             live = pbx.book.get(job.recording.pieces[-1].uniqueid)
             if live is None or live.bridge or pbx.manager is None:
-                watch.plays = watch.unknown = False
+                watch.playing.nothing()
             else:
-                name = (await actions.getvar(pbx.manager, "CHANNEL(appname)", live.name)).lower()
-                watch.plays = name in SOUNDING or name.startswith("say")
-                watch.unknown = name not in STILL or (name == "agi" and (job.agi is None or job.agi.closed))
+                await watch.playing.ask(pbx.manager, live.name, job.agi is not None and not job.agi.closed)
         except (AsteriskError, BadArgument) as exc:
             log.debug("not_answered_who_talks", recording_id=job.id, error=str(exc))
         finally:

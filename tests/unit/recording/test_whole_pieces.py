@@ -320,9 +320,9 @@ def test_a_talker_who_is_not_heard_any_more_is_doubted() -> None:
 
 def test_the_dialplan_plays_and_asterisk_was_away() -> None:
     job, watch = talk(milliseconds_max_silence=2000)
-    watch.plays = True
+    watch.playing.plays = True
     assert watch.look(job, NOW + 9, False) is Cause.NONE
-    watch.plays = False
+    watch.playing.plays = False
     assert watch.look(job, NOW + 10, False) is Cause.NONE  # it ended at some time since the last look
     watch.lost(NOW + 10)
     assert watch.look(job, NOW + 11.9, False) is Cause.NONE
