@@ -6,83 +6,27 @@ In a blocking handler the same methods block (`fastagi.agi.blocking`).
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import structlog
 
-from fastagi.audio import least_bytes
 from fastagi.cipher import Cipher
 from fastagi.domain import states
 from fastagi.domain.recording import Recording
-from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import LIVE, Cause, Phase, State
-from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
-from fastagi.recording.asterisk.control import AgiPath, id_variable
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.domain.states import Cause, Phase, State
+from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job, Key
 from fastagi.recording.recorder import Recorder
-
-UP = 6
-"""CHANNEL STATUS of an answered channel."""
-
-STATUS_SECONDS = 2.0
-"""Time for CHANNEL STATUS where AMI is down and another command may hold the session (a Dial takes hours)."""
-
-LOOK_SECONDS = 2.0
-"""A blocking wait asks so often whether the call is over, where Asterisk has been told not to say so."""
-
-EVIDENCE_SECONDS = 0.5
-"""After HANGUP: until a wait is given up for a redirect, which waits for this session's end."""
-
-LONGEST_WAIT_SECONDS = 7 * 86_400
-"""A call of a week; more is a unit mistaken."""
-
-_RUNNING = LIVE - {Phase.STOPPING}
-
-_NO = ("no", "false", "off", "n", "f", "0")
-"""What Asterisk takes for false (utils.c, ast_false)."""
-
-_BUSY = "the channel is {}: start the recorder before that, or pass mid_call=True"
-
-
-class RecordedCall(AgiPath, Protocol):
-    """What the recorder needs of a call: its AGI session and who it is."""
-
-    @property
-    def uniqueid(self) -> str: ...
-    @property
-    def linkedid(self) -> str: ...
-    @property
-    def channel(self) -> str: ...
-    @property
-    def caller(self) -> str: ...
-    @property
-    def called(self) -> str: ...
-    @property
-    def hung_up(self) -> bool: ...
-    @property
-    def playing(self) -> bool: ...
-    @property
-    def pbx(self) -> Pbx: ...
-    @property
-    def current_command(self) -> str | None: ...
-    @property
-    def over(self) -> asyncio.Event: ...
-
-    def name_fields(self) -> Mapping[str, str]: ...
-
-    def sink_names(self, sink: Any | None) -> tuple[str, ...]: ...
-
-    def release_sinks(self, names: tuple[str, ...]) -> None: ...
-
-    async def channel_status(self, channel: str = "") -> int: ...
-
-    async def has_ended(self) -> bool: ...
-
-    async def fetch_linkedid(self) -> str: ...
+from fastagi.recording.whole_call.parameters import given, spec_from, waiting_time
+from fastagi.recording.whole_call.recorded_call import (
+    RecordedCall,
+    is_of_another_call,
+    must_be_answered,
+    must_be_free,
+)
+from fastagi.recording.whole_call.waiting import wait_in_session
 
 
 class UASWholeCallFileRecorder:
@@ -155,7 +99,7 @@ class UASWholeCallFileRecorder:
         The other parameters are those of `start`. Cancelling the wait does not stop the recording.
         """
         job = await self._start(
-            _given(filename),
+            given(filename),
             dict(
                 file_format=file_format,
                 rate=rate,
@@ -210,7 +154,7 @@ class UASWholeCallFileRecorder:
         :raises Error: it is not answered, is busy (see `mid_call`), is recorded already, or an argument is wrong
         """
         job = await self._start(
-            _given(filename),
+            given(filename),
             dict(
                 file_format=file_format,
                 rate=rate,
@@ -235,7 +179,7 @@ class UASWholeCallFileRecorder:
             then it stops as soon as it can be, at the latest when the call ends
         """
         job = self._recorder.current(self._key)
-        await self._answered(job)
+        await must_be_answered(self._call, job)
         if job is None:
             return True
         await self._recorder.stop(job)
@@ -249,20 +193,12 @@ class UASWholeCallFileRecorder:
         :raises Hangup: the call is over, or was redirected while the recording goes on
         :raises Error: it is not answered
         """
-        if seconds_timeout is not None and (
-            isinstance(seconds_timeout, bool)
-            or not isinstance(seconds_timeout, (int, float))
-            or not 0 <= seconds_timeout <= LONGEST_WAIT_SECONDS
-        ):
-            raise BadArgument(
-                f"seconds_timeout={seconds_timeout!r} must be 0 to {LONGEST_WAIT_SECONDS} seconds, "
-                "or None to wait for ever"
-            )
+        seconds = waiting_time(seconds_timeout)
         job = self._recorder.current(self._key)
-        await self._answered(job)
+        await must_be_answered(self._call, job)
         if job is None:
             return self.cause()
-        return job.recording.cause if await self.wait_for(job, seconds_timeout) else Cause.TIMEOUT
+        return job.recording.cause if await self.wait_for(job, seconds) else Cause.TIMEOUT
 
     async def pause(self, seconds: float | None = None) -> bool:
         """Silence from now on (cut out with ``pause_mode="cut"``); True also when it was paused.
@@ -315,60 +251,7 @@ class UASWholeCallFileRecorder:
         :returns: False when `seconds` ran out first
         :raises Hangup: the session was told HANGUP, or lost, and the recording goes on without it
         """
-        ended = asyncio.ensure_future(job.wait(seconds))
-        leaving = asyncio.ensure_future(self._left(job))
-        try:
-            await asyncio.wait((ended, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
-                return ended.result()
-            leaving.result()  # what nobody expected is not hidden
-            raise Hangup("the AGI session is over, the recording goes on")
-        finally:
-            ended.cancel()
-            leaving.cancel()
-
-    async def _left(self, job: Job) -> None:
-        """Returns when this session must end for the call, and the recording with it, to go on. With AGISIGHUP=no no
-        HANGUP line comes: Asterisk is asked now and then, when nothing else is."""
-        call = self._call
-        told: bool | None = None  # will a HANGUP line come? Not known yet
-        while not call.over.is_set():
-            try:
-                async with asyncio.timeout(None if told else LOOK_SECONDS):
-                    await call.over.wait()
-            except TimeoutError:
-                if call.current_command is not None or call.closed:
-                    continue
-                try:
-                    if told is None:
-                        told = (await call.get_variable("AGISIGHUP") or "").lower() not in _NO
-                    if not told:
-                        await call.channel_status()
-                except Hangup:
-                    break
-                except Error:
-                    continue
-        await asyncio.sleep(EVIDENCE_SECONDS)
-        while job.phase not in _RUNNING or await call.has_ended():
-            self._recorder.hangups.perhaps_over(call.pbx.name, call.uniqueid)
-            await asyncio.sleep(LOOK_SECONDS)  # it is being ended: `job.wait` is next
-
-    async def _is_of_another_call(self, job: Job) -> bool:
-        """Is that recording of a call that is over, though nobody has told us yet?
-
-        A restarted Asterisk uses uniqueids again. A channel that is being recorded has the MixMonitor's id in a
-        variable of its own; one that has none is another channel.
-        """
-        last = job.recording.pieces[-1]
-        known = job.phase is not Phase.REQUESTED and job.recording.spec.engine == "mixmonitor"
-        if not known or job.recording.adopted or last.uniqueid != self._call.uniqueid or self._call.closed:
-            return False
-        if self._call.current_command is not None:  # a Dial may hold the session for hours
-            return False
-        if await self._call.get_variable(id_variable(last)):
-            return False
-        await self._recorder.over_unseen(job)
-        return True
+        return await wait_in_session(self._recorder, self._call, job, seconds)
 
     def _running(self) -> Job:
         job = self._recorder.current(self._key)
@@ -385,21 +268,19 @@ class UASWholeCallFileRecorder:
             raise BadArgument(f"mid_call={mid_call!r} must be True or False")
         spec = spec_from(options, cipher)
         call = self._call
-        if not mid_call and call.playing and not call.pbx.up:  # the session itself would be asked, and it is taken
-            raise Error(_BUSY.format("playing"))
-        await self._answered()
+        if not mid_call and not call.pbx.up:  # the session itself would be asked, and what plays has taken it
+            must_be_free(call, None)
+        await must_be_answered(call)
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         running = self._recorder.current(self._key)
-        if running is not None and not await self._is_of_another_call(running):
-            raise Error(
-                "this call is being recorded already: stop that recording, or use call.recorder(name) for another"
-            )
+        if running is not None:
+            if not await is_of_another_call(running.recording, call):
+                raise Error(
+                    "this call is being recorded already: stop that recording, or use call.recorder(name) for another"
+                )
+            await self._recorder.over_unseen(running)
         if not mid_call:
-            busy = live.busy_with() if live is not None else ""
-            if not busy and call.playing:
-                busy = "playing"
-            if busy:
-                raise Error(_BUSY.format(busy))
+            must_be_free(call, live)
         linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
         sinks = call.sink_names(sink)
         request = Request(
@@ -427,80 +308,3 @@ class UASWholeCallFileRecorder:
         if job.phase is Phase.FAILED:
             call.release_sinks(sinks)
         return job
-
-    async def _answered(self, job: Job | None = None) -> None:
-        """The seed's first rule: IDLE raises Hangup, anything but answered raises Error.
-
-        :param job: its recording, if there is one: then it was answered, and only a hangup can have changed that
-        """
-        call = self._call
-        live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
-        if call.hung_up or (live is not None and live.leaving):
-            raise Hangup("the call has hung up")
-        idle = call.current_command is None and not call.closed
-        if live is not None and live.up and not idle:
-            return  # else the channel itself is asked: no event tells of a hangup that a session on it keeps back
-        if live is None and call.pbx.up and (job is not None or call.closed):
-            raise Hangup("the call has hung up")
-        if job is not None and not idle:
-            return
-        if call.closed:
-            raise Error("the AGI session of this call is over, and its state cannot be asked")
-        try:
-            async with asyncio.timeout(STATUS_SECONDS):
-                status = await call.channel_status()
-        except TimeoutError:
-            if job is not None or (live is not None and live.up):
-                return
-            busy = call.current_command or "a command"
-            raise Error(
-                f"the call's state cannot be asked: {busy} is running, and there is no AMI connection"
-            ) from None
-        if status != UP:
-            raise Error(f"the call is not answered (channel state {status}): answer it before recording")
-
-
-def _given(filename: str) -> str:
-    """A file name that was given: the seed requires one (routes and `record_start` make one up).
-
-    :raises BadArgument: none was
-    """
-    if not isinstance(filename, str) or not filename.strip():
-        raise BadArgument(f"filename={filename!r} must be a name, such as calls/{{uniqueid}}")
-    return filename
-
-
-WholeCallRecorder = UASWholeCallFileRecorder
-
-
-def spec_from(options: Mapping[str, Any], cipher: Cipher | None = None) -> RecordingSpec:
-    """The checked spec of these parameters.
-
-    :raises BadArgument: an unknown name or a wrong value
-    """
-    known = RecordingSpec.__dataclass_fields__
-    for name in options:
-        if name not in known or name == "encryption":
-            allowed = ", ".join(n for n in known if n != "encryption")
-            raise BadArgument(f"{name} is no parameter of a recording: there are {allowed}")
-    if cipher is not None and not (hasattr(cipher, "scheme") and hasattr(cipher, "encrypt_file")):
-        raise BadArgument(f"cipher={type(cipher).__name__} is no cipher: use AesCbcCipher, AesGcmCipher or AgeCipher")
-    spec = RecordingSpec(**options, encryption=cipher.scheme if cipher is not None else "")
-    if spec.byte_limit:
-        _must_fit(spec, cipher)
-    return spec
-
-
-def _must_fit(spec: RecordingSpec, cipher: Cipher | None) -> None:
-    """:raises BadArgument: max_bytes cannot hold any file; found out at the end, it would be a recording lost"""
-    limit = spec.byte_limit
-    budget = limit if cipher is None else cipher.plaintext_budget(limit)
-    least = least_bytes(spec.file_format, spec.rate, spec.channels)
-    if budget < least:
-        enough = limit - budget + least
-        raise BadArgument(
-            f"max_bytes={limit} cannot hold a header and a sample, encryption included: use {enough} or more"
-        )
-
-
-__all__ = ["UASWholeCallFileRecorder", "WholeCallRecorder", "spec_from"]
