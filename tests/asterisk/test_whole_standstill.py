@@ -19,6 +19,8 @@ from fastagi import RecordingMetadata
 from fastagi.recording.spool import limits
 from fastagi.recording.spool.sound import Sound
 from fastagi.testing import AsteriskServer, SippCall
+from fastagi.testing.ports import free_port
+from fastagi.testing.server_settings import settings_for
 from fastagi.testing.sip import Hold, Play, Step, Wait
 from fastagi.testing.sound import save, silence_samples, speech_samples
 
@@ -111,6 +113,19 @@ async def calls(scene: Scene, stack: AsyncExitStack, made: dict[str, Line]) -> N
         route(name, line)
         await stack.enter_async_context(SippCall(scene.asterisk.sip_port, f"{line.dialled}-{name}", steps=line.steps))
     await scene.until(lambda: len(recorded) == len(made))
+
+
+def blocking(scene: Scene, made: dict[str, Line]) -> None:
+    """The routes of these calls wait for the end of their recordings, so their AGI sessions last as long."""
+
+    def route(name: str, line: Line) -> None:
+        @scene.app.route(name)
+        async def run(call: Any) -> None:
+            recorder = call.WholeCallRecorder
+            await recorder.record(name, file_format="s16bit", dtmf_elim=False, **line.limits, **line.more)
+
+    for name, line in made.items():
+        route(name, line)
 
 
 async def judge(scene: Scene, made: dict[str, Line]) -> None:
@@ -206,6 +221,25 @@ async def test_and_where_what_is_held_back_cannot_be_had(
     async with whole_scene(pbx, tmp_path) as scene, AsyncExitStack() as stack:
         await calls(scene, stack, made)
         await judge(scene, made)
+
+
+@pytest.mark.parametrize("version", [22, 16], ids=["asterisk22", "asterisk16"])
+async def test_and_without_a_manager_connection(version: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Over the sessions of those who wait for the end."""
+    asterisk: AsteriskServer = request.getfixturevalue(f"whole{version}")
+    made = {name: line for name, line in lines(sounds(tmp_path)).items() if name != "held"}
+    scene = Scene(asterisk, tmp_path, settings_for(asterisk, tmp_path, asterisk={"port": free_port()}))
+    await asterisk.cli(f"dialplan set global SERVER {scene.url('').rstrip('/')}")
+    blocking(scene, made)
+    await scene.app.start()
+    try:
+        async with AsyncExitStack() as stack:
+            for name, line in made.items():
+                await stack.enter_async_context(SippCall(asterisk.sip_port, f"ask-{name}", steps=line.steps))
+            await judge(scene, made)
+            await scene.until(lambda: not list(scene.spool.iterdir()))
+    finally:
+        await scene.app.stop(5)
 
 
 async def test_and_where_flushes_are_too_rare_to_tell_when_a_word_was_said(

@@ -17,6 +17,7 @@ import structlog
 from fastagi.domain.recording import Piece
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.pieces import Pieces, muted
 from fastagi.recording.ledger.job import Job
@@ -55,10 +56,10 @@ class Flusher:
         """Can it be done now?"""
         recording = job.recording
         pbx = self._pbxs.get(recording.asterisk)
-        if job.phase is not Phase.ACTIVE or recording.adopted or pbx is None or not pbx.up:
+        if job.phase is not Phase.ACTIVE or recording.adopted or pbx is None:
             return False
         last = recording.pieces[-1]
-        if not last.seen or last.ended_at or self.barred(job):
+        if not last.seen or last.ended_at or self.barred(job) or not (pbx.up or _reached(job.agi_of(last))):
             return False
         return time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
@@ -119,6 +120,11 @@ class Flusher:
             await self._pieces.end(job, piece)
         except FastAGIError as exc:
             log.debug("piece_not_given_up", recording_id=job.id, file=piece.paths[0], error=str(exc))
+
+
+def _reached(agi: AgiPath | None) -> bool:
+    """Would that session carry a command out at once, without a manager connection?"""
+    return agi is not None and not agi.closed and agi.current_command is None
 
 
 def _empty(paths: tuple[str, ...]) -> bool:
