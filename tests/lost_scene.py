@@ -360,7 +360,7 @@ def account(
             faults.append(f"{row['id']}: delivered under {delivered.get(row['id'], 'no id')}")
         if row["cause"] != call.cause:
             faults.append(f"{row['id']}: cause {row['cause']}")
-        faults += _file_faults(row)
+        faults += file_faults(row)
         assert call.ended_at is not None
         late = max(late, row["started_at"] - call.made_at)
         ended = call.ended_at if call.limit is None else row["started_at"] + call.limit
@@ -392,7 +392,7 @@ def account(
     }
 
 
-def _file_faults(row: Mapping[str, Any]) -> list[str]:
+def file_faults(row: Mapping[str, Any]) -> list[str]:
     path = Path(row["file_path"])
     if not path.is_file():
         return [f"{row['id']}: {path} is not there"]

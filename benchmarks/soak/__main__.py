@@ -4,7 +4,8 @@
     python -m benchmarks.soak calls [--most 1000] [--step 50] [--asterisk 22]
     python -m benchmarks.soak recovery [--recordings 1000] [--seconds 10]
     python -m benchmarks.soak step [--minutes 10] [--asterisk 22]
-    python -m benchmarks.soak            all four
+    python -m benchmarks.soak commands [--for 300] [--calls 50] [--seed 1] [--asterisk 22]
+    python -m benchmarks.soak            all five
 
 `kills`: the server is killed (SIGKILL) at random moments, its starts included, while so many calls are up at any time;
 each call is accounted for afterwards: recording, length, cause, delivery. `calls`: more and more recorded calls at once
@@ -12,6 +13,8 @@ until Asterisk or the machine gives up; none of those that were recorded may be 
 that were cut off (ledger says active, headers without sizes, no call up) until the last one is finished and delivered.
 `step`: a call of so many minutes on Asterisk 22 and one on 16 (or on the one named), with a marker in each leg and gaps
 in either: how far the sides of `separate` are out of step; more than a frame (20 ms) is too much, for MixMonitor.
+`commands`: for so many seconds recorded calls are paused, muted, stopped, started, redirected, parked and hung up in
+random order, by several at once, while the server is killed or ended and its manager connection cut.
 Exit code 1 when anything was lost, or out of step.
 """
 
@@ -28,6 +31,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from benchmarks.soak.calls import calls
+from benchmarks.soak.commands import commands
 from benchmarks.soak.kills import kills
 from benchmarks.soak.recovery import recovery
 from benchmarks.soak.step import both_steps
@@ -35,7 +39,7 @@ from benchmarks.soak.step import both_steps
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
-    parts = ["kills", "calls", "recovery", "step"]
+    parts = ["kills", "calls", "recovery", "step", "commands"]
     parser.add_argument("what", nargs="*", choices=[*parts, []], help="which; all when none")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=50, help="calls that are up at any time while it is killed")
@@ -46,6 +50,7 @@ def main() -> int:
     parser.add_argument("--recordings", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=10.0, help="audio of each interrupted recording")
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the call whose sides are compared")
+    parser.add_argument("--for", type=float, default=300.0, dest="lasting", help="seconds of random commands")
     chosen = parser.parse_args()
     version = chosen.asterisk or 22
     what = chosen.what or parts
@@ -58,6 +63,7 @@ def main() -> int:
             "calls": lambda f: calls(f, chosen.most, chosen.step, version),
             "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
             "step": lambda f: both_steps(f, chosen.minutes, (chosen.asterisk,) if chosen.asterisk else (22, 16)),
+            "commands": lambda f: commands(f, chosen.lasting, chosen.calls, chosen.seed, version),
         }[name]
         try:
             figures = asyncio.run(run(Path(folder)))

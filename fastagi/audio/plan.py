@@ -49,6 +49,7 @@ class RenderPlan:
     """One finished file to be made.
 
     :param pieces: the raw files in order; a gap between two becomes silence
+    :param tail_seconds: silence after the last one
     :param target: the finished file. The caller has reserved the name (an empty file made with O_EXCL) and owns it:
         what is there is replaced, in one step, when the new file is synced
     :param file_format: codec; :param rate: Hz of the finished file
@@ -81,6 +82,7 @@ class RenderPlan:
     silent: bool = False
     cuts: tuple[tuple[float, float], ...] = ()
     pauses: tuple[tuple[float, float], ...] = ()
+    tail_seconds: float = 0.0
     cipher: FileCipher | None = None
 
     def __post_init__(self) -> None:

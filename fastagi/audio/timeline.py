@@ -20,7 +20,7 @@ from fastagi.errors import AudioError, DiskFull
 Samples = NDArray[np.int16]
 
 LONGEST_GAP_SECONDS = 3600.0
-"""Silence put between two pieces at most: a clock that jumped must not fill the disk."""
+"""Silence put between two pieces, or after the last, at most: a clock that jumped must not fill the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Timeline:
     :param legs: ``left`` and ``right`` are the two legs, at least in one piece
     :param own_mix: there is no usable mixed file for some piece: the legs must be mixed here
     :param salvaged: a header had to be mended
-    :param gaps: where nothing was recorded between two pieces, as (start, end) in frames
+    :param gaps: where nothing was recorded between two pieces or after the last, as (start, end) in frames
     """
 
     rate: int
@@ -84,22 +84,22 @@ def lay_out(plan: RenderPlan) -> Timeline:
             raise AudioError(f"nothing to make {plan.target} from: " + ("; ".join(faults) or "no raw file was named"))
         line.warnings += [where + fault for fault in faults]
         if number > 1:
-            _leave_a_gap(line, piece, where)
+            offset = piece.offset_seconds
+            gap = piece.gap_seconds if offset is None else offset - line.frames / line.rate
+            _leave_a_gap(line, gap, f"{where}it began {gap:.0f} s after the piece before")
         line.pieces += 1
         if "received" in lengths and "sent" in lengths:
             _place_legs(plan, line, piece, lengths, where)
         else:
             _place_what_there_is(plan, line, piece, lengths, where)
+    _leave_a_gap(line, plan.tail_seconds, f"the last piece ended {plan.tail_seconds:.0f} s before the recording")
     return line
 
 
-def _leave_a_gap(line: Timeline, piece: RawPiece, where: str) -> None:
-    gap = piece.gap_seconds
-    if piece.offset_seconds is not None:
-        gap = piece.offset_seconds - line.frames / line.rate
+def _leave_a_gap(line: Timeline, gap: float, what: str) -> None:
+    """:param gap: seconds; :param what: to be said if it is too long"""
     if gap > LONGEST_GAP_SECONDS:
-        kept = f"{LONGEST_GAP_SECONDS:.0f} s of silence are kept"
-        line.warnings.append(f"{where}it began {gap:.0f} s after the piece before; {kept}")
+        line.warnings.append(f"{what}; {LONGEST_GAP_SECONDS:.0f} s of silence are kept")
     frames = max(0, round(min(gap, LONGEST_GAP_SECONDS) * line.rate))
     if frames:
         line.gaps.append((line.frames, line.frames + frames))

@@ -115,7 +115,8 @@ class Ender:
                 cause = job.recording.cause
             ended = job.recording.ended_at or ended_at or self._clock()
             if still_there:
-                await self._journal.move(job, Event.STOP, cause=cause, ended_at=ended, pauses=self._closed_pauses(job))
+                paused = self._closed_pauses(job, ended)
+                await self._journal.move(job, Event.STOP, cause=cause, ended_at=ended, pauses=paused)
             else:
                 more: dict[str, Any] = {"facts": {**job.recording.facts, **facts}} if facts else {}
                 if job.recording.started_at is None:  # it was never seen to start, and there is a file all the same

@@ -36,6 +36,7 @@ def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float
         # only a recording that others started is muted; in ours a pause is between two pieces, to the sample
         cuts=paused if recording.adopted and spec.pause_mode == "cut" else (),
         pauses=paused if recording.adopted and spec.pause_mode != "cut" else (),
+        tail_seconds=_tail_seconds(recording, pieces[-1]),
         max_seconds=spec.seconds_timeout if recording.cause is Cause.TIMEOUT else None,
         silent=recording.cause is Cause.SILENCE,
     )
@@ -52,6 +53,13 @@ def gap_seconds(recording: Recording, before: Piece, after: Piece) -> float:
     if after.after == "still" or (after.after == "pause" and recording.spec.pause_mode == "cut"):
         return 0.0
     return max(0.0, after.started_at - before.ended_at) if before.ended_at else 0.0
+
+
+def _tail_seconds(recording: Recording, last: Piece) -> float:
+    """What lies between the last piece and the end: a pause, if anything, in which the call ended."""
+    if recording.spec.pause_mode == "cut" or not last.ended_at or not recording.pauses or not recording.ended_at:
+        return 0.0
+    return max(0.0, recording.ended_at - last.ended_at)
 
 
 def _raw(piece: Piece, gap: float) -> RawPiece:

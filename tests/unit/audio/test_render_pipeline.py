@@ -301,6 +301,22 @@ def test_pieces_are_joined_with_their_gap(call: Call) -> None:
     assert call.render(first, early, file_format="s16bit").frames == 24000
 
 
+@pytest.mark.parametrize("mode", ["mixed", "separate"])
+def test_a_pause_in_which_the_call_ended_is_silence(call: Call, mode: str) -> None:
+    piece = call.piece(RECEIVED[:16000], SENT[:16000])
+    made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5)
+    assert (made.frames, made.copied, made.gaps) == (28000, False, ((2.0, 3.5),))
+    assert not call.heard()[16000:].any()
+    made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5, max_seconds=3.0)
+    assert made.frames == 24000
+    if mode == "mixed":
+        made = call.render(piece, file_format="s16bit", tail_seconds=1.5, max_bytes=44 + 2 * 20000)
+        assert (made.frames, made.limit) == (20000, "SIZE")
+    made = call.render(piece, file_format="ulaw", mode=mode, tail_seconds=10**7)
+    assert made.frames == 16000 + 3600 * 8000
+    assert any("3600 s of silence are kept" in text for text in made.warnings)
+
+
 def test_one_file_twice_is_heard_twice(call: Call) -> None:
     piece = call.piece(with_digits(RECEIVED, (1.0, "1")))
     made = call.render(piece, piece, file_format="s16bit")
