@@ -117,3 +117,29 @@ async def test_sigterm_under_load_drains_and_a_second_server_is_refused(
             assert figures["failed_starts"] == 0
         finally:
             await server.close()
+
+
+async def test_what_somebody_stopped_while_the_server_was_away_ended_then(
+    recorded_calls: AsteriskServer, tmp_path: Path
+) -> None:
+    async with Receiver() as receiver, watched_calls(recorded_calls) as calls:
+        server = Serving(recorded_calls, tmp_path, sink=receiver.url)
+        try:
+            await server.start()
+            call = await calls.one(server, 30.0)
+            await until(lambda: [r["phase"] for r in server.recordings()] == ["active"])
+            await asyncio.sleep(1.0)
+            await server.kill()
+            channel = next(r["channel"] for r in server.recordings())
+            assert (await calls.ami.action("StopMixMonitor", Channel=channel))["Response"] == "Success"
+            stopped = time.time()
+            await asyncio.sleep(4.0)
+            await server.start()
+            await until(lambda: receiver.told(call.uniqueid), 30, "it is delivered")
+            (row,) = server.recordings()
+            assert (row["cause"], call.ended_at) == ("ABORTED", None), "the call goes on"
+            assert abs(row["ended_at"] - stopped) < 1.0
+            (told,) = receiver.told(call.uniqueid)
+            assert abs(told["duration_seconds"] - row["audio_seconds"]) < 1.5
+        finally:
+            await server.close()

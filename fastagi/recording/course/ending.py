@@ -131,30 +131,34 @@ class Ender:
         return True
 
     async def stopped_elsewhere(self, job: Job, cause: Cause = Cause.ABORTED) -> bool:
-        """Somebody else stopped it (dialplan, another AMI client) and its file is closed."""
+        """Somebody else stopped it (dialplan, another AMI client) and its file is closed, perhaps for a while."""
         async with job.lock:
             if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
                 return False
-            await self._journal.move(
-                job, Event.STOPPED, cause=cause, ended_at=self._clock(), pauses=self._closed_pauses(job)
-            )
+            ended = await self._last_written(job)
+            pauses = self._closed_pauses(job, ended)
+            await self._journal.move(job, Event.STOPPED, cause=cause, ended_at=ended, pauses=pauses)
         self._spawn(self._close(job), f"close {job.id}")
         return True
 
     async def ended_unseen(self, job: Job, facts: Mapping[str, Any] | None = None) -> bool:
         """Its call ended while nobody looked, some time ago: when and why is told by its files and its limits."""
-        recording = job.recording
-        paths = tuple(path for piece in recording.pieces for path in piece.paths)
-        last_write = await self._threads.run(files.last_write, paths)
-        now = self._clock()
         job.unseen = True
-        started, timeout = recording.started_at, recording.spec.seconds_timeout
-        begun = recording.requested_at if started is None else started
-        ended = last_write if begun <= last_write <= now else now  # Asterisk closed the file then
+        started, timeout = job.recording.started_at, job.recording.spec.seconds_timeout
+        ended = await self._last_written(job)
         if started is not None and timeout is not None and ended >= started + timeout:
             # nobody was there to stop it: it ends where it should have, and that is why
             return await self.hung_up(job, cause=Cause.TIMEOUT, ended_at=started + timeout, facts=facts)
         return await self.hung_up(job, ended_at=ended, facts=facts)
+
+    async def _last_written(self, job: Job) -> float:
+        """When Asterisk closed its files, unix seconds; now where they do not tell."""
+        recording = job.recording
+        paths = tuple(path for piece in recording.pieces for path in piece.paths)
+        last_write = await self._threads.run(files.last_write, paths)
+        begun = recording.requested_at if recording.started_at is None else recording.started_at
+        now = self._clock()
+        return last_write if begun <= last_write <= now else now
 
     def resume(self, job: Job) -> None:
         """Take an ending up where the last process left it. For phases from STOPPING on."""
