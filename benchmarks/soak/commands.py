@@ -75,6 +75,7 @@ async def commands(folder: Path, seconds: float, at_once: int, seed: int, versio
     """
     dice = random.Random(seed)
     done: Counter[str] = Counter()
+    log = (folder / "commands.log").open("w")
     async with (
         AsteriskServer(version, dialplan=DIALPLAN) as asterisk,
         Receiver() as receiver,
@@ -83,6 +84,7 @@ async def commands(folder: Path, seconds: float, at_once: int, seed: int, versio
     ):
         server = Serving(asterisk, folder, sink=receiver.url, ami_port=gate.port, log={"level": "info"})
         made: set[str] = set()
+        stopped: set[str] = set()
         try:
             await server.start()
             ends = time.monotonic() + seconds
@@ -92,8 +94,13 @@ async def commands(folder: Path, seconds: float, at_once: int, seed: int, versio
                 if len(up) < at_once:
                     made.add(await _call(asterisk, server, dice))
                 if channels:
-                    name = await _command(ami, server, gate, dice, up or channels)
-                    done[name] += 1
+                    row = dice.choice(up or channels)
+                    at = time.time()
+                    name = await _command(ami, server, gate, dice, row)
+                    done[name.split()[0]] += 1
+                    if name == "foreign":
+                        stopped.add(row["Uniqueid"])
+                    print(f"{at:.3f} {row['Uniqueid']} {row['Application']} {name}", file=log)
                 await asyncio.sleep(dice.uniform(0.0, 0.1))
             gate.open()
             if not server.running:
@@ -101,8 +108,9 @@ async def commands(folder: Path, seconds: float, at_once: int, seed: int, versio
             await until(server.answers, 60)
             await asterisk.cli("channel request hangup all", timeout=60)
             await until(lambda: not server.unsettled(), 120, "all is finished and delivered")
-            return {**_account(made, server, receiver), "done": dict(sorted(done.items()))}
+            return {**_account(made, stopped, server, receiver), "done": dict(sorted(done.items()))}
         finally:
+            log.close()
             await server.close()
 
 
@@ -116,9 +124,8 @@ async def _call(asterisk: AsteriskServer, server: Serving, dice: random.Random) 
     return str(originated.uniqueid)
 
 
-async def _command(ami: AmiSession, server: Serving, gate: AmiGate, dice: random.Random, up: list[Row]) -> str:
-    """Do something; says what."""
-    row = dice.choice(up)
+async def _command(ami: AmiSession, server: Serving, gate: AmiGate, dice: random.Random, row: Row) -> str:
+    """Do something to that channel, or to the server; says what."""
     channel, one = row["Channel"], row["Uniqueid"]
     what = dice.choices(
         ("pause", "resume", "stop", "start", "redirect", "hangup", "foreign", "mute", "cut", "kill", "term"),
@@ -130,7 +137,9 @@ async def _command(ami: AmiSession, server: Serving, gate: AmiGate, dice: random
             event["seconds"] = f"{dice.uniform(0.1, 3):.1f}"
         await ami.action("UserEvent", event)
     elif what == "redirect":
-        await ami.action("Redirect", Channel=channel, Context="commanded", Exten=dice.choice(PLACES), Priority="1")
+        place = dice.choice(PLACES)
+        await ami.action("Redirect", Channel=channel, Context="commanded", Exten=place, Priority="1")
+        return f"redirect to {place}"
     elif what == "hangup":
         await ami.action("Hangup", Channel=channel)
     elif what == "foreign":
@@ -156,7 +165,8 @@ async def _command(ami: AmiSession, server: Serving, gate: AmiGate, dice: random
     return what
 
 
-def _account(made: set[str], server: Serving, receiver: Receiver) -> dict[str, Any]:
+def _account(made: set[str], stopped: set[str], server: Serving, receiver: Receiver) -> dict[str, Any]:
+    """:param stopped: calls of which somebody else stopped a recording: who is hung up right after is taken for that"""
     faults: list[str] = []
     by_call: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     causes: Counter[str] = Counter()
@@ -174,7 +184,8 @@ def _account(made: set[str], server: Serving, receiver: Receiver) -> dict[str, A
             continue
         faults += file_faults(row)
         lasted = row["ended_at"] - row["started_at"]
-        if row["cause"] in ("HANGUP", "ABORTED") and '"cut"' not in row["spec"]:
+        plain = row["cause"] in ("HANGUP", "ABORTED") and json.loads(row["spec"])["pause_mode"] == "silence"
+        if plain and row["uniqueid"] not in stopped:
             missing = max(missing, lasted - row["audio_seconds"])
             if lasted - row["audio_seconds"] > SILENCE_SECONDS + 0.05 * lasted:
                 faults.append(f"{row['id']}: {lasted:.2f} s and {row['audio_seconds']} s of audio: {facts}")
