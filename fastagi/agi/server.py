@@ -20,7 +20,7 @@ import structlog
 from fastagi.agi.channel import Channel
 from fastagi.agi.listening import bind, bound_port
 from fastagi.agi.session import Session
-from fastagi.errors import ConfigError, FastAGIError, Hangup
+from fastagi.errors import ConfigError, Error, FastAGIError, Hangup
 
 log = structlog.get_logger(__name__)
 
@@ -235,9 +235,16 @@ class AgiServer(Generic[C]):
     async def _run(self, session: Session) -> None:
         try:
             await self._handler(self._factory(session))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as exc:
             session.end(failed=True)  # the handler did not do what the dialplan asked for
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            self._report(session, exc)  # nobody cancelled this one: it waited for something that was
+        except SystemExit as exc:  # how a script ends, as in a plain function (`threads`): it ends one call, not all
+            if exc.code not in (None, 0):
+                self._report(session, Error(f"the handler exited with {exc.code!r}"))
+                session.end(failed=True)
         except Exception as exc:
             if not _only_hangup(exc):
                 self._report(session, exc)
@@ -247,7 +254,7 @@ class AgiServer(Generic[C]):
             if session.gone:
                 self._sessions.discard(session)
 
-    def _report(self, session: Session, exc: Exception) -> None:
+    def _report(self, session: Session, exc: BaseException) -> None:
         self.tally.failed += 1
         env = session.env
         fields: dict[str, object] = {

@@ -12,6 +12,7 @@ reverse, and waits for endings that have begun.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import os
@@ -33,7 +34,7 @@ from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
 from fastagi.delivery.sink import AnySink, must_be_sink
-from fastagi.errors import ConfigError, Error
+from fastagi.errors import ConfigError, Error, FastAGIError
 from fastagi.handlers import ping, record
 from fastagi.handlers.user_events import UserEvents
 from fastagi.recording.asterisk.pbx import Pbx
@@ -54,6 +55,9 @@ EVENT_SECONDS = 0.5
 """An AGI session can be quicker than the event of its channel; where several Asterisks call, that is waited for."""
 
 FOLDER_SECONDS = 2.0
+
+LINKEDID_SECONDS = 2.0
+"""For one question to a session on which nothing else runs yet."""
 
 DRAIN_SECONDS = 20.0
 """SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
@@ -301,6 +305,7 @@ class App:
             log.warning("route_unknown", route=call.route, channel=call.channel, uniqueid=call.uniqueid, known=known)
             await call.fail(f"fastagi has no route {call.route!r}")
             return
+        await _know_linkedid(call)
         if blocking(handler):
             context = contextvars.copy_context()
             result = await run_blocking(partial(context.run, handler), call, parts.threads)
@@ -308,6 +313,14 @@ class App:
         else:
             await handler(call)
         await parts.recorder.before_leaving(pbx, call.uniqueid)
+
+
+async def _know_linkedid(call: CallChannel) -> None:
+    """A session may be quicker than the event that tells of its channel, and without AMI there is none."""
+    if not call.linkedid:
+        with contextlib.suppress(FastAGIError, TimeoutError):
+            async with asyncio.timeout(LINKEDID_SECONDS):
+                await call.fetch_linkedid()
 
 
 def _where(section: AsteriskSettings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fastagi.domain.formats import FORMATS
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.asterisk.channels import called_number
-from fastagi.recording.whole_call import UASWholeCallFileRecorder, spec_from
+from fastagi.recording.whole_call import UASWholeCallFileRecorder, must_not_be_over, spec_from
 
 if TYPE_CHECKING:
     from fastagi.domain.recording import Recording
@@ -116,17 +116,22 @@ class CallChannel(Channel):
         """Start recording the call (seed: recording-sink).
 
         :param name: the recording's name and file name; empty for one of our own
-        :param fmt: ``wav`` (the settings' default codec), or any file_format
+        :param fmt: ``wav`` (the settings' default codec if it goes into WAV, else alaw), or any file_format
         :param sink: who gets this one, instead of the app's sinks
         :param options: parameters of `WholeCallRecorder.start`
         :returns: the recording's name
         :raises Error: one is running already, or Asterisk could not record
         """
-        options = {**self._recorder.settings.defaults, **options}
+        must_not_be_over(self)
+        asked, options = options, {**self._recorder.settings.defaults, **options}
         if fmt != "wav":
             if fmt not in FORMATS:
                 raise BadArgument(f"fmt={fmt!r} is not known: use wav or one of {', '.join(FORMATS)}")
             options["file_format"] = fmt
+        elif "file_format" in options and "file_format" not in asked:
+            default = FORMATS.get(options["file_format"])
+            if default is not None and default.container != "wav":
+                options["file_format"] = "alaw"
         recorder = self.WholeCallRecorder
         cipher = options.pop("cipher", None)
         mid_call = options.pop("mid_call", False)

@@ -16,6 +16,7 @@ from recording_scene import Remembering, Scene, recording_scene
 from fastagi import Cause, Error, Hangup, State
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import BadArgument
+from fastagi.recording.ledger import job
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
@@ -118,6 +119,19 @@ async def test_a_pyst2_script_records_over_the_same_session(scene: Scene) -> Non
 # -- state() and cause()
 
 
+async def test_state_and_cause_of_a_call_that_outlives_the_memory_of_all_calls(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "REMEMBERED", 0)
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        assert await rec.record("long", seconds_timeout=0.3) == Cause.TIMEOUT
+        return rec.state(), rec.cause(), await rec.wait_until_finished()
+
+    assert await on_call(scene, handler) == (State.IDLE, Cause.TIMEOUT, Cause.TIMEOUT)
+
+
 async def test_state_and_cause_before_in_and_after(scene: Scene) -> None:
     async def handler(call: Any) -> Any:
         rec = call.WholeCallRecorder
@@ -146,13 +160,16 @@ async def test_a_call_that_hung_up_raises_hangup(scene: Scene) -> None:
         raised = []
         for ask in (
             lambda: rec.record("dead"), lambda: rec.start("dead"), rec.stop, rec.wait_until_finished,
+            # before any argument is looked at
+            lambda: rec.record("", "gsm"), lambda: rec.start("dead", max_bytes=-1), lambda: rec.wait_until_finished(-1),
+            lambda: call.record_start("dead", "gsm"),
         ):  # fmt: skip
             with pytest.raises(Hangup):
                 await ask()
             raised.append(rec.state())
         return raised
 
-    assert await on_call(scene, handler) == [State.IDLE] * 4
+    assert await on_call(scene, handler) == [State.IDLE] * 8
     assert not list(scene.directory.glob("dead*"))
 
 
@@ -385,7 +402,13 @@ def _files(scene: Scene) -> set[Path]:
 async def test_file_names(scene: Scene) -> None:
     async def handler(call: Any) -> list[str]:
         paths = []
-        for name in ("names/{caller}/{uniqueid}", "names/{date:%Y}", "names/{extension}.WAV", "names/ü ö", "names/ü ö"):
+        for name in (
+            "names/{caller}/{uniqueid}",
+            "names/{date:%Y}",
+            "names/{extension}.WAV",
+            "names/ü ö",
+            Path("names/ü ö"),
+        ):
             await call.WholeCallRecorder.start(name)
             paths.append(call.WholeCallRecorder.recording.file_path)
             await call.WholeCallRecorder.stop()

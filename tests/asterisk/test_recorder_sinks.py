@@ -137,6 +137,21 @@ async def test_formats_of_record_start(scene: Scene) -> None:
     assert (flac.format, flac.extra["file_format"], Path(flac.file_path).name) == ("flac", "flac", "as-flac.flac")
 
 
+async def test_wav_is_wav_whatever_the_default_codec(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    defaults = {"file_format": "mp3"}
+    async with recording_scene(asterisk22, tmp_path, recordings={"defaults": defaults}) as scene:
+
+        async def handler(call: Any) -> Any:
+            await call.record_start("one.wav", "wav")
+            await call.record_stop()
+            await call.record_start("two", "wav", file_format="mp3")
+            await call.record_stop()
+
+        call = await place(scene, handler)
+        await call.done()
+        assert [(t.format, t.extra["file_format"]) for t in await call.told(2)] == [("wav", "alaw"), ("mp3", "mp3")]
+
+
 async def test_a_second_start_raises_and_two_stops_are_one(scene: Scene) -> None:
     async def handler(call: Any) -> Any:
         name = await call.record_start("twice")

@@ -41,6 +41,7 @@ async def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 async def test_start_and_stop_over_the_session(scene: Scene) -> None:
     async def handler(call: Any) -> Any:
         assert not call.pbx.up
+        assert call.linkedid == call.uniqueid
         rec, other = call.WholeCallRecorder, call.recorder("other")
         assert await rec.start("deaf/one", recording_mode="separate")
         assert await other.start("deaf/two")

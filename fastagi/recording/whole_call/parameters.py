@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +15,15 @@ LONGEST_WAIT_SECONDS = 7 * 86_400
 """A call of a week; more is a unit mistaken."""
 
 
-def given(filename: str) -> str:
+def given(filename: str | os.PathLike[str]) -> str:
     """A file name that was given: the seed requires one (routes and `record_start` make one up).
 
     :raises BadArgument: none was
     """
-    if not isinstance(filename, str) or not filename.strip():
+    name = os.fspath(filename) if isinstance(filename, os.PathLike) else filename
+    if not isinstance(name, str) or not name.strip():
         raise BadArgument(f"filename={filename!r} must be a name, such as calls/{{uniqueid}}")
-    return filename
+    return name
 
 
 def waiting_time(seconds: float | None) -> float | None:

@@ -67,14 +67,23 @@ def must_be_free(call: RecordedCall, live: LiveChannel | None) -> None:
         raise Error(f"the channel is {busy or 'playing'}: start the recorder before that, or pass mid_call=True")
 
 
+def must_not_be_over(call: RecordedCall) -> None:
+    """The seed's first rule, before any argument is looked at.
+
+    :raises Hangup: the call is known to be over
+    """
+    live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
+    if call.hung_up or (live is not None and live.leaving):
+        raise Hangup("the call has hung up")
+
+
 async def must_be_answered(call: RecordedCall, job: Job | None = None) -> None:
     """The seed's first rule: IDLE raises Hangup, anything but answered raises Error.
 
     :param job: its recording, if there is one: then it was answered, and only a hangup can have changed that
     """
+    must_not_be_over(call)
     live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
-    if call.hung_up or (live is not None and live.leaving):
-        raise Hangup("the call has hung up")
     idle = call.current_command is None and not call.closed
     if live is not None and live.up and not idle:
         return  # else the channel itself is asked: no event tells of a hangup that a session on it keeps back

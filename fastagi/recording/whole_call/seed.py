@@ -6,6 +6,7 @@ In a blocking handler the same methods block (`fastagi.agi.blocking`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from fastagi.recording.whole_call.recorded_call import (
     is_of_another_call,
     must_be_answered,
     must_be_free,
+    must_not_be_over,
 )
 from fastagi.recording.whole_call.waiting import wait_in_session
 
@@ -42,6 +44,7 @@ class UASWholeCallFileRecorder:
         self._recorder = recorder
         self._call = call
         self._name = name
+        self._began: Job | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._call.channel} {self._name or 'default'}: {self.state()}>"
@@ -53,7 +56,10 @@ class UASWholeCallFileRecorder:
     @property
     def recording(self) -> Recording | None:
         """The running recording, else the last one; None when there was none."""
-        return self._recorder.last(self._key)
+        known = self._recorder.last(self._key)
+        if known is None and self._began is not None:  # so many have ended since that the recorder has forgotten it
+            return self._began.recording
+        return known
 
     @property
     def error(self) -> str:
@@ -73,7 +79,7 @@ class UASWholeCallFileRecorder:
 
     async def record(
         self,
-        filename: str,
+        filename: str | os.PathLike[str],
         file_format: str = "alaw",
         rate: int = 8000,
         seconds_timeout: float | None = None,
@@ -98,6 +104,7 @@ class UASWholeCallFileRecorder:
 
         The other parameters are those of `start`. Cancelling the wait does not stop the recording.
         """
+        must_not_be_over(self._call)
         job = await self._start(
             given(filename),
             dict(
@@ -120,7 +127,7 @@ class UASWholeCallFileRecorder:
 
     async def start(
         self,
-        filename: str,
+        filename: str | os.PathLike[str],
         file_format: str = "alaw",
         rate: int = 8000,
         max_bytes: int = 0,
@@ -153,6 +160,7 @@ class UASWholeCallFileRecorder:
         :raises Hangup: the call is over
         :raises Error: it is not answered, is busy (see `mid_call`), is recorded already, or an argument is wrong
         """
+        must_not_be_over(self._call)
         job = await self._start(
             given(filename),
             dict(
@@ -193,6 +201,7 @@ class UASWholeCallFileRecorder:
         :raises Hangup: the call is over, or was redirected while the recording goes on
         :raises Error: it is not answered
         """
+        must_not_be_over(self._call)
         seconds = waiting_time(seconds_timeout)
         job = self._recorder.current(self._key)
         await must_be_answered(self._call, job)
@@ -303,6 +312,7 @@ class UASWholeCallFileRecorder:
         except FastAGIError:
             call.release_sinks(sinks)
             raise
+        self._began = job
         # from here on what this session logs is about this recording, too
         structlog.contextvars.bind_contextvars(recording_id=job.id)
         if job.phase is Phase.FAILED:

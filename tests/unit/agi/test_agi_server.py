@@ -285,6 +285,29 @@ async def test_a_raising_handler_is_logged_and_the_dialplan_sees_it(stage, logge
     assert server.tally.failed == 1
 
 
+@pytest.mark.parametrize(("code", "answer"), [(0, b""), (None, b""), (3, b"failure\n"), ("usage", b"failure\n")])
+async def test_a_handler_that_exits_ends_its_call_and_not_the_server(stage, logged, code, answer: bytes) -> None:
+    async def handler(call: Channel) -> None:
+        raise SystemExit(code)
+
+    server = await stage.serve(handler)
+    for _ in range(2):
+        peer = await stage.call(server, "survey")
+        assert await peer.rest() == answer
+    assert events(logged) == (["agi_handler_failed"] * 2 if answer else [])
+
+
+async def test_a_handler_that_waits_for_something_cancelled_has_failed(stage, logged) -> None:
+    async def handler(call: Channel) -> None:
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        task.cancel()
+        await task
+
+    peer = await stage.call(await stage.serve(handler), "survey")
+    assert await peer.rest() == b"failure\n"
+    assert [(line["event"], line["error"]) for line in logged] == [("agi_handler_failed", "CancelledError")]
+
+
 async def test_hangup_is_how_calls_end(stage, logged) -> None:
     async def handler(call: Channel) -> None:
         async with asyncio.TaskGroup() as tasks:
