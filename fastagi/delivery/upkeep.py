@@ -14,8 +14,8 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from fastagi.delivery.registry import OBJECT, SinkRegistry
-from fastagi.domain.delivery import DeliveryStatus
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.domain.delivery import OBJECT, DeliveryStatus
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit

@@ -70,6 +70,7 @@ def delivery(d: Delivery) -> dict[str, Any]:
         "first_at": rfc3339(d.first_at),
         "done_at": rfc3339(d.done_at),
         "last_error": d.last_error,
+        "hint": d.hint,
     }
 
 

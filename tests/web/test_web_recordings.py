@@ -239,6 +239,24 @@ async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_p
         assert (await scene.get("/api/v1/deliveries/dlv-nothing", role="viewer"))[0] == 404
 
 
+async def test_a_parked_delivery_says_what_is_wrong_and_goes_to_another_sink(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        await scene.parts.store.run(finish_many, scene.parts.courier, 1, 1, "old", time.time())
+        await scene.parts.courier._upkeep.round()
+        status, body = await scene.get("/api/v1/deliveries?status=parked", role="viewer")
+        (parked,) = body["deliveries"]
+        assert parked["hint"].startswith("no server that runs has a sink 'old'")
+        path = f"/api/v1/deliveries/{parked['id']}/retry"
+        status, body, _ = await scene.request("POST", path, role="operator")
+        assert status == 409
+        assert f"{parked['id']} is parked: {parked['hint']} (there are: recording_sink)" in body["error"]
+        status, body, _ = await scene.request("POST", path, role="operator", json={"to": "odl"})
+        assert (status, "has a sink 'odl'" in body["error"]) == (409, True)
+        status, body, _ = await scene.request("POST", path, role="operator", json={"to": "recording_sink"})
+        assert (status, body["sink"], body["hint"]) == (200, "recording_sink", "")
+        await scene.until(lambda: [m.extra["recording_id"] for m in scene.sink.got] == [parked["recording_id"]])
+
+
 async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Path) -> None:
     async with web_scene(tmp_path, up=False) as scene:
 

@@ -60,6 +60,16 @@ def servers(conn: sa.Connection, now: float) -> list[Server]:
     ]
 
 
+def sinks_served(conn: sa.Connection, now: float, silent_seconds: float) -> set[str]:
+    """Names of the sinks that servers have which live; empty when none does.
+
+    :param silent_seconds: who is silent for longer is dead. Not so on SQLite: its one server speaks seldom, and what
+        it said counts until its goodbye
+    """
+    alone = conn.dialect.name == "sqlite"
+    return {name for s in servers(conn, now) if alone or s.silent_seconds <= silent_seconds for name in s.sinks}
+
+
 def dead_nodes(conn: sa.Connection, now: float, silent_seconds: float) -> list[str]:
     """Nodes without a heartbeat for longer than that."""
     return [s.node for s in servers(conn, now) if s.silent_seconds > silent_seconds]
