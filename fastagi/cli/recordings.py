@@ -36,7 +36,7 @@ from fastagi.cli.output import AsJson, console, length, print_json, show_pairs, 
 from fastagi.cli.running import run
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.domain.recording import Recording
-from fastagi.errors import BadArgument
+from fastagi.errors import BadArgument, Error
 from fastagi.recording.proof.evidence import Finding, Proof
 from fastagi.store.units import deliveries, journal
 from fastagi.store.visit import Visit
@@ -291,17 +291,25 @@ def decrypt(
     force: Annotated[bool, typer.Option("--force", help="Write over OUT.")] = False,
 ) -> None:
     """Decrypt a recording with the key in the ledger, or any encrypted file with a key of your own."""
+    if output.is_dir():
+        raise BadArgument(f"--output {output}: is a folder: name the file")
     if output.exists() and not force:
         raise BadArgument(f"--output {output}: is there already; --force writes over it")
     source = Path(name)
-    if key_file is not None and source.is_file():
+    is_file = source.is_file()
+    if key_file is not None and is_file:
         decrypt_with(source, key_file, output, iv)
     else:
         settings = settings_for(config)
 
         async def work() -> None:
             async with Visit(settings.store.url) as ledger:
-                found = await archive.by_name(ledger, name)
+                try:
+                    found = await archive.by_name(ledger, name)
+                except Error as exc:
+                    if not is_file:
+                        raise
+                    raise Error(f"{exc}; a file that is no recording's here needs --key-file") from None
                 if key_file is None:
                     await archive.decrypt(settings, ledger, found, output)
                 else:
