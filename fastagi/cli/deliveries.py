@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastagi.cli.configuration import Config, settings_for
+from fastagi.cli.configuration import Config, ledger_of, settings_for
 from fastagi.cli.exits import FAILED, complain
 from fastagi.cli.filters import Limit
 from fastagi.cli.output import AsJson, console, print_json, show_table, when
 from fastagi.cli.running import run
-from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.delivery import Delivery, DeliveryStatus
 from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import BadArgument, StoreDown, StoreError
-from fastagi.store.units import deliveries as units
-from fastagi.store.units import servers
-from fastagi.store.visit import Visit
 from fastagi.web import shapes
+
+if TYPE_CHECKING:
+    from fastagi.store.units.deliveries import Due
+    from fastagi.store.visit import Visit
 
 deliveries = typer.Typer(no_args_is_help=True, help="See deliveries, and have them tried again.")
 
@@ -39,6 +39,8 @@ def _status(text: str) -> str:
 
 
 async def _pages(ledger: Visit, status: str, sink: str, recording: str, limit: int) -> list[Delivery]:
+    from fastagi.store.units import deliveries as units
+
     found: list[Delivery] = []
     cursor: str | None = None
     while True:
@@ -65,7 +67,7 @@ def list_(
     status = _status(status)
 
     async def work() -> list[Delivery]:
-        async with Visit(settings.store.url) as ledger:
+        async with ledger_of(settings) as ledger:
             return await _pages(ledger, status, sink, recording, limit)
 
     found = run(work())
@@ -119,17 +121,20 @@ def retry(
         raise BadArgument(
             "--sink: chooses among all dead or parked ones; ids say themselves which; --to is another sink"
         )
+    from fastagi.store.units import deliveries as units
+    from fastagi.store.units import servers
+
     settings = settings_for(config)
     faults: list[str] = []
 
-    async def work() -> list[units.Due]:
-        due: list[units.Due] = []
-        async with Visit(settings.store.url) as ledger:
+    async def work() -> list[Due]:
+        due: list[Due] = []
+        async with ledger_of(settings) as ledger:
             chosen = list(ids or ())
             if dead or parked:
                 status = DeliveryStatus.DEAD if dead else DeliveryStatus.PARKED
                 chosen = await ledger.read(units.to_revive, status, sink)
-            there = await ledger.read(servers.sinks_served, time.time(), SILENT_SECONDS)
+            there = await ledger.read(servers.sinks_served, time.time(), servers.SILENT_SECONDS)
             served = there or {section.name for section in settings.sinks}  # the next server will have these, or more
             for each in chosen:
                 try:

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastagi.app import App
-from fastagi.app.loading import load_app
 from fastagi.cli.configuration import Config, settings_for
-from fastagi.settings import discover
 
 
 def serve(
@@ -28,6 +25,10 @@ def serve(
 
     Recordings of calls that are up go on in Asterisk, and the next start takes them up again.
     """
+    from fastagi.app import App
+    from fastagi.app.loading import load_app
+    from fastagi.settings import discover
+
     settings = settings_for(config, quiet_logs=False)
     found = discover()
     serving = load_app(app, Path.cwd()) if app else App()

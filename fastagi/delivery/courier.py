@@ -23,12 +23,13 @@ from fastagi.delivery.breaker import Breaker
 from fastagi.delivery.dispatch import Dispatcher, Item, Later
 from fastagi.delivery.registry import Entry, SinkRegistry
 from fastagi.delivery.sink import CurrentDelivery
-from fastagi.delivery.upkeep import SILENT_SECONDS, Upkeep, remove_local
+from fastagi.delivery.upkeep import Upkeep, remove_local
 from fastagi.domain.delivery import OBJECT, Delivery, DeliveryStatus, Outcome, Verdict, judge
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
 from fastagi.store import Store, after_commit
 from fastagi.store.units import deliveries, recordings, servers
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 

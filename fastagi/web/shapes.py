@@ -5,15 +5,17 @@ Names here are a promise to clients: keys are added, never renamed. No key, no s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
 from fastagi.domain.timestamps import rfc3339
-from fastagi.recording.asterisk.channels import LiveChannel
-from fastagi.store.units.calls import AnsweredCall
-from fastagi.store.units.deliveries import Attempt
-from fastagi.store.units.journal import Entry
+
+if TYPE_CHECKING:  # for commands, too, which need no SQLAlchemy to print
+    from fastagi.recording.asterisk.channels import LiveChannel
+    from fastagi.store.units.calls import AnsweredCall
+    from fastagi.store.units.deliveries import Attempt
+    from fastagi.store.units.journal import Entry
 
 
 def recording(r: Recording) -> dict[str, Any]:

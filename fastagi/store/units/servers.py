@@ -14,6 +14,10 @@ import sqlalchemy as sa
 from fastagi.store.schema import delivery, recording
 from fastagi.store.schema import server as table
 
+SILENT_SECONDS = 15.0
+"""A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
+that the ledger refuses."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
