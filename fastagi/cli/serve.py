@@ -25,11 +25,12 @@ def serve(
 
     Recordings of calls that are up go on in Asterisk, and the next start takes them up again.
     """
-    from fastagi.app import App
+    settings = settings_for(config, quiet_logs=False)
+
+    from fastagi.app import App  # only now: what is wrong in the settings is said at once
     from fastagi.app.loading import load_app
     from fastagi.settings import discover
 
-    settings = settings_for(config, quiet_logs=False)
     found = discover()
     serving = load_app(app, Path.cwd()) if app else App()
     if config is not None or not serving.configured:

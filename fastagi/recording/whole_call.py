@@ -15,6 +15,7 @@ import structlog
 from fastagi.audio import least_bytes
 from fastagi.cipher import Cipher
 from fastagi.domain import states
+from fastagi.domain.numbers import check_seconds
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import LIVE, Cause, Phase, State
@@ -249,15 +250,7 @@ class UASWholeCallFileRecorder:
         :raises Hangup: the call is over, or was redirected while the recording goes on
         :raises Error: it is not answered
         """
-        if seconds_timeout is not None and (
-            isinstance(seconds_timeout, bool)
-            or not isinstance(seconds_timeout, (int, float))
-            or not 0 <= seconds_timeout <= LONGEST_WAIT_SECONDS
-        ):
-            raise BadArgument(
-                f"seconds_timeout={seconds_timeout!r} must be 0 to {LONGEST_WAIT_SECONDS} seconds, "
-                "or None to wait for ever"
-            )
+        check_seconds("seconds_timeout", seconds_timeout, LONGEST_WAIT_SECONDS, none="to wait for ever", zero=True)
         job = self._recorder.current(self._key)
         await self._answered(job)
         if job is None:
@@ -267,8 +260,8 @@ class UASWholeCallFileRecorder:
     async def pause(self, seconds: float | None = None) -> bool:
         """Silence from now on (cut out with ``pause_mode="cut"``); True also when it was paused.
 
-        :param seconds: resume by itself after so many
-        :raises Error: nothing is recording
+        :param seconds: resume by itself after so many, at most a day; None: until told
+        :raises Error: nothing is recording, or `seconds` is no such number
         """
         return await self._recorder.pauser.pause(self._running(), seconds)
 
