@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastagi.cli.configuration import Config, settings_for
+from fastagi.cli.configuration import Config, ledger_of, settings_for
 from fastagi.cli.filters import Asterisk, Limit, Since, Until
 from fastagi.cli.moments import moment
 from fastagi.cli.output import AsJson, console, length, print_json, show_table, when
 from fastagi.cli.running import run
-from fastagi.store.units import calls as units
-from fastagi.store.units.calls import RECORDED, AnsweredCall
-from fastagi.store.visit import Visit
 from fastagi.web import shapes
+
+if TYPE_CHECKING:
+    from fastagi.settings import Settings
+    from fastagi.store.units.calls import AnsweredCall
 
 calls = typer.Typer(no_args_is_help=True, help="Calls that had to be recorded, and whether they were.")
 
@@ -23,11 +24,13 @@ PAGE = 500
 
 
 async def _pages(
-    url: str, since: float | None, until: float | None, asterisk: str, limit: int = 0
+    settings: Settings, since: float | None, until: float | None, asterisk: str, limit: int = 0
 ) -> list[AnsweredCall]:
+    from fastagi.store.units import calls as units
+
     found: list[AnsweredCall] = []
     cursor: int | None = None
-    async with Visit(url) as ledger:
+    async with ledger_of(settings) as ledger:
         while True:
             count = min(PAGE, limit - len(found)) if limit else PAGE
             page, cursor = await ledger.read(
@@ -77,7 +80,7 @@ def list_(
     """List answered calls that had to be recorded, newest first."""
     settings = settings_for(config)
     begin, end = moment("--since", since), moment("--until", until)
-    found = run(_pages(settings.store.url, begin, end, asterisk, limit))
+    found = run(_pages(settings, begin, end, asterisk, limit))
     if as_json:
         print_json([shapes.call(c) for c in found])
     else:
@@ -93,9 +96,11 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List ended calls that had to be recorded and were not, or not whole. Exit code 1 when there are any."""
+    from fastagi.store.units.calls import RECORDED
+
     settings = settings_for(config)
     begin, end = moment("--since", since), moment("--until", until)
-    found = [c for c in run(_pages(settings.store.url, begin, end, asterisk)) if c.required and c.ended_at is not None]
+    found = [c for c in run(_pages(settings, begin, end, asterisk)) if c.required and c.ended_at is not None]
     bad = [c for c in found if c.verdict not in (RECORDED, "")]
     counts = Counter(_verdict(c) for c in found)
     if as_json:

@@ -1,16 +1,19 @@
-"""Which settings a command uses: `--config`, else FASTAGI_CONFIG, else /etc/fastagi/fastagi.toml, else none."""
+"""Which settings a command uses: `--config`, else FASTAGI_CONFIG, else /etc/fastagi/fastagi.toml, else none; and which
+ledger they name."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastagi.app import logs
 from fastagi.cli.output import console
-from fastagi.settings import CONFIG_FILE, CONFIG_VARIABLE, Settings, discover, load
+
+if TYPE_CHECKING:
+    from fastagi.settings import Settings
+    from fastagi.store.visit import Visit
 
 Config = Annotated[
     Path | None,
@@ -31,6 +34,9 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
     :param config: `--config`
     :raises ConfigError: every fault, one per line
     """
+    from fastagi.app import logs
+    from fastagi.settings import CONFIG_FILE, CONFIG_VARIABLE, discover, load
+
     if config is not None:
         os.environ[CONFIG_VARIABLE] = str(config.absolute())
     found = discover()
@@ -42,3 +48,10 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
             style="dim",
         )
     return settings
+
+
+def ledger_of(settings: Settings) -> Visit:
+    """``async with ledger_of(settings) as ledger``: a look into the ledger beside the server that has it."""
+    from fastagi.store.visit import Visit
+
+    return Visit(settings.store.url)

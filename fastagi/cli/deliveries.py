@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastagi.cli.configuration import Config, settings_for
+from fastagi.cli.configuration import Config, ledger_of, settings_for
+from fastagi.cli.exits import FAILED, complain
 from fastagi.cli.filters import Limit
 from fastagi.cli.output import AsJson, console, print_json, show_table, when
 from fastagi.cli.running import run
 from fastagi.domain.delivery import Delivery, DeliveryStatus
 from fastagi.domain.timestamps import rfc3339
-from fastagi.errors import BadArgument
-from fastagi.store.units import deliveries as units
-from fastagi.store.visit import Visit
+from fastagi.errors import BadArgument, StoreDown, StoreError
 from fastagi.web import shapes
 
-deliveries = typer.Typer(no_args_is_help=True, help="See deliveries, and have dead ones tried again.")
+if TYPE_CHECKING:
+    from fastagi.store.units.deliveries import Due
+    from fastagi.store.visit import Visit
+
+deliveries = typer.Typer(no_args_is_help=True, help="See deliveries, and have them tried again.")
 
 PAGE = 500
 
@@ -36,6 +39,8 @@ def _status(text: str) -> str:
 
 
 async def _pages(ledger: Visit, status: str, sink: str, recording: str, limit: int) -> list[Delivery]:
+    from fastagi.store.units import deliveries as units
+
     found: list[Delivery] = []
     cursor: str | None = None
     while True:
@@ -62,7 +67,7 @@ def list_(
     status = _status(status)
 
     async def work() -> list[Delivery]:
-        async with Visit(settings.store.url) as ledger:
+        async with ledger_of(settings) as ledger:
             return await _pages(ledger, status, sink, recording, limit)
 
     found = run(work())
@@ -80,7 +85,7 @@ def list_(
                 d.attempts,
                 when(d.next_at) if d.status is DeliveryStatus.WAITING else "",
                 d.recording_id,
-                d.last_error,
+                d.hint or d.last_error,
             )
             for d in found
         ],
@@ -91,30 +96,56 @@ def list_(
         console(stderr=True).print(f"the newest {limit}; --limit 0 shows all", style="dim")
 
 
-@deliveries.command(short_help="Have dead or waiting ones tried again now.")
+@deliveries.command(short_help="Have dead, parked or waiting ones tried again now.")
 def retry(
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="Dead or waiting deliveries.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Dead, parked or waiting deliveries.", show_default=False),
     ] = None,
     dead: Annotated[bool, typer.Option("--dead", help="All dead ones, instead of ids.")] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="All parked ones, instead of ids.")] = False,
     sink: Sink = "",
+    to: Annotated[
+        str, typer.Option(metavar="NAME", help="Another sink gets them, dead or parked ones.", show_default=False)
+    ] = "",
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have deliveries tried again now: a dead one gets a new day, a waiting one waits no longer.
+    """Have deliveries tried again now: a dead or parked one gets a new day, a waiting one waits no longer.
 
     A running server takes them up within seconds. Exit code 1 when one of them cannot be tried again.
     """
-    if bool(ids) == dead:
-        raise BadArgument("deliveries retry: give either ids, or --dead for all dead ones")
-    settings = settings_for(config)
+    if [bool(ids), dead, parked].count(True) != 1:
+        raise BadArgument("deliveries retry: give either ids, or --dead, or --parked for all of those")
+    if ids and sink:
+        raise BadArgument(
+            "--sink: chooses among all dead or parked ones; ids say themselves which; --to is another sink"
+        )
+    from fastagi.store.units import deliveries as units
+    from fastagi.store.units import servers
 
-    async def work() -> list[units.Due]:
-        async with Visit(settings.store.url) as ledger:
+    settings = settings_for(config)
+    faults: list[str] = []
+
+    async def work() -> list[Due]:
+        due: list[Due] = []
+        async with ledger_of(settings) as ledger:
             chosen = list(ids or ())
-            if dead:
-                chosen = [d.id for d in await _pages(ledger, DeliveryStatus.DEAD.value, sink, "", 0)]
-            return [await ledger.run(units.revive, each, time.time()) for each in chosen]
+            if dead or parked:
+                status = DeliveryStatus.DEAD if dead else DeliveryStatus.PARKED
+                chosen = await ledger.read(units.to_revive, status, sink)
+            there = await ledger.read(servers.sinks_served, time.time(), servers.SILENT_SECONDS)
+            served = there or {section.name for section in settings.sinks}  # the next server will have these, or more
+            for each in chosen:
+                try:
+                    due.append(
+                        await ledger.run(units.revive, each, time.time(), to=to, served=served, all_known=bool(there))
+                    )
+                except StoreDown:
+                    raise
+                except StoreError as exc:
+                    faults.append(str(exc))
+        return due
 
     due = run(work())
     if as_json:
@@ -122,5 +153,8 @@ def retry(
     else:
         for d in due:
             console().print(f"{d.id} to {d.sink} is due now")
-        if not due:
-            console(stderr=True).print("no dead deliveries", style="dim")
+        if not due and not faults:
+            console(stderr=True).print(f"no {'dead' if dead else 'parked'} deliveries", style="dim")
+    if faults:
+        complain("\n".join(faults))
+        raise typer.Exit(FAILED)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from fastagi.app.doctor import Finding, Status, examine
 from fastagi.cli.configuration import Config, settings_for
 from fastagi.cli.output import STYLES, AsJson, console, print_json, styled
 from fastagi.cli.running import run
-from fastagi.settings import Settings
+
+if TYPE_CHECKING:
+    from fastagi.app.doctor import Finding
+    from fastagi.settings import Settings
 
 
 def doctor(config: Config = None, as_json: AsJson = False) -> None:
@@ -20,6 +23,8 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
 
     Changes nothing and may run beside the server. Run it as the server's user. Exit code 1 when a check fails.
     """
+    from fastagi.app.doctor import Status
+
     settings = settings_for(config)
     findings = run(_collect(settings, None if as_json else console()))
     failed = any(f.status is Status.FAIL for f in findings)
@@ -43,6 +48,8 @@ def doctor(config: Config = None, as_json: AsJson = False) -> None:
 
 
 async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
+    from fastagi.app.doctor import examine
+
     findings: list[Finding] = []
     async for finding in examine(settings):
         findings.append(finding)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastagi.cli.moments import moment
 from fastagi.domain import states
 from fastagi.errors import BadArgument
-from fastagi.store.units.catalogue import RecordingFilter
+
+if TYPE_CHECKING:
+    from fastagi.store.units.catalogue import RecordingFilter
 
 Names = Annotated[
     list[str] | None,
@@ -57,6 +59,8 @@ def wanted(
 
     :raises BadArgument: a time, state or cause that there is not
     """
+    from fastagi.store.units.catalogue import RecordingFilter
+
     return RecordingFilter(
         since=moment("--since", since),
         until=moment("--until", until),

@@ -7,15 +7,13 @@ import getpass
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from fastagi.app import archive
-from fastagi.app.archive import Selection
-from fastagi.app.archive.decrypting import decrypt_with
-from fastagi.cli.configuration import Config, settings_for
+from fastagi.cli.configuration import Config, ledger_of, settings_for
 from fastagi.cli.filters import (
     Asterisk,
     Called,
@@ -36,11 +34,12 @@ from fastagi.cli.output import AsJson, console, length, print_json, show_pairs, 
 from fastagi.cli.running import run
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.domain.recording import Recording
-from fastagi.errors import BadArgument
-from fastagi.recording.proof.evidence import Finding, Proof
-from fastagi.store.units import deliveries, journal
-from fastagi.store.visit import Visit
+from fastagi.errors import BadArgument, Error
 from fastagi.web import shapes
+
+if TYPE_CHECKING:
+    from fastagi.recording.proof.evidence import Finding
+    from fastagi.store.units.journal import Entry
 
 recordings = typer.Typer(no_args_is_help=True, help="Find, prove, export, decrypt, hold and delete recordings.")
 
@@ -81,8 +80,8 @@ def list_(
     )  # fmt: skip
 
     async def work() -> list[Recording]:
-        async with Visit(settings.store.url) as ledger:
-            return [r async for r in archive.select(ledger, Selection(filter=chosen, limit=limit))]
+        async with ledger_of(settings) as ledger:
+            return [r async for r in archive.select(ledger, archive.Selection(filter=chosen, limit=limit))]
 
     found = run(work())
     if as_json:
@@ -114,10 +113,12 @@ def list_(
 @recordings.command(short_help="Show all that is known of one.")
 def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> None:
     """Show all that is known of a recording: its facts, its deliveries with their attempts, its journal."""
+    from fastagi.store.units import deliveries, journal
+
     settings = settings_for(config)
 
-    async def work() -> tuple[Recording, list[Any], list[journal.Entry]]:
-        async with Visit(settings.store.url) as ledger:
+    async def work() -> tuple[Recording, list[Any], list[Entry]]:
+        async with ledger_of(settings) as ledger:
             found = await archive.by_name(ledger, recording_id)
             made = []
             for delivery in await ledger.read(deliveries.of_recording, found.id):
@@ -169,16 +170,18 @@ def verify(
 
     Without ids: all finished recordings that were not deleted. Exit code 1 when any is not ok.
     """
+    from fastagi.recording.proof.evidence import Proof
+
     settings = settings_for(config)
     # another server's files are on another machine; with SQLite there is no other server, whatever its name was
     own = "" if settings.store.url.startswith("sqlite") else settings.store.node
     chosen = wanted(since=since, until=until, phase="finished", deleted=False, node=own)
-    selection = Selection(tuple(names or ()), chosen)
+    selection = archive.Selection(tuple(names or ()), chosen)
     err = console(stderr=True)
 
     async def work() -> list[tuple[Recording, Finding]]:
         proven = []
-        async with Visit(settings.store.url) as ledger:
+        async with ledger_of(settings) as ledger:
             with err.status("reading files …") as status:
                 async for recording, finding in archive.prove(archive.select(ledger, selection)):
                     proven.append((recording, finding))
@@ -246,11 +249,11 @@ def export(
         since=since, until=until, caller=caller, called=called, search=search, cause=cause, channel=channel,
         linkedid=linkedid, asterisk=asterisk, phase="finished", deleted=False,
     )  # fmt: skip
-    selection = Selection(tuple(names or ()), chosen)
+    selection = archive.Selection(tuple(names or ()), chosen)
     err = console(stderr=True)
 
     async def work() -> list[archive.Exported]:
-        async with Visit(settings.store.url) as ledger:
+        async with ledger_of(settings) as ledger:
             with err.status("copying …") as status:
                 done: list[archive.Exported] = []
                 chosen = archive.select(ledger, selection)
@@ -291,17 +294,27 @@ def decrypt(
     force: Annotated[bool, typer.Option("--force", help="Write over OUT.")] = False,
 ) -> None:
     """Decrypt a recording with the key in the ledger, or any encrypted file with a key of your own."""
+    from fastagi.app.archive.decrypting import decrypt_with
+
+    if output.is_dir():
+        raise BadArgument(f"--output {output}: is a folder: name the file")
     if output.exists() and not force:
         raise BadArgument(f"--output {output}: is there already; --force writes over it")
     source = Path(name)
-    if key_file is not None and source.is_file():
+    is_file = source.is_file()
+    if key_file is not None and is_file:
         decrypt_with(source, key_file, output, iv)
     else:
         settings = settings_for(config)
 
         async def work() -> None:
-            async with Visit(settings.store.url) as ledger:
-                found = await archive.by_name(ledger, name)
+            async with ledger_of(settings) as ledger:
+                try:
+                    found = await archive.by_name(ledger, name)
+                except Error as exc:
+                    if not is_file:
+                        raise
+                    raise Error(f"{exc}; a file that is no recording's here needs --key-file") from None
                 if key_file is None:
                     await archive.decrypt(settings, ledger, found, output)
                 else:
@@ -340,7 +353,7 @@ def _keep(what: str, name: str, reason: str, who: str, config: Path | None, as_j
     settings = settings_for(config)
 
     async def work() -> Recording:
-        async with Visit(settings.store.url) as ledger:
+        async with ledger_of(settings) as ledger:
             found = await archive.by_name(ledger, name)
             person = who or _login()
             if what == "delete":

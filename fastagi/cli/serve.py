@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fastagi.app import App
-from fastagi.app.loading import load_app
 from fastagi.cli.configuration import Config, settings_for
-from fastagi.settings import discover
 
 
 def serve(
@@ -29,6 +26,11 @@ def serve(
     Recordings of calls that are up go on in Asterisk, and the next start takes them up again.
     """
     settings = settings_for(config, quiet_logs=False)
+
+    from fastagi.app import App  # only now: what is wrong in the settings is said at once
+    from fastagi.app.loading import load_app
+    from fastagi.settings import discover
+
     found = discover()
     serving = load_app(app, Path.cwd()) if app else App()
     if config is not None or not serving.configured:

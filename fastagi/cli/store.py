@@ -7,15 +7,10 @@ from typing import Annotated
 
 import typer
 
-from fastagi.app.keyfile import key_file
-from fastagi.app.rekeying import rekey as renew
 from fastagi.cli.configuration import Config, settings_for
 from fastagi.cli.output import AsJson, console, print_json, show_table
 from fastagi.cli.running import run
 from fastagi.errors import BadArgument
-from fastagi.store.backup import back_up
-from fastagi.store.copy import copy_ledger
-from fastagi.store.sqlite import path_of
 
 store = typer.Typer(
     no_args_is_help=True, help="Back the ledger up, move it to another database, change the master key."
@@ -32,6 +27,10 @@ def backup(
 
     The master key is not in it: keep that in another backup. A PostgreSQL ledger is backed up with pg_dump.
     """
+    from fastagi.app.keyfile import key_file
+    from fastagi.store.backup import back_up
+    from fastagi.store.sqlite import path_of
+
     settings = settings_for(config)
     if not settings.store.url.startswith("sqlite:///"):
         raise BadArgument("store.url: is PostgreSQL: use pg_dump")
@@ -53,6 +52,8 @@ def rekey(config: Config = None, as_json: AsJson = False) -> None:
 
     Recordings are not touched. The old master key stays beside the new one: backups of the ledger from before need it.
     """
+    from fastagi.app.rekeying import rekey as renew
+
     settings = settings_for(config)
     done = run(renew(settings))
     if as_json:
@@ -76,6 +77,10 @@ def move(
 
     The SQLite file stays as it is. Afterwards set store.url, and store.node and recordings.key_file as shown.
     """
+    from fastagi.app.keyfile import key_file
+    from fastagi.store.copy import copy_ledger
+    from fastagi.store.sqlite import path_of
+
     settings = settings_for(config)
     if not settings.store.url.startswith("sqlite:///"):
         raise BadArgument("store.url: only a SQLite ledger can be moved")

@@ -3,17 +3,11 @@
 The sinks are here for users, `Courier` is for the app. What is due and what became of it is in `fastagi.store`.
 """
 
-from fastagi.delivery.command import CommandSink
-from fastagi.delivery.composite import CompositeSink
-from fastagi.delivery.courier import Courier
-from fastagi.delivery.dispatch import Dispatcher
-from fastagi.delivery.local import LocalFileSink
-from fastagi.delivery.objectstore import ObjectStoreSink
-from fastagi.delivery.opening import open_dispatcher
-from fastagi.delivery.registry import SinkRegistry
-from fastagi.delivery.sink import RecordingSink, current_delivery
-from fastagi.delivery.vcon import VconSink
-from fastagi.delivery.webhook import WebhookSink
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastagi.exports import exports
 
 __all__ = [
     "CommandSink",
@@ -29,3 +23,34 @@ __all__ = [
     "current_delivery",
     "open_dispatcher",
 ]
+
+if TYPE_CHECKING:
+    from fastagi.delivery.command import CommandSink
+    from fastagi.delivery.composite import CompositeSink
+    from fastagi.delivery.courier import Courier
+    from fastagi.delivery.dispatch import Dispatcher
+    from fastagi.delivery.local import LocalFileSink
+    from fastagi.delivery.objectstore import ObjectStoreSink
+    from fastagi.delivery.opening import open_dispatcher
+    from fastagi.delivery.registry import SinkRegistry
+    from fastagi.delivery.sink import RecordingSink, current_delivery
+    from fastagi.delivery.vcon import VconSink
+    from fastagi.delivery.webhook import WebhookSink
+else:
+    __getattr__, __dir__ = exports(
+        __name__,
+        __all__,
+        {
+            "fastagi.delivery.command": ["CommandSink"],
+            "fastagi.delivery.composite": ["CompositeSink"],
+            "fastagi.delivery.courier": ["Courier"],
+            "fastagi.delivery.dispatch": ["Dispatcher"],
+            "fastagi.delivery.local": ["LocalFileSink"],
+            "fastagi.delivery.objectstore": ["ObjectStoreSink"],
+            "fastagi.delivery.opening": ["open_dispatcher"],
+            "fastagi.delivery.registry": ["SinkRegistry"],
+            "fastagi.delivery.sink": ["RecordingSink", "current_delivery"],
+            "fastagi.delivery.vcon": ["VconSink"],
+            "fastagi.delivery.webhook": ["WebhookSink"],
+        },
+    )

@@ -21,14 +21,15 @@ import structlog
 from fastagi.delivery.attempt import Caller
 from fastagi.delivery.breaker import Breaker
 from fastagi.delivery.dispatch import Dispatcher, Item, Later
-from fastagi.delivery.registry import OBJECT, Entry, SinkRegistry
+from fastagi.delivery.registry import Entry, SinkRegistry
 from fastagi.delivery.sink import CurrentDelivery
 from fastagi.delivery.upkeep import Upkeep, remove_local
-from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, Verdict, judge
+from fastagi.domain.delivery import OBJECT, Delivery, DeliveryStatus, Outcome, Verdict, judge
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
 from fastagi.store import Store, after_commit
-from fastagi.store.units import deliveries, recordings
+from fastagi.store.units import deliveries, recordings, servers
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -163,14 +164,17 @@ class Courier:
         """Looks at the clock now. Nobody has to after `enqueue`: the commit wakes by itself."""
         self._dispatcher.nudge()
 
-    async def retry(self, delivery_id: str) -> None:
-        """An operator's retry: due now, with a new day if it was dead.
+    async def retry(self, delivery_id: str, to: str = "") -> None:
+        """An operator's retry: due now, with a new day if it was dead or parked.
 
-        :raises StoreError: there is no such delivery, or it is delivered, running or parked
+        :param to: another sink, by name, that gets a dead or parked one instead
+        :raises StoreError: there is no such delivery, it is delivered or running, or no server has its sink
         """
 
         def unit(conn: sa.Connection) -> None:
-            self._enqueue_due(conn, deliveries.revive(conn, delivery_id, self._clock()))
+            now = self._clock()
+            served = servers.sinks_served(conn, now, SILENT_SECONDS) | {entry.name for entry in self._registry}
+            self._enqueue_due(conn, deliveries.revive(conn, delivery_id, now, to=to, served=served, all_known=True))
 
         await self._store.run(unit)
 
@@ -236,7 +240,7 @@ class Courier:
             raise Later(wait * (1 + self._random() / 4))
         probe = breaker.is_open
         try:
-            taken = await self._store.run(self._take, delivery_id)
+            taken = await self._store.run(self._take, delivery_id, sink)
         except BaseException:
             if probe:
                 breaker.abandoned()
@@ -262,8 +266,8 @@ class Courier:
         # the sink has been called: that must be written even when this task is cancelled now
         await self._own(self._settle(entry, delivery, recording, outcome, time.monotonic() - started))
 
-    def _take(self, conn: sa.Connection, delivery_id: str) -> tuple[Delivery, Recording] | None:
-        delivery = deliveries.claim(conn, delivery_id, self._clock(), self._store.node)
+    def _take(self, conn: sa.Connection, delivery_id: str, sink: str) -> tuple[Delivery, Recording] | None:
+        delivery = deliveries.claim(conn, delivery_id, self._clock(), self._store.node, sink)
         if delivery is None:
             due = deliveries.due_entry(conn, delivery_id)
             if due is not None and due.next_at > self._clock():  # two clocks differ, or it was put off meanwhile

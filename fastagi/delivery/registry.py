@@ -22,11 +22,9 @@ from fastagi.delivery.objectstore import ObjectStoreSink
 from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink, must_be_sink
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
+from fastagi.domain.delivery import OBJECT
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings, read_secret
-
-OBJECT = "object:"
-"""Names of sinks that live as long as their process begin so."""
 
 
 @dataclass(slots=True)

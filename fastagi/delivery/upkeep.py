@@ -14,21 +14,18 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from fastagi.delivery.registry import OBJECT, SinkRegistry
-from fastagi.domain.delivery import DeliveryStatus
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.domain.delivery import OBJECT, DeliveryStatus
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit
 from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import deliveries, journal, recordings, servers
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 5.0
-
-SILENT_SECONDS = 15.0
-"""A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
-that the ledger refuses."""
 
 GOODBYE_SECONDS = 3.0
 

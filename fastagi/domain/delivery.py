@@ -14,13 +14,16 @@ GIVE_UP_SECONDS = 24 * 3600.0
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 3600.0
 
+OBJECT = "object:"
+"""Names of sinks that live as long as their process begin so."""
+
 
 class DeliveryStatus(StrEnum):
     WAITING = "waiting"  # due at `next_at`
     RUNNING = "running"  # a courier holds it, by its fence token
     DELIVERED = "delivered"
     DEAD = "dead"  # refused for good, or tried for a day; `fastagi deliveries retry` revives it
-    PARKED = "parked"  # its sink is not registered now; waits for one of that name
+    PARKED = "parked"  # no server has its sink now; waits for one of that name, or is given to another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,18 @@ class Delivery:
     first_at: float | None = None
     done_at: float | None = None
     last_error: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What is wrong and what would be right, where `last_error` cannot say it: nobody tries it. Else empty."""
+        return homeless(self.sink) if self.status is DeliveryStatus.PARKED else ""
+
+
+def homeless(sink: str) -> str:
+    """For people: nobody has that sink, and what to do about it."""
+    if sink.startswith(OBJECT):
+        return "its sink was an object without a name and went with its process: have it delivered to another sink"
+    return f"no server that runs has a sink {sink!r}: put it back and restart one, or have it delivered to another sink"
 
 
 @dataclass(frozen=True, slots=True)

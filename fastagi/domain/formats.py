@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastagi.domain.numbers import shown
 from fastagi.errors import BadArgument
 
 SEED_RATES = (6000, 8000, 11000, 11025)
@@ -75,7 +76,7 @@ def check_format(name: str, rate: int, mode: str) -> Format:
         raise BadArgument(f"recording_mode={mode!r} is not known: use mixed or separate")
     if isinstance(rate, bool) or not isinstance(rate, int) or rate not in form.rates:
         allowed = ", ".join(str(r) for r in form.rates)
-        raise BadArgument(f"rate={rate!r} cannot be recorded as {name}: use one of {allowed}")
+        raise BadArgument(f"rate={shown(rate)} cannot be recorded as {name}: use one of {allowed}")
     if mode == "separate" and form.channels < 2:
         good = ", ".join(f.name for f in FORMATS.values() if f.channels > 1)
         raise BadArgument(f"file_format={name!r} has one channel only; recording_mode='separate' takes one of {good}")

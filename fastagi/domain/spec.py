@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastagi.domain.formats import ENGINES, Format, check_format
+from fastagi.domain.numbers import LARGEST, check_seconds, shown
 from fastagi.errors import BadArgument
 
 PAUSE_MODES = ("silence", "cut")
@@ -59,18 +60,11 @@ class RecordingSpec:
         for name in ("max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
-                raise BadArgument(f"{name}={_shown(value)} must be a whole number, 0 (off) or more")
+                raise BadArgument(f"{name}={shown(value)} must be a whole number, 0 (off) or more")
         least = LEAST_BYTES.get(self.file_format, MIN_BYTES)
         if self.max_bytes and self.max_bytes < least and self.recording_mode == "mixed":
             raise BadArgument(f"max_bytes={self.max_bytes} cannot hold a header and a sample: use {least} or more")
-        timeout = self.seconds_timeout
-        if timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout <= LONGEST_SECONDS
-        ):
-            raise BadArgument(
-                f"seconds_timeout={_shown(timeout)} must be more than 0 seconds and at most {LONGEST_SECONDS}, "
-                "or None for no timeout"
-            )
+        check_seconds("seconds_timeout", self.seconds_timeout, LONGEST_SECONDS, none="for no timeout")
         for name in ("dtmf_elim", "beep_start", "beep_stop", "follow"):
             value = getattr(self, name)
             if not isinstance(value, bool):
@@ -127,13 +121,3 @@ LEAST_BYTES = {"opus": 4000, "mp3": 4000}
 
 LONGEST_SECONDS = 366 * 86_400
 """A year: no call lasts as long, and a clock that counts in floats can wait for it."""
-
-LARGEST = 2**53
-"""The largest number that JSON carries exactly, to whoever reads the metadata."""
-
-
-def _shown(value: Any) -> str:
-    """A value for an error's one line; an int of thousands of digits cannot even be written."""
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return f"{'-' if value < 0 else ''}(more than {LARGEST})"
-    return repr(value)[:100]

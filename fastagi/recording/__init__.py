@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from fastagi.delivery import (
-    CommandSink,
-    CompositeSink,
-    LocalFileSink,
-    ObjectStoreSink,
-    RecordingSink,
-    VconSink,
-    WebhookSink,
-)
-from fastagi.domain.metadata import RecordingMetadata
+from typing import TYPE_CHECKING
+
+from fastagi.exports import exports
 
 __all__ = [
     "CommandSink",
@@ -23,3 +16,32 @@ __all__ = [
     "VconSink",
     "WebhookSink",
 ]
+
+if TYPE_CHECKING:
+    from fastagi.delivery import (
+        CommandSink,
+        CompositeSink,
+        LocalFileSink,
+        ObjectStoreSink,
+        RecordingSink,
+        VconSink,
+        WebhookSink,
+    )
+    from fastagi.domain.metadata import RecordingMetadata
+else:
+    __getattr__, __dir__ = exports(
+        __name__,
+        __all__,
+        {
+            "fastagi.delivery": [
+                "CommandSink",
+                "CompositeSink",
+                "LocalFileSink",
+                "ObjectStoreSink",
+                "RecordingSink",
+                "VconSink",
+                "WebhookSink",
+            ],
+            "fastagi.domain.metadata": ["RecordingMetadata"],
+        },
+    )

@@ -17,7 +17,6 @@ import structlog
 
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
-from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
@@ -56,6 +55,7 @@ from fastagi.store import Store
 from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import recordings as units
 from fastagi.store.units import servers
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 

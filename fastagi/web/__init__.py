@@ -3,8 +3,25 @@
 `HttpServer` is what the app starts; `Observations` is what it has to hand to the journal and the courier before that.
 """
 
-from fastagi.web.observed import Observations
-from fastagi.web.server import HttpServer
-from fastagi.web.sources import Sources
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastagi.exports import exports
 
 __all__ = ["HttpServer", "Observations", "Sources"]
+
+if TYPE_CHECKING:
+    from fastagi.web.observed import Observations
+    from fastagi.web.server import HttpServer
+    from fastagi.web.sources import Sources
+else:
+    __getattr__, __dir__ = exports(
+        __name__,
+        __all__,
+        {
+            "fastagi.web.observed": ["Observations"],
+            "fastagi.web.server": ["HttpServer"],
+            "fastagi.web.sources": ["Sources"],
+        },
+    )

@@ -38,6 +38,7 @@ class Parameter:
     words: str
     read: Callable[[str], Any]
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,11 @@ class Field:
 def text(name: str, words: str) -> Parameter:
     """Any text."""
     return Parameter(name, words, str)
+
+
+def needed(name: str, words: str) -> Parameter:
+    """Any text, but not none: a blank says as much as nothing."""
+    return Parameter(name, words, lambda value: value.strip(), {"type": "string", "minLength": 1}, required=True)
 
 
 def choice(name: str, words: str, values: Iterable[str]) -> Parameter:
@@ -144,6 +150,9 @@ def query_of(request: web.Request, allowed: Iterable[Parameter]) -> dict[str, An
             found[name] = parameter.read(value)
         except ValueError as exc:
             raise Refusal(400, f"{name}={value[:80]!r} {exc}") from None
+    for name, parameter in known.items():
+        if parameter.required and found.get(name) in (None, ""):
+            raise Refusal(400, f"{name} is missing: {parameter.words}; it goes into the URL, ?{name}=...")
     return found
 
 

@@ -13,12 +13,14 @@ from fastagi.web import shapes
 from fastagi.web.access import Role
 from fastagi.web.answers import Refusal, answer
 from fastagi.web.api import Asked, Route, Turns
-from fastagi.web.asking import CURSOR, LIMIT, an_id, choice, text
+from fastagi.web.asking import CURSOR, LIMIT, Field, an_id, choice, text
 from fastagi.web.sources import Sources
 
 log = structlog.get_logger(__name__)
 
 MOST_ATTEMPTS = 500
+
+TO = Field("to", "another sink, by name, that gets a dead or parked one instead", (str,), {"type": "string"})
 
 
 class Deliveries:
@@ -42,8 +44,8 @@ class Deliveries:
             Route("GET", "/deliveries/{id}", self.show, Role.VIEWER, "One delivery and its attempts",
                   answers={200: "found", **there}),
             Route("POST", "/deliveries/{id}/retry", self.retry, Role.OPERATOR,
-                  "Try it now; a dead one gets a new day",
-                  answers={200: "it is due", **there, 409: "it is delivered, running or parked"}),
+                  "Try it now; a dead or parked one gets a new day", body=(TO,),
+                  answers={200: "it is due", **there, 409: "it is delivered or running, or no server has its sink"}),
         ]  # fmt: skip
 
     async def list(self, asked: Asked) -> web.Response:
@@ -66,13 +68,14 @@ class Deliveries:
         if await self._sources.store.read(units.get, asked.id) is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
         try:
-            await self._sources.courier.retry(asked.id)
+            await self._sources.courier.retry(asked.id, str(asked.body.get("to", "")))
         except StoreDown:
             raise
         except StoreError as exc:
             raise Refusal(409, str(exc)) from None
-        log.info("delivery_retried", delivery_id=asked.id, who=asked.who.name)
         found: Delivery | None = await self._sources.store.read(units.get, asked.id)
+        sink = found.sink if found is not None else ""
+        log.info("delivery_retried", delivery_id=asked.id, sink=sink, who=asked.who.name)
         return answer(shapes.delivery(found) if found is not None else {})
 
 

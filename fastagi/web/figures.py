@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from fastagi.delivery.registry import OBJECT
-from fastagi.domain.delivery import DeliveryStatus
+from fastagi.domain.delivery import OBJECT, DeliveryStatus
 from fastagi.domain.states import OPEN, Phase
 from fastagi.recording.proof.judging import VERDICTS
 from fastagi.recording.runtime.steady import SteadyClock

@@ -11,8 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from fastagi.delivery.registry import OBJECT
-from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome
+from fastagi.domain.delivery import OBJECT, Delivery, DeliveryStatus, Outcome
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Event
 

@@ -58,7 +58,13 @@ def _operation(route: Route) -> dict[str, Any]:
         "responses": dict(sorted(told.items())),
     }
     parameters: list[dict[str, Any]] = [
-        {"name": p.name, "in": "query", "schema": dict(p.schema), **({"description": p.words} if p.words else {})}
+        {
+            "name": p.name,
+            "in": "query",
+            **({"required": True} if p.required else {}),
+            "schema": dict(p.schema),
+            **({"description": p.words} if p.words else {}),
+        }
         for p in route.query
     ]
     if "{id}" in route.path:

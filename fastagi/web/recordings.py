@@ -27,7 +27,7 @@ from fastagi.web import shapes
 from fastagi.web.access import Role
 from fastagi.web.answers import Refusal, answer
 from fastagi.web.api import PREFIX, Asked, Route, Turns
-from fastagi.web.asking import CURSOR, LIMIT, Field, choice, flag, text, time_of, whole
+from fastagi.web.asking import CURSOR, LIMIT, Field, choice, flag, needed, text, time_of, whole
 from fastagi.web.sources import Sources
 
 log = structlog.get_logger(__name__)
@@ -90,11 +90,7 @@ START = (
     *_of_spec(),
 )
 
-REASON = text("reason", "why; needed, and journalled with the token's name")
-WHY = text("reason", "why; journalled with the token's name")
-
-NO_REASON = "none given"
-"""In the journal, where a DELETE says no reason: a client that knows only the method may still delete."""
+REASON = needed("reason", "why; journalled with the token's name")
 
 FORCE = flag("force", "also where something is still to be delivered; never over a legal hold")
 
@@ -118,7 +114,7 @@ class Recordings:
                   answers={201: "it runs", 409: "the channel is in no state for that", 502: "Asterisk could not"}),
             Route("GET", one, self.show, Role.VIEWER, "One recording, its deliveries and its journal",
                   answers={200: "found", **there}),
-            Route("DELETE", one, self.delete, Role.ADMIN, "Delete its file and its key; the row stays", (WHY, FORCE),
+            Route("DELETE", one, self.delete, Role.ADMIN, "Delete its file and its key; the row stays", (REASON, FORCE),
                   answers={200: "deleted", **there, 409: "it is on legal hold, has not ended, or is not delivered"}),
             Route("POST", one + "/stop", self.stop, Role.OPERATOR, "Stop it (cause ABORTED)", (WAIT,),
                   answers={200: "it has ended", 202: "it is ending", **running}),
@@ -209,20 +205,20 @@ class Recordings:
         await self._row(asked.id)
         evidence = self._sources.recorder.evidence
         work = evidence.delete_recording(
-            asked.id, asked.who.name, _reason(asked) or NO_REASON, force=bool(asked.query.get("force", False))
+            asked.id, asked.who.name, asked.query["reason"], force=bool(asked.query.get("force", False))
         )
         return answer(shapes.recording(await self._own(work, "http delete")))
 
     async def hold(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/hold."""
         await self._row(asked.id)
-        work = self._sources.recorder.evidence.hold(asked.id, asked.who.name, _reason(asked))
+        work = self._sources.recorder.evidence.hold(asked.id, asked.who.name, asked.query["reason"])
         return answer(shapes.recording(await self._own(work, "http hold")))
 
     async def release(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/release."""
         await self._row(asked.id)
-        work = self._sources.recorder.evidence.release(asked.id, asked.who.name, _reason(asked))
+        work = self._sources.recorder.evidence.release(asked.id, asked.who.name, asked.query["reason"])
         return answer(shapes.recording(await self._own(work, "http release")))
 
     async def _own(self, work: Coroutine[Any, Any, Recording], name: str) -> Recording:
@@ -261,10 +257,6 @@ async def _caught(work: Coroutine[Any, Any, Recording]) -> Recording | FastAGIEr
         return await work
     except FastAGIError as exc:
         return exc
-
-
-def _reason(asked: Asked) -> str:
-    return str(asked.query.get("reason", ""))  # `Evidence` refuses an empty one
 
 
 def _whole(conn: sa.Connection, recording_id: str) -> tuple[Recording, list[Delivery], list[journal.Entry]] | None:

@@ -5,15 +5,17 @@ Names here are a promise to clients: keys are added, never renamed. No key, no s
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.recording import Recording
 from fastagi.domain.timestamps import rfc3339
-from fastagi.recording.asterisk.channels import LiveChannel
-from fastagi.store.units.calls import AnsweredCall
-from fastagi.store.units.deliveries import Attempt
-from fastagi.store.units.journal import Entry
+
+if TYPE_CHECKING:  # for commands, too, which need no SQLAlchemy to print
+    from fastagi.recording.asterisk.channels import LiveChannel
+    from fastagi.store.units.calls import AnsweredCall
+    from fastagi.store.units.deliveries import Attempt
+    from fastagi.store.units.journal import Entry
 
 
 def recording(r: Recording) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def delivery(d: Delivery) -> dict[str, Any]:
         "first_at": rfc3339(d.first_at),
         "done_at": rfc3339(d.done_at),
         "last_error": d.last_error,
+        "hint": d.hint,
     }
 
 

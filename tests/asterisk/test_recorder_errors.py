@@ -16,7 +16,7 @@ from recorder_calls import of_call, on_call, place
 from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, State
-from fastagi.errors import Hangup
+from fastagi.errors import BadArgument, Hangup
 from fastagi.recording.course import starting
 from fastagi.testing import AsteriskServer
 
@@ -121,6 +121,39 @@ async def test_permission_denied(scene: Scene, who: str) -> None:
     assert str(folder) in error
     assert ("make [recordings] directory writable" if who == "ours" else "is no directory") in error
     assert not list((scene.directory / "taken").glob("*"))
+
+
+NO_NUMBERS = (True, False, "5", float("nan"), float("inf"), -1, 10**5000, [])
+"""True would be one second, and one millisecond, and one byte."""
+
+
+async def test_what_is_no_number_is_refused_and_changes_nothing(scene: Scene) -> None:
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+
+        async def refused(word: str, work: Any) -> None:
+            with pytest.raises(BadArgument, match=f"{word}=") as caught:
+                await work
+            assert len(str(caught.value)) < 250
+
+        for value in NO_NUMBERS:
+            for name in ("rate", "max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence"):
+                await refused(name, rec.start("numbers", **{name: value}))
+                await refused(name, rec.record("numbers", **{name: value}))
+                await refused(name, call.record_start("numbers", **{name: value}))
+            await refused("seconds_timeout", rec.record("numbers", seconds_timeout=value))
+            await refused("seconds_timeout", rec.wait_until_finished(value))
+            await refused("beep_seconds", rec.start("numbers", beep_seconds=value))
+        assert (rec.state(), rec.cause(), rec.recording) == (State.IDLE, Cause.NONE, None)
+        assert await rec.start("numbers", dtmf_elim=False)
+        for value in (*NO_NUMBERS, 0, 86_401):
+            await refused("seconds", rec.pause(value))
+            assert rec.recording.pauses == ()
+        await rec.stop()
+        return rec.recording.cause
+
+    assert await on_call(scene, handler) is Cause.ABORTED
+    assert not list(scene.spool.glob("*numbers*"))
 
 
 async def test_a_file_that_cannot_be_finished(scene: Scene) -> None:

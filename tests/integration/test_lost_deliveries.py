@@ -176,6 +176,27 @@ async def test_a_retry_by_the_command_beside_the_server_takes_effect_in_seconds(
         assert await statuses(app) == [("delivered", 2)]
 
 
+async def test_parked_deliveries_are_given_to_another_sink_by_the_command_beside_the_server(
+    place: Place, tmp_path: Path
+) -> None:
+    async with place.server(old=NotingSink(lambda metadata: SinkError("down"))) as app:
+        made = await place.record(app, place.ami.call(), "old")
+    new = NotingSink()
+    async with place.server(new=new) as app:
+        assert [status for status, _ in await statuses(app)] == ["parked"]
+        config = tmp_path / "server.toml"
+        config.write_text(f'[store]\nurl = "{place.settings.store.url}"\n')
+        retry = (sys.executable, "-m", "fastagi", "deliveries", "retry", "--parked", "--config", str(config))
+        refused = await asyncio.create_subprocess_exec(*retry, stderr=asyncio.subprocess.PIPE)
+        _, err = await refused.communicate()
+        assert refused.returncode == 1
+        assert "no server that runs has a sink 'old'" in err.decode()
+        assert "(there are: new)" in err.decode(), "what the server has, though these settings name none"
+        assert await (await asyncio.create_subprocess_exec(*retry, "--to", "new")).wait() == 0
+        await until(lambda: new.seen == [made], 15)
+        await until(lambda: app.parts.courier.stats()["delivered"] == 1)
+
+
 class FileSink(NotingSink):
     """One that needs the file: its deliveries are for the server that has it."""
 

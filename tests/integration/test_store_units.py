@@ -19,7 +19,7 @@ from fastagi.domain.states import Cause, Event, Phase, State
 from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.store import Store, after_commit, open_store
 from fastagi.store.rows import recording_columns, recording_of
-from fastagi.store.units import calls, catalogue, deliveries, journal, keys, recordings, servers
+from fastagi.store.units import calls, catalogue, deliveries, evidence, journal, keys, recordings, servers
 
 
 @pytest.fixture
@@ -423,6 +423,77 @@ async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:
         "delivery_revived",
         "delivered",
     ]
+
+
+async def test_a_parked_delivery_is_revived_where_its_sink_is_there_again(store: Store) -> None:
+    [waiting] = await finished(store)
+    await store.run(deliveries.park, ["crm"])
+    for served in ((), ("archive", "object:@1234")):
+        with pytest.raises(StoreError) as refused:
+            await store.run(deliveries.revive, waiting.id, 5000.0, served=served)
+        told = str(refused.value)
+        assert "is parked" in told
+        assert "no server that runs has a sink 'crm'" in told
+        assert told.endswith(f"(there are: {'archive' if served else 'none'})")
+    assert (await store.read(deliveries.get, waiting.id)).hint in told
+    assert await store.read(deliveries.to_revive, DeliveryStatus.PARKED) == [waiting.id]
+    await store.run(deliveries.revive, waiting.id, 5000.0, served={"crm"})
+    again = await store.read(deliveries.get, waiting.id)
+    assert (again.status, again.next_at, again.first_at, again.hint) == ("waiting", 5000.0, None, "")
+
+
+async def test_a_dead_or_parked_delivery_can_go_to_another_sink_that_has_not_got_it(store: Store) -> None:
+    gone, archived = await finished(store, sinks=("object:Mine:1@1234", "archive"))
+    [dead] = await finished(store, 2)
+    there = {"archive", "crm", "new"}
+    await store.run(deliveries.park, [gone.sink])
+    with pytest.raises(StoreError, match="went with its process"):
+        await store.run(deliveries.revive, gone.id, 5000.0, served=there)
+    with pytest.raises(StoreError, match=f"has a delivery to archive, {archived.id} .waiting"):
+        await store.run(deliveries.revive, gone.id, 5000.0, to="archive", served=there)
+    with pytest.raises(StoreError, match=r"has a sink 'nwe' .there are: archive, crm, new."):
+        await store.run(deliveries.revive, gone.id, 5000.0, to="nwe", served=there)
+    with pytest.raises(StoreError, match="only a dead or parked one"):
+        await store.run(deliveries.revive, archived.id, 5000.0, to="new", served=there)
+    taken = await store.run(deliveries.claim, dead.id, 3001.0)
+    await store.run(deliveries.settle, dead.id, taken.fence, Verdict(DeliveryStatus.DEAD), BAD, 3002.0)
+    for delivery in (gone, dead):
+        due = await store.run(deliveries.revive, delivery.id, 5000.0, to="new", served=there)
+        assert (due.id, due.sink) == (delivery.id, "new")
+        assert await store.run(deliveries.claim, delivery.id, 5000.0, "one", delivery.sink) is None, "a stale queue"
+        taken = await store.run(deliveries.claim, delivery.id, 5000.0, "one", "new")
+        assert (taken.sink, taken.first_at) == ("new", 5000.0)
+    last = (await store.read(journal.history, dead.recording_id))[-1]
+    assert (last.event, last.detail["sink"], last.detail["instead_of"]) == ("delivery_revived", "new", "crm")
+
+
+async def test_a_sink_that_nobody_has_is_no_reason_to_leave_a_dead_delivery_where_none_can_be_asked(
+    store: Store,
+) -> None:
+    [dead] = await finished(store)
+    taken = await store.run(deliveries.claim, dead.id, 3001.0)
+    await store.run(deliveries.settle, dead.id, taken.fence, Verdict(DeliveryStatus.DEAD), BAD, 3002.0)
+    with pytest.raises(StoreError, match="is dead: no server that runs has a sink 'crm'"):
+        await store.run(deliveries.revive, dead.id, 5000.0, served={"archive"}, all_known=True)
+    assert (await store.run(deliveries.revive, dead.id, 5000.0, served={"archive"})).sink == "crm"
+
+
+async def test_what_was_deleted_is_delivered_to_nobody(store: Store) -> None:
+    [dead] = await finished(store)
+    await store.run(evidence.condemn, dead.recording_id, 4000.0, "me", "case 7", True)
+    assert (await store.read(deliveries.get, dead.id)).status == "dead"
+    assert await store.read(deliveries.to_revive, DeliveryStatus.DEAD) == []
+    with pytest.raises(StoreError, match="was deleted"):
+        await store.run(deliveries.revive, dead.id, 5000.0)
+
+
+async def test_sinks_that_are_served_are_those_of_servers_that_live(store: Store, store_url: str) -> None:  # noqa: F811
+    assert await store.read(servers.sinks_served, 1000.0, 15.0) == set()
+    for node, sinks in (("one", ("crm",)), ("two", ("archive", "object:@77"))):
+        await store.run(servers.heartbeat, node, 1000.0, started_at=1000.0, sinks=sinks)
+    assert await store.read(servers.sinks_served, 1050.0, 15.0) == {"crm", "archive", "object:@77"}
+    silent = await store.read(servers.sinks_served, 1050.0, -1.0)
+    assert silent == (set() if store_url.startswith("postgres") else {"crm", "archive", "object:@77"})
 
 
 async def test_pages_of_deliveries(store: Store) -> None:

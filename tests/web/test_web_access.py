@@ -265,6 +265,15 @@ async def test_openapi_is_the_table_and_the_table_answers(scene: WebScene) -> No
     start = body["paths"]["/api/v1/recordings"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert start["required"] == ["channel"]
     assert "flac" in start["properties"]["file_format"]["enum"]
+    needed = {
+        (method, path, p["name"])
+        for path, methods in body["paths"].items()
+        for method, operation in methods.items()
+        for p in operation.get("parameters", [])
+        if p["in"] == "query" and p.get("required")
+    }
+    one = "/api/v1/recordings/{id}"
+    assert needed == {("delete", one, "reason"), *(("post", one + end, "reason") for end in ("/hold", "/release"))}
     for methods in body["paths"].values():
         for operation in methods.values():
             assert {"401", "403"} <= set(operation["responses"])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 from browser import Page, browser
+from delivery_scenes import finish_many
 from web_scene import TOKENS, WebScene, web_scene
 
 from fastagi.errors import SinkError
@@ -94,6 +96,10 @@ async def test_what_there_is_is_shown_and_what_a_caller_sent_is_only_text(tmp_pa
         await page.run("location.hash = '#deliveries'")
         await page.until("document.getElementById('title').textContent == 'Deliveries'")
         await page.until("document.querySelector('#list tbody').innerText.includes('dead')")
+        await scene.parts.store.run(finish_many, scene.parts.courier, 1, 1, f"old{EVIL}", time.time())
+        await scene.parts.courier._upkeep.round()
+        await page.run("location.hash = '#deliveries?status=parked'")
+        await page.until("document.querySelector('#list tbody').innerText.includes('no server that runs has a sink')")
         for view in ("calls", "channels"):
             await page.run(f"location.hash = '#{view}'")
             await page.until(f"document.querySelector('nav [aria-current]').hash == '#{view}'")

@@ -192,18 +192,27 @@ async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_pa
             assert status == 404
 
 
-async def test_a_client_that_knows_only_the_method_may_delete_and_the_journal_has_who(tmp_path: Path) -> None:
+async def test_a_deletion_says_why_as_the_command_does(tmp_path: Path) -> None:
+    """Without a reason nothing is touched; with one the journal has who and why."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
         await scene.until(lambda: scene.parts.courier.stats()["delivered"])
         path = f"/api/v1/recordings/{recording}"
-        status, body, _ = await scene.request("DELETE", path, role="admin")
-        assert status == 200, body
-        assert body["deleted_at"] is not None
-        assert not Path(body["file_path"]).exists()
+        for none in ("", "?reason=", "?reason=%20%20", "?force=yes"):
+            status, body, _ = await scene.request("DELETE", path + none, role="admin")
+            assert (status, body["error"][:18]) == (400, "reason is missing:"), none
+        status, body, _ = await scene.request("DELETE", path, role="admin", json={"reason": "in the body"})
+        assert (status, "it goes into the URL" in body["error"]) == (400, True)
+        _, body = await scene.get(path, role="viewer")
+        assert Path(body["file_path"]).exists()
+        assert body["deleted_at"] is None
+        assert "deleting" not in [e["event"] for e in body["journal"]]
+
+        status, body, _ = await scene.request("DELETE", path + "?reason=GDPR+request+17", role="admin")
+        assert (status, Path(body["file_path"]).exists()) == (200, False)
         _, body = await scene.get(path, role="viewer")
         (told,) = [e["detail"] for e in body["journal"] if e["event"] == "deleting"]
-        assert (told["who"], told["reason"]) == ("the-admin", "none given")
+        assert (told["who"], told["reason"]) == ("the-admin", "GDPR request 17")
 
 
 async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_path: Path) -> None:
@@ -228,6 +237,24 @@ async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_p
         status, _, _ = await scene.request("POST", "/api/v1/deliveries/dlv-nothing/retry", role="operator")
         assert status == 404
         assert (await scene.get("/api/v1/deliveries/dlv-nothing", role="viewer"))[0] == 404
+
+
+async def test_a_parked_delivery_says_what_is_wrong_and_goes_to_another_sink(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        await scene.parts.store.run(finish_many, scene.parts.courier, 1, 1, "old", time.time())
+        await scene.parts.courier._upkeep.round()
+        status, body = await scene.get("/api/v1/deliveries?status=parked", role="viewer")
+        (parked,) = body["deliveries"]
+        assert parked["hint"].startswith("no server that runs has a sink 'old'")
+        path = f"/api/v1/deliveries/{parked['id']}/retry"
+        status, body, _ = await scene.request("POST", path, role="operator")
+        assert status == 409
+        assert f"{parked['id']} is parked: {parked['hint']} (there are: recording_sink)" in body["error"]
+        status, body, _ = await scene.request("POST", path, role="operator", json={"to": "odl"})
+        assert (status, "has a sink 'odl'" in body["error"]) == (409, True)
+        status, body, _ = await scene.request("POST", path, role="operator", json={"to": "recording_sink"})
+        assert (status, body["sink"], body["hint"]) == (200, "recording_sink", "")
+        await scene.until(lambda: [m.extra["recording_id"] for m in scene.sink.got] == [parked["recording_id"]])
 
 
 async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Path) -> None:

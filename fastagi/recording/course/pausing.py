@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from fastagi.domain.numbers import check_seconds
 from fastagi.domain.recording import Piece, Span
 from fastagi.domain.states import Event, Phase
 from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup
@@ -31,6 +32,9 @@ DIRECTIONS = {"both": "both", "received": "received", "sent": "sent", "read": "r
 
 MUTES_BY_ID = 21
 """From this version on MixMonitorMute is believed to heed MixMonitorID (22.10 does, 16.28 does not)."""
+
+LONGEST_PAUSE_SECONDS = 86_400
+"""A day; more is a unit mistaken."""
 
 RESUME_AGAIN_SECONDS = 1.0
 """Between two attempts to resume by itself: a call that is not recorded is what the timer is there to end."""
@@ -62,8 +66,7 @@ class Pauser:
             forgotten paused is a call lost); None: until told
         :raises Error: it is not recording; :raises AsteriskError: Asterisk did not stop: it goes on recording
         """
-        if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds <= 86_400):
-            raise BadArgument(f"seconds={seconds!r} must be more than 0 and at most 86400")
+        check_seconds("seconds", seconds, LONGEST_PAUSE_SECONDS, none="to pause until told")
         async with job.lock:
             facts = {k: v for k, v in job.recording.facts.items() if k != RESUME_AT}
             if seconds is not None:

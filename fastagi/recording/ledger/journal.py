@@ -17,7 +17,6 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.delivery import Courier
-from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event, Phase, advance
 from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
@@ -29,6 +28,7 @@ from fastagi.recording.spool.sidefile import Side, WrappedKey
 from fastagi.store import Store
 from fastagi.store.units import keys as key_units
 from fastagi.store.units import recordings as units
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 

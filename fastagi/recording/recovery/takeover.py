@@ -14,7 +14,6 @@ from pathlib import Path
 
 import structlog
 
-from fastagi.delivery.upkeep import SILENT_SECONDS
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreError
@@ -26,6 +25,7 @@ from fastagi.recording.spool import files
 from fastagi.store import Store
 from fastagi.store.units import recordings as units
 from fastagi.store.units import servers
+from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 

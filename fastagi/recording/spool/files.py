@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastagi.audio import is_complete
 from fastagi.domain import naming
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
@@ -172,6 +171,8 @@ def closed(paths: tuple[str, ...]) -> bool:
     A closed file has its sizes in its header. A leg on which nothing was ever heard keeps zeros there for ever: it is
     believed closed once another file of the piece has been for a moment.
     """
+    from fastagi.audio import is_complete  # with it comes numpy, which commands that only sync or name files do without
+
     whole = [path for path in paths if is_complete(path)]
     rest = [path for path in paths if path not in whole]
     if not rest:

@@ -26,21 +26,6 @@ def given(filename: str | os.PathLike[str]) -> str:
     return name
 
 
-def waiting_time(seconds: float | None) -> float | None:
-    """How long to wait for the end of a recording.
-
-    :param seconds: 0 to a week; None for ever
-    :raises BadArgument: it is neither
-    """
-    if seconds is not None and (
-        isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds <= LONGEST_WAIT_SECONDS
-    ):
-        raise BadArgument(
-            f"seconds_timeout={seconds!r} must be 0 to {LONGEST_WAIT_SECONDS} seconds, or None to wait for ever"
-        )
-    return seconds
-
-
 def spec_from(options: Mapping[str, Any], cipher: Cipher | None = None) -> RecordingSpec:
     """The checked spec of these parameters.
 

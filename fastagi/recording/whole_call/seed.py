@@ -14,13 +14,14 @@ import structlog
 
 from fastagi.cipher import Cipher
 from fastagi.domain import states
+from fastagi.domain.numbers import check_seconds
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase, State
 from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job, Key
 from fastagi.recording.recorder import Recorder
-from fastagi.recording.whole_call.parameters import given, spec_from, waiting_time
+from fastagi.recording.whole_call.parameters import LONGEST_WAIT_SECONDS, given, spec_from
 from fastagi.recording.whole_call.recorded_call import (
     RecordedCall,
     is_of_another_call,
@@ -202,18 +203,18 @@ class UASWholeCallFileRecorder:
         :raises Error: it is not answered
         """
         must_not_be_over(self._call)
-        seconds = waiting_time(seconds_timeout)
+        check_seconds("seconds_timeout", seconds_timeout, LONGEST_WAIT_SECONDS, none="to wait for ever", zero=True)
         job = self._recorder.current(self._key)
         await must_be_answered(self._call, job)
         if job is None:
             return self.cause()
-        return job.recording.cause if await self.wait_for(job, seconds) else Cause.TIMEOUT
+        return job.recording.cause if await self.wait_for(job, seconds_timeout) else Cause.TIMEOUT
 
     async def pause(self, seconds: float | None = None) -> bool:
         """Silence from now on (cut out with ``pause_mode="cut"``); True also when it was paused.
 
-        :param seconds: resume by itself after so many
-        :raises Error: nothing is recording
+        :param seconds: resume by itself after so many, at most a day; None: until told
+        :raises Error: nothing is recording, or `seconds` is no such number
         """
         return await self._recorder.pauser.pause(self._running(), seconds)
 

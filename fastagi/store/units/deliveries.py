@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fastagi.domain.delivery import LONGEST_DELAY, Delivery, DeliveryStatus, Outcome, Verdict
+from fastagi.domain.delivery import LONGEST_DELAY, OBJECT, Delivery, DeliveryStatus, Outcome, Verdict, homeless
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
@@ -23,6 +23,7 @@ from fastagi.store.prepared import Prepared
 from fastagi.store.rows import delivery_columns, delivery_of
 from fastagi.store.schema import attempt as attempt_table
 from fastagi.store.schema import delivery as table
+from fastagi.store.schema import recording as recording_table
 from fastagi.store.units import journal
 
 WAITING, RUNNING = DeliveryStatus.WAITING.value, DeliveryStatus.RUNNING.value
@@ -54,6 +55,7 @@ _BLOCKED = sa.exists().where(
 _BY_PAIR = sa.select(table).where(
     table.c.recording_id == sa.bindparam("recording_id"), table.c.sink == sa.bindparam("sink")
 )
+_DELETED = sa.select(recording_table.c.deleted_at).where(recording_table.c.id == sa.bindparam("id"))
 _OF_RECORDING = sa.select(table).where(table.c.recording_id == sa.bindparam("recording_id")).order_by(table.c.id)
 _LATER = Prepared(
     sa.select(table.c.id, table.c.next_at, table.c.sink, table.c.home)
@@ -73,6 +75,7 @@ _CLAIM = Prepared(
         table.c.id == sa.bindparam("_id"),
         table.c.status == WAITING,
         table.c.next_at <= sa.bindparam("now", type_=sa.Double),
+        table.c.sink == sa.func.coalesce(sa.bindparam("for_sink", type_=sa.String), table.c.sink),
         ~_BLOCKED,
     )
     .values(
@@ -173,14 +176,17 @@ def due_entry(conn: sa.Connection, delivery_id: str) -> Due | None:
     return Due(row["id"], row["sink"], row["home"], row["next_at"])
 
 
-def claim(conn: sa.Connection, delivery_id: str, now: float, held_by: str = "") -> Delivery | None:
+def claim(
+    conn: sa.Connection, delivery_id: str, now: float, held_by: str = "", sink: str | None = None
+) -> Delivery | None:
     """Takes a waiting delivery: RUNNING, fence one higher.
 
     :param now: unix seconds
     :param held_by: the node that runs it
+    :param sink: only while it is for that one: an operator may have given it to another
     :returns: None when it is not waiting, not due yet, or an earlier one of its call to its sink is not done
     """
-    row = _CLAIM.first(conn, {"_id": delivery_id, "now": now, "held_by": held_by})
+    row = _CLAIM.first(conn, {"_id": delivery_id, "now": now, "held_by": held_by, "for_sink": sink})
     return None if row is None else delivery_of(row)
 
 
@@ -357,30 +363,73 @@ def unpark(conn: sa.Connection, names: Collection[str], now: float) -> int:
     return conn.execute(statement.values(status=WAITING, next_at=now)).rowcount
 
 
-def revive(conn: sa.Connection, delivery_id: str, now: float) -> Due:
-    """An operator's retry: a dead delivery gets a new day; a waiting one is due now. Its attempts go on counting.
+def revive(
+    conn: sa.Connection,
+    delivery_id: str,
+    now: float,
+    *,
+    to: str = "",
+    served: Collection[str] = (),
+    all_known: bool = False,
+) -> Due:
+    """An operator's retry: a dead or parked delivery gets a new day; a waiting one is due now. Attempts go on counting.
 
-    :raises StoreError: there is no such delivery, or it is delivered, running or parked
+    :param to: another sink that gets a dead or parked one instead; its id stays
+    :param served: the sinks that there are
+    :param all_known: whether there are no others. Else a dead one is made due though its sink is not among them
+    :raises StoreError: there is no such delivery, it is delivered or running, its recording is deleted, nobody has its
+        sink, or the other sink gets that recording already
     """
     row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
     if row is None:
         raise StoreError(f"there is no delivery {delivery_id}")
-    if row["status"] not in (DEAD, WAITING):
-        raise StoreError(f"delivery {delivery_id} is {row['status']}: only a dead or waiting one can be tried again")
-    first_at = None if row["status"] == DEAD else row["first_at"]
+    status, sink = row["status"], to or row["sink"]
+    what = f"delivery {delivery_id} is {status}"
+    if status not in (DEAD, WAITING, PARKED):
+        raise StoreError(f"{what}: only a dead, parked or waiting one can be tried again")
+    if to and status == WAITING:
+        raise StoreError(f"{what} for {row['sink']}: only a dead or parked one can go to another sink")
+    if conn.execute(_DELETED, {"id": row["recording_id"]}).scalar_one() is not None:
+        raise StoreError(f"{what}, and its recording was deleted: there is nothing to deliver")
+    if sink not in served and (all_known or to or status == PARKED):
+        names = ", ".join(sorted(name for name in served if not name.startswith(OBJECT))) or "none"
+        wrong = f"no server that runs has a sink {to!r}" if to else homeless(sink)
+        raise StoreError(f"{what}: {wrong} (there are: {names})")
+    if sink != row["sink"]:
+        other = conn.execute(_BY_PAIR, {"recording_id": row["recording_id"], "sink": sink}).mappings().first()
+        if other is not None:
+            raise StoreError(f"{what}: its recording has a delivery to {sink}, {other['id']} ({other['status']})")
     conn.execute(
         sa.update(table)
         .where(table.c.id == delivery_id)
-        .values(status=WAITING, next_at=now, first_at=first_at, done_at=None)
+        .values(
+            status=WAITING,
+            sink=sink,
+            next_at=now,
+            first_at=row["first_at"] if status == WAITING else None,
+            done_at=None,
+        )
     )
-    journal.write(
-        conn,
-        row["recording_id"],
-        at=now,
-        event="delivery_revived",
-        detail={"sink": row["sink"], "delivery_id": delivery_id},
+    detail = {"sink": sink, "delivery_id": delivery_id}
+    if sink != row["sink"]:
+        detail["instead_of"] = row["sink"]
+    journal.write(conn, row["recording_id"], at=now, event="delivery_revived", detail=detail)
+    return Due(row["id"], sink, row["home"], now)
+
+
+def to_revive(conn: sa.Connection, status: DeliveryStatus, sink: str = "") -> list[str]:
+    """Ids of all in that status, the oldest first, but for those of deleted recordings.
+
+    :param sink: only those to it; empty for all
+    """
+    statement = (
+        sa.select(table.c.id)
+        .join(recording_table, recording_table.c.id == table.c.recording_id)
+        .where(table.c.status == status.value, recording_table.c.deleted_at.is_(None))
     )
-    return Due(row["id"], row["sink"], row["home"], now)
+    if sink:
+        statement = statement.where(table.c.sink == sink)
+    return list(conn.execute(statement.order_by(table.c.id)).scalars())
 
 
 def of_recording(conn: sa.Connection, recording_id: str) -> list[Delivery]:

@@ -14,6 +14,10 @@ import sqlalchemy as sa
 from fastagi.store.schema import delivery, recording
 from fastagi.store.schema import server as table
 
+SILENT_SECONDS = 15.0
+"""A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
+that the ledger refuses."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -58,6 +62,16 @@ def servers(conn: sa.Connection, now: float) -> list[Server]:
         )
         for row in conn.execute(sa.select(table).order_by(table.c.node))
     ]
+
+
+def sinks_served(conn: sa.Connection, now: float, silent_seconds: float) -> set[str]:
+    """Names of the sinks that servers have which live; empty when none does.
+
+    :param silent_seconds: who is silent for longer is dead. Not so on SQLite: its one server speaks seldom, and what
+        it said counts until its goodbye
+    """
+    alone = conn.dialect.name == "sqlite"
+    return {name for s in servers(conn, now) if alone or s.silent_seconds <= silent_seconds for name in s.sinks}
 
 
 def dead_nodes(conn: sa.Connection, now: float, silent_seconds: float) -> list[str]:

@@ -35,7 +35,7 @@ const VIEWS = {
       ["Attempts", (d) => String(d.attempts)],
       ["Again", (d) => when(d.next_at)],
       ["Recording", (d) => d.recording_id, "short", (d) => `#recording/${d.recording_id}`],
-      ["Last error", (d) => d.last_error, "long"],
+      ["Last error", (d) => d.hint || d.last_error, "long"],
     ],
     filters: [["status", "Any status", ["waiting", "running", "delivered", "dead", "parked"]], ["sink", "Sink"]],
     live: true,

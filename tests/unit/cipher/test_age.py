@@ -124,4 +124,4 @@ def test_budget_always_holds(count: int, ssh: int, tmp_path: Path) -> None:
         budget = cipher.plaintext_budget(limit)
         sizes = [len(pyrage.encrypt(bytes(budget), recipients)) for _ in range(60)]
         assert max(sizes) <= limit
-        assert min(sizes) >= limit - 900
+        assert min(sizes) >= limit - 300 - 250 * ssh, "what the guide says of it"

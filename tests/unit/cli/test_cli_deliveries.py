@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastagi.store import Store
-from fastagi.store.units import calls
+from fastagi.store.units import calls, deliveries
 from fastagi.store.units.calls import AnsweredCall
 
 
@@ -36,13 +36,70 @@ def test_retry(desk) -> None:
     assert (again["id"], again["status"]) == (dead[0], "waiting")
     refused = desk("deliveries", "retry", done)
     assert refused.code == 1
-    assert "only a dead or waiting one" in refused.err
+    assert "only a dead, parked or waiting one" in refused.err
     assert [d["id"] for d in desk("deliveries", "retry", "--dead", "--json").json] == [dead[1]]
     assert desk("deliveries", "retry", "--dead", "--sink", "other").code == 0
     assert desk("deliveries", "list", "--status", "dead", "--json").json == []
 
 
-@pytest.mark.parametrize("arguments", [(), ("dlv-1", "--dead")])
+def _parked(desk, *names: str) -> list[str]:
+    """Their sink, crm, is gone: ids."""
+    made = [desk.recording(name) for name in names]
+
+    async def work(store: Store) -> list[str]:
+        await store.run(deliveries.park, ["crm"])
+        return [(await store.read(deliveries.of_recording, r.id))[0].id for r in made]
+
+    return desk.write(work)
+
+
+def _add_sink(desk, name: str) -> None:
+    with desk.config.open("a") as file:
+        file.write(f'[[sinks]]\nname = "{name}"\ntype = "local"\n')
+
+
+def test_a_parked_one_says_what_is_wrong_until_its_sink_is_back(desk) -> None:
+    (parked,) = _parked(desk, "one")
+    refused = desk("deliveries", "retry", parked)
+    assert (refused.code, refused.out) == (1, "")
+    (line,) = refused.err.splitlines()
+    for told in (parked, "is parked", "no server that runs has a sink 'crm'", "put it back", "(there are: none)"):
+        assert told in line
+    assert "no server that runs has a sink 'crm'" in desk("deliveries", "list").out
+    assert desk("deliveries", "list", "--json").json[0]["hint"].startswith("no server that runs")
+    _add_sink(desk, "crm")
+    (again,) = desk("deliveries", "retry", "--parked", "--json").json
+    assert (again["id"], again["sink"], again["status"]) == (parked, "crm", "waiting")
+    assert "no parked deliveries" in desk("deliveries", "retry", "--parked").err
+
+
+def test_parked_ones_go_to_another_sink_and_one_that_cannot_holds_up_no_other(desk) -> None:
+    parked = _parked(desk, "one", "two")
+    twice = desk.recording("three", sinks=("old", "new"))
+
+    async def park(store: Store) -> None:
+        await store.run(deliveries.park, ["old"])
+
+    desk.write(park)
+    wrong = desk("deliveries", "retry", "--parked", "--to", "new")
+    assert (wrong.code, wrong.err.count("has a sink 'new' (there are: none)")) == (1, 3)
+    _add_sink(desk, "new")
+    done = desk("deliveries", "retry", "--parked", "--to", "new", "--json")
+    assert done.code == 1, "one of the recordings has a delivery to that sink"
+    assert sorted((d["id"], d["sink"]) for d in done.json) == sorted((each, "new") for each in parked)
+    (line,) = done.err.splitlines()
+    assert "its recording has a delivery to new" in line
+    assert [d["recording_id"] for d in desk("deliveries", "list", "--status", "parked", "--json").json] == [twice.id]
+
+
+def test_the_sink_of_a_retry_by_id_is_no_filter(desk) -> None:
+    desk.recording()
+    done = desk("deliveries", "retry", "dlv-1", "--sink", "crm")
+    assert done.code == 2
+    assert "--to is another sink" in done.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("dlv-1", "--dead"), ("--dead", "--parked")])
 def test_retry_wants_ids_or_dead(desk, arguments: tuple[str, ...]) -> None:
     desk.recording()
     done = desk("deliveries", "retry", *arguments)

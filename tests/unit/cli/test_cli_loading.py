@@ -101,7 +101,7 @@ def test_without_a_settings_file_it_is_said_where_one_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("FASTAGI_CONFIG")
-    monkeypatch.setattr("fastagi.cli.configuration.discover", lambda: None)
+    monkeypatch.setattr("fastagi.settings.discover", lambda: None)
     assert settings_for(None).agi.port == 4573
     said = " ".join(capsys.readouterr().err.split())
     assert "no settings file (--config, $FASTAGI_CONFIG, /etc/fastagi/fastagi.toml)" in said

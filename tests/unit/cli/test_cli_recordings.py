@@ -265,6 +265,47 @@ def test_decrypt_with_the_ledgers_key(desk, tmp_path: Path) -> None:
     assert not (desk.folder / "master.key").exists(), "a new one would open nothing"
 
 
+@pytest.mark.parametrize(
+    ("folder", "file"),
+    [
+        ("recordings", "secret.wav"),
+        ("recordings", "./secret.wav"),
+        ("recordings/below", "../secret.wav"),
+        (".", "recordings/secret.wav"),
+        ("link", "./secret.wav"),
+        (".", "link/secret.wav"),
+    ],
+)
+def test_decrypt_takes_paths_from_where_one_stands(desk, monkeypatch, folder: str, file: str) -> None:
+    """The recording's, the clear file's and the key's."""
+    key = os.urandom(32)
+    desk.recording("secret", cipher=AesGcmCipher(key))
+    (desk.directory / "below").mkdir()
+    (desk.folder / "link").symlink_to(desk.directory)
+    (desk.folder / "key").write_bytes(key)
+    monkeypatch.chdir(desk.folder / folder)
+    for n, more in enumerate(((), ("--key-file", os.path.relpath(desk.folder / "key")))):
+        done = desk("recordings", "decrypt", file, "-o", f"out{n}", *more)
+        assert done.code == 0, done.err
+        assert (desk.folder / folder / f"out{n}").read_bytes() == AUDIO
+
+
+def test_decrypt_of_what_cannot_be_is_one_line(desk, monkeypatch) -> None:
+    secret = desk.recording("secret", cipher=AesGcmCipher(os.urandom(32)))
+    monkeypatch.chdir(desk.folder)
+    Path("copy.wav").write_bytes(Path(secret.file_path).read_bytes())
+    for arguments, code, said in (
+        (("copy.wav", "-o", "out"), 1, "needs --key-file"),
+        (("nothing.wav", "-o", "out"), 1, "there is no recording nothing.wav in"),
+        ((secret.id, "-o", ".", "--force"), 2, "--output .: is a folder: name the file"),
+        ((secret.id, "-o", "no/out"), 1, "no/out"),
+    ):
+        done = desk("recordings", "decrypt", *arguments)
+        assert done.code == code
+        assert said in done.err
+        assert done.err.count("\n") == 1
+
+
 def _hex(key: bytes) -> bytes:
     return key.hex().encode() + b"\n"
 

@@ -317,6 +317,13 @@ async def test_an_object_without_a_name_lives_with_its_process(office: Office) -
     parked = await after.get(made)
     assert parked.status is DeliveryStatus.PARKED, "what it missed is shown, not dropped"
     assert parked.sink.startswith("object:NotingSink:")
+    with pytest.raises(StoreError, match=r"went with its process.*there are: none"):
+        await after.courier.retry(made.id)
+    crm = NotingSink()
+    after.registry.register("crm", crm)
+    await after.courier.retry(made.id, to="crm")
+    await after.reaches(made, "delivered")
+    assert crm.deliveries == [made.id]
     await after.close()
     await office.open()
 
@@ -328,6 +335,8 @@ async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(off
     await office.store.stop()
     await office.open()
     assert {(await office.get(d)).status for d in made} == {DeliveryStatus.PARKED}
+    with pytest.raises(StoreError, match="no server that runs has a sink 'gone'"):
+        await office.courier.retry(made[0].id)
     sink = NotingSink()
     office.registry.register("gone", sink)  # while it runs
     await asyncio.gather(*(office.reaches(d, "delivered") for d in made))

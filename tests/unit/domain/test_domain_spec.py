@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
+from fastagi.domain.numbers import check_seconds
 from fastagi.domain.spec import LONGEST_SECONDS, RecordingSpec
 from fastagi.errors import BadArgument
 
+HUGE: Any = pytest.param(10**5000, id="huge")
+"""Python refuses to write it out."""
+
 
 @pytest.mark.parametrize(
-    "value", [0, -1, 0.0, float("nan"), float("inf"), 1e300, 10**400, True, "5", LONGEST_SECONDS * 2]
+    "value", [0, -1, 0.0, float("nan"), float("inf"), 1e300, HUGE, True, False, "5", LONGEST_SECONDS * 2]
 )
 def test_a_time_limit_that_no_clock_can_take_is_refused(value: Any) -> None:
     with pytest.raises(BadArgument, match="seconds_timeout=") as caught:
@@ -28,10 +32,26 @@ def test_every_other_one_is_taken(value: Any) -> None:
     "name", ["max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"]
 )
 def test_a_limit_is_a_whole_number_that_a_file_can_reach(name: str) -> None:
-    wrong: tuple[Any, ...] = (-1, 1.5, True, None, "1", 2**63, 10**400)
+    wrong: tuple[Any, ...] = (-1, 1.5, True, None, "1", 2**63, 10**5000)
     for value in wrong:
         with pytest.raises(BadArgument, match=f"{name}=") as caught:
             RecordingSpec(**{name: value})
         assert len(str(caught.value)) < 200
     large: dict[str, Any] = {name: 2**31}
     assert getattr(RecordingSpec(**large), name) == 2**31
+
+
+@pytest.mark.parametrize("value", [True, 8000.0, "8000", None, 7999, HUGE])
+def test_a_rate_is_one_of_those_there_are(value: Any) -> None:
+    with pytest.raises(BadArgument, match="rate=") as caught:
+        RecordingSpec(rate=value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_seconds_are_a_number_in_range_or_none(zero: bool) -> None:
+    for good in (None, 0.5, 1, 60, *([0, 0.0] if zero else [])):
+        check_seconds("seconds", good, 60, none="for ever", zero=zero)
+    for wrong in (True, False, "1", [], -1, 60.1, float("nan"), float("inf"), 10**5000, *([] if zero else [0, 0.0])):
+        with pytest.raises(BadArgument, match=r"^seconds=.* at most 60 seconds, or None for ever$"):
+            check_seconds("seconds", wrong, 60, none="for ever", zero=zero)
