@@ -171,6 +171,7 @@ def _account(made: set[str], stopped: set[str], server: Serving, receiver: Recei
     by_call: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     causes: Counter[str] = Counter()
     delivered = receiver.ids()
+    errors: list[str] = []
     missing = 0.0
     for row in server.recordings():
         by_call[row["uniqueid"]].append(row)
@@ -181,6 +182,7 @@ def _account(made: set[str], stopped: set[str], server: Serving, receiver: Recei
         if row["phase"] == "failed":
             if not row["error"]:
                 faults.append(f"{row['id']}: failed for no reason")
+            errors.append(row["error"])
             continue
         faults += file_faults(row)
         lasted = row["ended_at"] - row["started_at"]
@@ -199,6 +201,7 @@ def _account(made: set[str], stopped: set[str], server: Serving, receiver: Recei
         "calls": len(made),
         "recordings": sum(map(len, by_call.values())),
         "causes": dict(causes),
+        "errors": errors,
         "told_twice": len(receiver.got) - len(delivered),
         "most_missing_seconds": round(missing, 2),
     }
