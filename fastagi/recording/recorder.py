@@ -7,6 +7,7 @@ Composes starting, ending, pausing, watching and recovery, and hands Asterisk's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -235,7 +236,9 @@ class Recorder:
             log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
         for job in self.jobs:  # in a program that goes on they would strike all the same
             job.stop_clocks()
-        await self.journal.flush()
+        with contextlib.suppress(TimeoutError):  # what is left is in side files, which the next start reads
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.journal.flush()
         await self.completeness.close()
         await self.tasks.stop()
         self.threads.close()
@@ -391,6 +394,9 @@ class Recorder:
 def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Recording]:
     return units.find(conn, uniqueid, recorder, asterisk=asterisk)
 
+
+FLUSH_SECONDS = 10.0
+"""A ledger that is well takes ten thousand entries in that."""
 
 TOLD_SECONDS = 10.0
 """A stop takes Asterisk a millisecond; an action that it does not answer is given up, and sent again, within that, and

@@ -33,7 +33,7 @@ class NoCourier:
     def wake(self) -> None:
         return None
 
-    def enqueue(self, conn: sa.Connection, made: object) -> None:
+    def enqueue(self, conn: sa.Connection, made: object, recording: object = None) -> None:
         return None
 
 
