@@ -36,7 +36,7 @@ from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.course.pieces import Pieces
 from fastagi.recording.course.starting import Request, Starter
 from fastagi.recording.ledger.job import Job, Jobs, Key
-from fastagi.recording.ledger.journal import PATIENCE_SECONDS, Journal
+from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.proof.evidence import Evidence
@@ -363,10 +363,10 @@ class Recorder:
         if found is None:
             asterisk, uniqueid, name = map(well_formed, key)
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(ASKED_SECONDS):
                     rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
             except TimeoutError:
-                raise StoreDown(f"the ledger does not answer within {PATIENCE_SECONDS:g} s") from None
+                raise StoreDown(f"the ledger does not answer within {ASKED_SECONDS:g} s") from None
             found = rows[0] if rows else None
         return found
 
@@ -394,6 +394,9 @@ class Recorder:
 def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Recording]:
     return units.find(conn, uniqueid, recorder, asterisk=asterisk)
 
+
+ASKED_SECONDS = 3.0
+"""A question that only the ledger can answer: there is no side file to do without it."""
 
 FLUSH_SECONDS = 10.0
 """A ledger that is well takes ten thousand entries in that."""

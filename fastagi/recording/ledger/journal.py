@@ -34,11 +34,15 @@ from fastagi.store.units import recordings as units
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS = 3.0
-"""How long a call may wait for the ledger before the side file is used: below what a caller notices as dead air."""
+PATIENCE_SECONDS = 1.0
+"""How long a call may wait for the ledger before the side file is used: a caller takes no more for a breath, and
+a write takes milliseconds. One that is still under way is made once all the same, so impatience costs a small file."""
 
 SLOW_PATIENCE_SECONDS = 0.5
 """The same while the ledger is slow: a recording has some five entries, and its call is to wait once."""
+
+FLUSH_PATIENCE_SECONDS = 3.0
+"""The same where no call waits."""
 
 CATCH_UP_SECONDS = 1.0
 
@@ -313,7 +317,7 @@ class Journal:
         """Write what waits of one call. False when there is no use in trying another one now."""
         while (entry := self._backlog.first(call)) is not None:
             try:
-                if not await self._done(entry, PATIENCE_SECONDS):
+                if not await self._done(entry, FLUSH_PATIENCE_SECONDS):
                     return False
             except TakenOver as exc:
                 log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
