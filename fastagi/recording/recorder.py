@@ -46,7 +46,7 @@ from fastagi.recording.recovery.sweep import Sweep
 from fastagi.recording.recovery.takeover import Takeover
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.runtime.tasks import Tasks
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.runtime.threads import CLOSE_SECONDS, FileThreads
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.hearing import Hearing
 from fastagi.recording.watching.salvaging import Salvager
@@ -232,6 +232,7 @@ class Recorder:
 
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
+        deadline = time.monotonic() + seconds
         if not await self.tasks.drain(seconds):
             log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
         for job in self.jobs:  # in a program that goes on they would strike all the same
@@ -241,7 +242,7 @@ class Recorder:
                 await self.journal.flush()
         await self.completeness.close()
         await self.tasks.stop()
-        self.threads.close()
+        self.threads.close(min(CLOSE_SECONDS, max(1.0, deadline - time.monotonic())))
 
     async def start(self, request: Request) -> Job:
         """Start a recording; see `Starter.start`. Its limits are watched from here on.
