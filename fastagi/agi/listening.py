@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable, Sequence
 from typing import Final
 
 KEEPALIVE: Final = (60, 15, 4)
@@ -48,6 +49,32 @@ async def bind(host: str, port: int) -> list[socket.socket]:
             listening.close()
         raise
     return sockets
+
+
+async def listen(
+    sockets: Sequence[socket.socket],
+    protocol: Callable[[], asyncio.BaseProtocol],
+    *,
+    backlog: int,
+    servers: list[asyncio.Server],
+) -> None:
+    """Serve each of these sockets. `servers` has those that do at any moment, also when this fails or is cancelled; the
+    other sockets are closed then.
+
+    :raises OSError: one of them cannot be listened on
+    """
+    loop = asyncio.get_running_loop()
+    left = list(sockets)
+    try:
+        while left:
+            left[0].setblocking(False)
+            server = await loop.create_server(protocol, sock=left[0], backlog=backlog, start_serving=False)
+            servers.append(server)
+            del left[0]
+            await server.start_serving()
+    finally:
+        for listening in left:
+            listening.close()
 
 
 def bound_port(sockets: list[socket.socket]) -> int:

@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 
 from fastagi.agi.channel import Channel
-from fastagi.agi.listening import bind, bound_port
+from fastagi.agi.listening import bind, bound_port, listen
 from fastagi.agi.session import Session
 from fastagi.errors import ConfigError, Error, FastAGIError, Hangup
 
@@ -129,11 +129,7 @@ class AgiServer(Generic[C]):
         try:
             sockets = await bind(self._host, self._port)
             self._port = bound_port(sockets)
-            for listening in sockets:
-                listening.setblocking(False)
-                self._servers.append(
-                    await self._loop.create_server(lambda: Session(self, self._loop), sock=listening, backlog=BACKLOG)
-                )
+            await listen(sockets, lambda: Session(self, self._loop), backlog=BACKLOG, servers=self._servers)
         except OSError as exc:
             await self.stop(0)
             raise ConfigError(

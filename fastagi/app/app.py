@@ -92,7 +92,7 @@ class App:
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
         self._draining: Parts | None = None
-        self._starting = False
+        self._starting: asyncio.Task[None] | None = None
 
     # -- what users call before it starts
 
@@ -210,32 +210,55 @@ class App:
     async def start(self) -> None:
         """Start everything; returns when dialplans can call. After `stop` it may be started again.
 
-        :raises Error: it is started already
+        Cancelling it, or `stop`, breaks it off; nothing of it is left.
+
+        :raises Error: it is started already, or was stopped before it was
         :raises ConfigError: a port is taken, a secret cannot be read, ...
         :raises StoreError: the ledger cannot be opened
         """
-        if self._starting or self._parts is not None or self._draining is not None:
+        if self._starting is not None or self._parts is not None or self._draining is not None:
             raise Error("the app is started already")
-        self._starting = True
+        # a task of its own: who stops the app cancels that, and not whoever happens to wait for it
+        self._starting = starting = asyncio.create_task(self._start(), name="fastagi-start")
         try:
-            parts = Parts(self)
-            if self._source:
-                log.info("settings_read", file=self._source)
-            await parts.start()
+            await starting
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is None or asking.cancelling():
+                raise
+            raise Error("the app was stopped while it was starting") from None
         finally:
-            self._starting = False
+            self._starting = None
+
+    async def _start(self) -> None:
+        parts = Parts(self)
+        if self._source:
+            log.info("settings_read", file=self._source)
+        try:
+            await parts.start()
+        except BaseException:
+            # calls may have come already: they are given their time
+            await self._close(parts, DRAIN_SECONDS if parts.agi.sessions else 0.0)
+            raise
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Finish what has begun, close. Recordings of calls that are up go on in Asterisk. Until it is closed, calls
-        can start, stop, pause and resume recordings; all else is refused.
+        can start, stop, pause and resume recordings; all else is refused. A start that is under way is broken off.
         """
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            self._draining = parts
-            try:
-                await parts.stop(drain_seconds)
-            finally:
-                self._draining = None
+        starting = self._starting
+        if starting is not None:
+            if not starting.cancelling():  # a second time would break off its tidying up
+                starting.cancel()
+            await asyncio.wait({starting})
+        if self._parts is not None:
+            await self._close(self._parts, drain_seconds)
+
+    async def _close(self, parts: Parts, drain_seconds: float) -> None:
+        self._parts, self._draining = None, parts
+        try:
+            await parts.stop(drain_seconds)
+        finally:
+            self._draining = None
 
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT, then drain.
@@ -464,24 +487,20 @@ class Parts:
         ]
 
     async def start(self) -> None:
-        try:
-            await self.store.start()
-            await self._same_master()
-            await self.recorder.open()
-            for pbx in self.pbxs.values():
-                self.user_events.listen(pbx)
-            await self.courier.start()
-            for manager in self.app._managers.values():
-                await manager.start()
-            if self.http is not None:
-                await self.http.start()
-            self.app._parts = self  # calls come from here on, before this returns
-            await self.agi.start()
-            await self._look_at_folders()
-        except BaseException:
-            self.app._parts = None
-            await self.stop(0)
-            raise
+        """Whoever calls it also calls `stop`, where it fails or is cancelled, too."""
+        await self.store.start()
+        await self._same_master()
+        await self.recorder.open()
+        for pbx in self.pbxs.values():
+            self.user_events.listen(pbx)
+        await self.courier.start()
+        for manager in self.app._managers.values():
+            await manager.start()
+        if self.http is not None:
+            await self.http.start()
+        self.app._parts = self  # calls come from here on, before this returns
+        await self.agi.start()
+        await self._look_at_folders()
         if not self.settings.asterisk:
             log.warning(
                 "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"

@@ -7,6 +7,7 @@ Composes starting, ending, pausing, watching and recovery, and hands Asterisk's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
@@ -34,7 +35,7 @@ from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.course.pieces import Pieces
 from fastagi.recording.course.starting import Request, Starter
 from fastagi.recording.ledger.job import Job, Jobs, Key
-from fastagi.recording.ledger.journal import PATIENCE_SECONDS, Journal
+from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.proof.evidence import Evidence
@@ -44,7 +45,7 @@ from fastagi.recording.recovery.sweep import Sweep
 from fastagi.recording.recovery.takeover import Takeover
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.runtime.tasks import Tasks
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.runtime.threads import CLOSE_SECONDS, FileThreads
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.hearing import Hearing
 from fastagi.recording.watching.salvaging import Salvager
@@ -231,14 +232,17 @@ class Recorder:
 
     async def close(self, seconds: float) -> None:
         """Drain: endings that have begun are finished, at most so many seconds; recordings go on in Asterisk."""
+        deadline = time.monotonic() + seconds
         if not await self.tasks.drain(seconds):
             log.warning("drain_ran_out", left=len(self.tasks), hint="the next start goes on with them")
         for job in self.jobs:  # in a program that goes on they would strike all the same
             job.stop_clocks()
-        await self.journal.flush()
+        with contextlib.suppress(TimeoutError):  # what is left is in side files, which the next start reads
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self.journal.flush()
         await self.completeness.close()
         await self.tasks.stop()
-        self.threads.close()
+        self.threads.close(min(CLOSE_SECONDS, max(1.0, deadline - time.monotonic())))
 
     async def start(self, request: Request) -> Job:
         """Start a recording; see `Starter.start`. Its limits are watched from here on.
@@ -360,10 +364,10 @@ class Recorder:
         if found is None:
             asterisk, uniqueid, name = map(well_formed, key)
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(ASKED_SECONDS):
                     rows: list[Recording] = await self._store.read(_of_call, uniqueid, name, asterisk)
             except TimeoutError:
-                raise StoreDown(f"the ledger does not answer within {PATIENCE_SECONDS:g} s") from None
+                raise StoreDown(f"the ledger does not answer within {ASKED_SECONDS:g} s") from None
             found = rows[0] if rows else None
         return found
 
@@ -391,6 +395,12 @@ class Recorder:
 def _of_call(conn: Any, uniqueid: str, recorder: str, asterisk: str) -> list[Recording]:
     return units.find(conn, uniqueid, recorder, asterisk=asterisk)
 
+
+ASKED_SECONDS = 3.0
+"""A question that only the ledger can answer: there is no side file to do without it."""
+
+FLUSH_SECONDS = 10.0
+"""A ledger that is well takes ten thousand entries in that."""
 
 TOLD_SECONDS = 10.0
 """A stop takes Asterisk a millisecond; an action that it does not answer is given up, and sent again, within that, and

@@ -167,7 +167,7 @@ class Lane:
         except Exception as exc:
             self._call(self._open_failed, opened, one_line(exc, self._shown))
             return
-        self._call(opened.set_result, None)
+        self._call(self._opened, opened)
         while (job := self._queue.get()) is not None:
             jobs = [job]
             try:
@@ -190,9 +190,14 @@ class Lane:
         self._file = self._identify()
         return conn
 
+    def _opened(self, opened: asyncio.Future[None]) -> None:
+        if not opened.done():  # `start` was cancelled; `stop` follows
+            opened.set_result(None)
+
     def _open_failed(self, opened: asyncio.Future[None], error: Exception) -> None:
         self._thread = None
-        opened.set_exception(error)
+        if not opened.done():
+            opened.set_exception(error)
 
     def _elsewhere(self) -> bool:
         """Whether the database's file is not the one that is open: SQLite would go on with a deleted one."""

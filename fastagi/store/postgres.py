@@ -96,6 +96,9 @@ class PostgresStore(Store):
         except BaseException as exc:
             if isinstance(exc, Exception):
                 self._ill(exc)
+            for task in self._running:  # a migration that nobody waits for any more
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
             await self._close()
             raise
         self._watch = asyncio.create_task(self._keep_node_lock(), name="fastagi-store-node-lock")
@@ -227,6 +230,7 @@ class PostgresStore(Store):
         :raises StoreError: another server runs under that name
         :raises StoreDown: PostgreSQL cannot be reached
         """
+        conn: asyncpg.Connection | None = None
         try:
             conn = await asyncpg.connect(
                 self.dsn,
@@ -255,10 +259,15 @@ class PostgresStore(Store):
         except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
             kind = StoreDown if _state(exc).startswith(_DOWN_CLASSES) else StoreError
             raise kind(self._line(exc)) from None
-        if not got:
-            await _bye(conn)
-            raise StoreError(f"{self.shown}: a server called {self.node!r} uses this store: set another [store] node")
-        self._node_lock = conn
+        else:
+            if not got:
+                raise StoreError(
+                    f"{self.shown}: a server called {self.node!r} uses this store: set another [store] node"
+                )
+            self._node_lock, conn = conn, None
+        finally:
+            if conn is not None:  # refused, or given up while it was asked
+                conn.terminate()
 
     async def _keep_node_lock(self) -> None:
         """Takes the lock again after PostgreSQL was restarted."""

@@ -79,10 +79,12 @@ class Health:
 
     async def _store(self) -> Problem | None:
         store = self._sources.store
-        behind = self._sources.recorder.journal.behind
+        behind, full = self._sources.recorder.journal.behind, self._sources.recorder.journal.full
         do = (
             "look at its disk, its permissions or the database server; recordings go on and are journalled in the spool"
         )
+        if full:
+            return Problem("store", f"{store.shown}: no recording is begun: {full}", do)
         if not store.healthy:
             late = f"; {behind} journal entries wait" if behind else ""
             fault = (store.last_error or "not open").removeprefix(f"{store.shown}: ")

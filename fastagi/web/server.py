@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from fastagi.agi.listening import bind, bound_port
+from fastagi.agi.listening import bind, bound_port, listen
 from fastagi.errors import ConfigError
 from fastagi.web import console
 from fastagi.web.access import Role, Tokens
@@ -126,13 +126,10 @@ class HttpServer:
             shutdown_timeout=DRAIN_SECONDS,
         )
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
         try:
             sockets = await bind(self._host, self._port)
             self._port = bound_port(sockets)
-            for listening in sockets:
-                listening.setblocking(False)
-                self._servers.append(await loop.create_server(self._accept, sock=listening, backlog=BACKLOG))
+            await listen(sockets, self._accept, backlog=BACKLOG, servers=self._servers)
         except OSError as exc:
             await self.stop()
             where = f"{self._host or '*'}:{self._port}"

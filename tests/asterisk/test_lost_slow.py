@@ -38,7 +38,7 @@ exten => s,1,AGI(${SERVER}/record/start?filename=${UNIQUEID})
  same => n,Hangup()
 """
 
-BOUND_SECONDS = 3.0 + 4.0
+BOUND_SECONDS = 1.0 + 4.0
 """What the guide says a call waits at most, and a busy machine's share."""
 
 LAG_SECONDS = 0.2

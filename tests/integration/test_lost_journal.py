@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ class NoCourier:
     def wake(self) -> None:
         return None
 
-    def enqueue(self, conn: sa.Connection, made: object) -> None:
+    def enqueue(self, conn: sa.Connection, made: object, recording: object = None) -> None:
         return None
 
 
@@ -103,6 +104,7 @@ async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(journal_module, "FLUSH_PATIENCE_SECONDS", 0.1)
     job = await ledger.job(1)
     hold, entered = threading.Event(), threading.Event()
 
@@ -124,6 +126,25 @@ async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
     assert (await ledger.row(job)).facts == {"n": 2}
     assert (await ledger.events(job))[2:] == ["first", "second"]
     assert ledger.side_files() == []
+
+
+async def test_a_call_waits_a_second_for_a_slow_ledger_and_the_next_row_not_at_all(ledger: Ledger) -> None:
+    hold, entered = threading.Event(), threading.Event()
+
+    def wait(conn: sa.Connection) -> None:
+        entered.set()
+        hold.wait(30)
+
+    holding = asyncio.create_task(ledger.store.run(wait))
+    await asyncio.to_thread(entered.wait, 10)
+    begun = time.monotonic()
+    job = await ledger.job(1)  # its intent and its start
+    assert time.monotonic() - begun < 2.9
+    assert sidefile.read(ledger.folder / f"{job.id}.journal").recording.phase is Phase.ACTIVE
+    hold.set()
+    await holding
+    assert await ledger.journal.flush()
+    assert await ledger.events(job) == ["requested", "started"]
 
 
 async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

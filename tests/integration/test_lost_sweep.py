@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
@@ -22,7 +23,9 @@ from fastagi.audio.finalfile import FinalFile
 from fastagi.cipher import AesGcmCipher
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
+from fastagi.recording.course.starting import Request
 from fastagi.recording.spool import files, sidefile
 from fastagi.recording.spool.sidefile import Side
 from fastagi.settings import Settings
@@ -39,6 +42,7 @@ class Place:
     """A server's folders and settings, with a scripted Asterisk on which nobody talks."""
 
     def __init__(self, folder: Path, ami: ScriptedAmi) -> None:
+        self.ami = ami
         self.folder, self.spool, self.directory = folder, folder / "spool", folder / "recordings"
         self.directory.mkdir()
         self.sink = Remembering()
@@ -169,6 +173,49 @@ async def test_orphans_become_recordings(place: Place) -> None:
         assert soundfile.info(metadata.file_path).duration == pytest.approx(seconds, abs=0.05)
     assert told[broken.id].duration_seconds == pytest.approx(5.0, abs=1.0), "its id says when it began"
     assert sorted(place.spool.glob("rec-*")) == sorted((held, waiting)), "what may be somebody's is left alone"
+
+
+async def test_what_was_to_be_encrypted_is_never_delivered_in_clear_for_want_of_a_ledger(place: Place) -> None:
+    """Of a recording that began before the ledger was lost, nothing is left but Asterisk's files and their names."""
+    database, copy = place.folder / "ledger.db", place.folder / "copy.db"
+    cipher = AesGcmCipher(bytes(range(32)))
+    call = place.ami.call()
+    async with place.server() as app:
+        pbx = app.parts.pbxs["pbx"]
+        await until(lambda: pbx.book.get(call.uniqueid))
+        spec = RecordingSpec(encryption=cipher.scheme)
+        request = Request(pbx, call.name, call.uniqueid, "secrets/one", spec, cipher=cipher, sinks=("recording_sink",))
+        job = await app.parts.recorder.start(request)
+        assert job.phase is Phase.ACTIVE
+        await until(lambda: min(p.stat().st_size for p in place.spool.glob("rec-*.wav")) > 44)
+    place.ami.hangup(call)
+    database.rename(copy)
+    raw = sorted(place.spool.glob("rec-*.wav"))
+    assert len(raw) == 3
+    await until(lambda: files.closed(tuple(map(str, raw))))
+    for path in raw:
+        os.utime(path, (time.time() - HOUR,) * 2)
+    for adopt in (False, True):  # of the second start, too: it is tried again
+        place.settings = place.settings.model_copy(
+            update={"recordings": place.settings.recordings.model_copy(update={"adopt": adopt})}
+        )
+        async with place.server() as app:
+            row = await app.parts.store.read(recordings.get, job.id)
+            assert (row.phase, row.cause, row.spec.encryption) == (Phase.FAILED, Cause.ERROR, "unknown")
+            assert "to be encrypted" in row.error
+            assert "put back a copy of the ledger" in row.error
+            assert await app.parts.store.read(deliveries.of_recording, job.id) == []
+        assert sorted(place.spool.glob("rec-*.wav")) == raw
+        assert [p for p in place.directory.rglob("*") if p.is_file() and p.stat().st_size] == []
+        assert place.sink.got == []
+    copy.replace(database)
+    async with place.server() as app:
+        await until(lambda: place.sink.got)
+        finished = Path(place.sink.got[0].file_path)
+        assert b"RIFF" not in await asyncio.to_thread(finished.read_bytes)
+        cipher.decrypt_file(finished, place.folder / "clear.wav")
+        assert soundfile.info(place.folder / "clear.wav").duration > 0
+        assert list(place.spool.glob("rec-*.wav")) == []
 
 
 async def test_what_others_recorded_here_while_nobody_was_there_is_adopted_if_that_is_wanted(place: Place) -> None:

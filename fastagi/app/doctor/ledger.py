@@ -12,6 +12,7 @@ from fastagi.app.doctor.finding import Finding, Findings, Reporter
 from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError, StoreDown, StoreError
+from fastagi.recording.spool import sidefile
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
 from fastagi.store.schema import HEAD, recording_key
@@ -23,6 +24,13 @@ async def examine(settings: Settings) -> Findings:
     """What there is to say of `[store]`."""
     say = Reporter("store")
     url = settings.store.url
+    waiting = await asyncio.to_thread(_side_files, settings)
+    if waiting:
+        yield say.warn(
+            "side files",
+            f"{sum(waiting.values())} recordings wait for the ledger, in {', '.join(map(str, waiting))}",
+            "bring the database back, or start the server; do not delete *.journal: until then they are the ledger",
+        )
     if url.startswith("sqlite:///"):
         path = path_of(url)
         fault = await asyncio.to_thread(_fault_of_file, say, path)
@@ -45,6 +53,13 @@ async def examine(settings: Settings) -> Findings:
         yield say.fail("reachable", str(exc), "is the database up, and are user, password and host in store.url right?")
     except StoreError as exc:
         yield say.fail("reachable", str(exc), "look at store.url")
+
+
+def _side_files(settings: Settings) -> dict[Path, int]:
+    """How many rows lie in each folder that the ledger does not have yet; folders without any are left out."""
+    folders = [*(section.spool for section in settings.asterisk), settings.recordings.directory]
+    found = {folder: len(sidefile.find([folder])) for folder in dict.fromkeys(folders)}
+    return {folder: count for folder, count in found.items() if count}
 
 
 def _fault_of_file(say: Reporter, path: Path) -> Finding | None:

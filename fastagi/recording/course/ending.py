@@ -301,7 +301,10 @@ class Ender:
             try:
                 job.cipher = await self._keys.load(job.id)
                 if job.cipher is None:
-                    raise CipherError("the recording's key is not in the ledger: the clear file is not made without it")
+                    raise CipherError(
+                        "it was to be encrypted, and its key is not in the ledger: put back a copy of the ledger that "
+                        "has it, and it is finished; else delete the recording, or take care of Asterisk's clear file"
+                    )
             except StoreDown as exc:
                 log.warning("key_out_of_reach", recording_id=job.id, error=str(exc))
                 await asyncio.sleep(pause)

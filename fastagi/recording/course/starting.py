@@ -118,11 +118,23 @@ class Starter:
                 f"channel {request.channel} has a Monitor already, and can have one only: use engine='mixmonitor'"
             )
         recording = self._intended(request)
+        if self._journal.full:
+            return self._unwritten(request, recording, self._journal.full)
         self._starting.add(key)
         try:
             return await self._start(request, recording)
         finally:
             self._starting.discard(key)
+
+    def _unwritten(self, request: Request, recording: Recording, error: str) -> Job:
+        """A recording that is not begun, and of which no more than its caller is to know."""
+        error = f"not recorded: {error}"
+        log.error("recording_failed", recording_id=recording.id, channel=recording.channel, error=error)
+        failed = replace(recording, phase=Phase.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
+        job = Job(failed, request.cipher, request.agi)
+        self._jobs.close(job)
+        job.set_ended()
+        return job
 
     def _has_monitor(self, request: Request) -> bool:
         """A second Monitor on a channel takes the first one's files away (Asterisk 16)."""

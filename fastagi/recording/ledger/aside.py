@@ -30,34 +30,44 @@ class Aside:
     def __init__(self, spool_of: Callable[[str], Path], clock: Callable[[], float]) -> None:
         self._spool_of = spool_of
         self._clock = clock
-        self._files: dict[str, Path] = {}
+        self._folders: dict[str, Path] = {}
         self._locks = [asyncio.Lock() for _ in range(LOCKS)]
         self.keys: dict[str, WrappedKey] = {}
 
     def has(self, path: Path) -> bool:
         """Is that one of them?"""
-        return path in self._files.values()
+        return self._folders.get(path.name.removesuffix(sidefile.SUFFIX)) == path.parent
 
-    async def write(self, recording: Recording) -> None:
-        """Have this row on disk, in place of one that was there. Where that fails, too, the row is in memory only."""
+    def read(self, recording_id: str) -> Side:
+        """What it says. Blocking.
+
+        :raises OSError: it cannot be read; :raises ValueError: nor understood
+        """
+        return sidefile.read(self._folders[recording_id] / (recording_id + sidefile.SUFFIX))
+
+    async def write(self, recording: Recording) -> bool:
+        """Have this row on disk, in place of one that was there. False where that fails, too: it is in memory only."""
         side = Side(recording, self._clock(), self.keys.get(recording.id))
         async with self._lock(recording.id):
             try:
                 folder = self._spool_of(recording.asterisk)
-                self._files[recording.id] = await asyncio.to_thread(sidefile.write, folder, side)
+                await asyncio.to_thread(sidefile.write, folder, side)
             except OSError as exc:
                 log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
+                return False
+            self._folders[recording.id] = folder
+            return True
 
     async def drop(self, recording_id: str, wanted: Callable[[str], bool]) -> None:
         """Remove it.
 
         :param wanted: is it needed again? Asked in its turn: a newer row may have been written meanwhile
         """
-        if recording_id in self._files:
+        if recording_id in self._folders:
             async with self._lock(recording_id):
-                path = None if wanted(recording_id) else self._files.pop(recording_id, None)
-                if path is not None:
-                    await asyncio.to_thread(path.unlink, True)
+                folder = None if wanted(recording_id) else self._folders.pop(recording_id, None)
+                if folder is not None:
+                    await asyncio.to_thread((folder / (recording_id + sidefile.SUFFIX)).unlink, True)
 
     def _lock(self, recording_id: str) -> asyncio.Lock:
         return self._locks[hash(recording_id) % LOCKS]

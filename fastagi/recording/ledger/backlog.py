@@ -18,6 +18,11 @@ Call = tuple[str, str]
 """(asterisk name, uniqueid): a call's recordings are delivered in the order in which they ended."""
 
 
+def call_of(recording: Recording) -> Call:
+    """Whose it is."""
+    return (recording.asterisk, recording.uniqueid)
+
+
 @dataclass(slots=True)
 class Entry:
     """One write.
@@ -38,26 +43,35 @@ class Entry:
     refused: bool = False
 
 
+MOST_ENTRIES = 10_000
+"""Some 20 MB: every step of two thousand recordings. What comes then is kept in side files only (`overflow`)."""
+
+
 class Backlog:
-    """Entries that wait. A call has some five a recording, of some kB each; they are gone with the process, and the
-    side files are not.
+    """Entries that wait. A recording has some five, of 2 kB each; they are gone with the process, and the side files
+    are not.
     """
 
     def __init__(self) -> None:
         self._calls: dict[Call, deque[Entry]] = {}
         self._of: Counter[str] = Counter()
+        self._count = 0
 
     def __len__(self) -> int:
-        return self._of.total()
+        return self._count
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
+    @property
+    def full(self) -> bool:
+        return len(self) >= MOST_ENTRIES
+
     def add(self, entry: Entry) -> None:
         """Put it behind those of its call."""
-        call = (entry.after.asterisk, entry.after.uniqueid)
-        self._calls.setdefault(call, deque()).append(entry)
+        self._calls.setdefault(call_of(entry.after), deque()).append(entry)
         self._of[entry.after.id] += 1
+        self._count += 1
 
     def first(self, call: Call) -> Entry | None:
         """The oldest of that call."""
@@ -70,6 +84,7 @@ class Backlog:
         recording_id = waiting.popleft().after.id
         if not waiting:
             del self._calls[call]
+        self._count -= 1
         self._of[recording_id] -= 1
         if not self._of[recording_id]:
             del self._of[recording_id]

@@ -167,6 +167,9 @@ class Adoption:
 
     async def _adopt(self, pbx: Pbx, live: LiveChannel, row: MixMonitorRow, since: float | None) -> None:
         assert pbx.manager is not None
+        if self._journal.full:
+            log.error("mixmonitor_not_adopted", channel=live.name, asterisk=pbx.name, error=self._journal.full)
+            return
         named = await actions.getvar(pbx.manager, "MIXMONITOR_FILENAME", live.name, timeout=PATIENCE_SECONDS)
         taken = frozenset(p for j in self._adopted_on(pbx, live) for p in j.recording.pieces[-1].paths)
         found = await self._threads.run(foreign.locate, row, named, live.name, live.uniqueid, taken)

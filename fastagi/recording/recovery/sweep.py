@@ -262,9 +262,12 @@ class Sweep:
         return True
 
     async def _adopt(self, pbx: Pbx, raw: Raw) -> None:
-        """Make a recording of raw files that are ours by name: the ledger was lost, or an old copy of it put back."""
+        """Make a recording of raw files that are ours by name: the ledger was lost, or an old copy of it put back.
+
+        What was to be encrypted becomes one that fails, for want of its key: it is kept, and nobody gets it in clear.
+        """
         pieces = await self._threads.run(raw.pieces, raw.id)
-        spec = _spec(self._settings.defaults, pieces[0].mixed == "")
+        spec = _spec(self._settings.defaults, pieces[0].mixed == "", raw.secret)
         await self._orphans.adopt(
             pbx,
             raw.id,
@@ -305,7 +308,11 @@ def _bytes_of(row: Recording) -> int:
     return sum(max(0, files.size(path)) for piece in row.pieces for path in piece.paths)
 
 
-def _spec(defaults: Mapping[str, Any], legs_only: bool) -> RecordingSpec:
+UNKNOWN_CIPHER = "unknown"
+"""The scheme of a recording that was to be encrypted, which is all that is known of that."""
+
+
+def _spec(defaults: Mapping[str, Any], legs_only: bool, secret: bool) -> RecordingSpec:
     """What an orphan becomes: the settings' defaults, without the limits that were or were not asked for."""
     spec = RecordingSpec(**defaults)
     return replace(
@@ -315,4 +322,5 @@ def _spec(defaults: Mapping[str, Any], legs_only: bool) -> RecordingSpec:
         milliseconds_max_silence=0,
         milliseconds_initial_silence=0,
         engine="monitor" if legs_only else spec.engine,
+        encryption=UNKNOWN_CIPHER if secret else "",
     )

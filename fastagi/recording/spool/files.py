@@ -16,6 +16,10 @@ from fastagi.domain import naming
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
 
+SECRET = "-secret"
+"""In the name of a raw file that is clear only until its recording is encrypted: who finds it, and knows no more, must
+not deliver it. The name is all that is certain to be beside the sound, on every disk and after every crash."""
+
 
 def raw_piece(
     spool: Path,
@@ -28,12 +32,12 @@ def raw_piece(
     after: str = "",
     turned: bool = False,
 ) -> Piece:
-    """The names Asterisk is told to write to. Only the id is in them: nothing that a caller said.
+    """The names Asterisk is told to write to. Only the id is in them, and `SECRET`: nothing that a caller said.
 
     :param number: 0 for the first stretch, 1 for the next one after a pause or a move
     """
     suffix = ".wav16" if spec.wideband else ".wav"
-    stem = str(spool / (recording_id if number == 0 else f"{recording_id}-{number}"))
+    stem = str(spool / f"{recording_id}{SECRET if spec.encryption else ''}{f'-{number}' if number else ''}")
     if spec.engine == "monitor":  # res_monitor's own naming; it never mixes by itself
         return Piece("", f"{stem}-in.wav", f"{stem}-out.wav", channel, uniqueid, after=after, turned=turned)
     legs = (f"{stem}-rx{suffix}", f"{stem}-tx{suffix}") if spec.needs_legs else ("", "")

@@ -43,7 +43,7 @@ SETTLED_SECONDS = 1.0
 APPENDED_SECONDS = 0.3
 """So long after the end its header is believed: one that is appended to has a true one until the first flush."""
 
-_OURS = re.compile(r"rec-[0-9a-hjkmnp-tv-z]{26}(-\d{1,4})?(-(rx|tx|in|out))?")
+_OURS = re.compile(r"rec-[0-9a-hjkmnp-tv-z]{26}(-secret)?(-\d{1,4})?(-(rx|tx|in|out))?")
 _UNSAFE = re.compile(r"[^\w.+@=-]")
 
 

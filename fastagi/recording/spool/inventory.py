@@ -22,7 +22,7 @@ from fastagi.recording.spool.sidefile import TEMPORARY_SUFFIX as DRAFT_SUFFIX
 MOST_ENTRIES = 50_000
 """Names looked at in one spool in one round; a spool that holds more has another trouble."""
 
-_NAME = re.compile(r"^(rec-[0-9a-hjkmnp-tv-z]{26})(?:-(\d{1,4}))?(?:-(rx|tx|in|out))?\.(wav|wav16)$")
+_NAME = re.compile(r"^(rec-[0-9a-hjkmnp-tv-z]{26})(-secret)?(?:-(\d{1,4}))?(?:-(rx|tx|in|out))?\.(wav|wav16)$")
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -32,6 +32,7 @@ class Raw:
 
     :param files: by (number of the piece, role: mixed, received or sent)
     :param last_write: of any of them, unix seconds; :param bytes: of all
+    :param secret: they were to be encrypted
     """
 
     id: str
@@ -39,6 +40,7 @@ class Raw:
     files: dict[tuple[int, str], Path] = field(default_factory=dict)
     last_write: float = 0.0
     bytes: int = 0
+    secret: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -119,7 +121,8 @@ def listing(folder: Path) -> dict[str, Raw]:
             except OSError:
                 continue  # it went meanwhile
             raw = found.setdefault(match[1], Raw(match[1], folder))
-            raw.files[int(match[2] or 0), _ROLES[match[3]]] = Path(entry.path)
+            raw.files[int(match[3] or 0), _ROLES[match[4]]] = Path(entry.path)
+            raw.secret = raw.secret or match[2] is not None
             raw.last_write = max(raw.last_write, stat.st_mtime)
             raw.bytes += stat.st_size
     return found

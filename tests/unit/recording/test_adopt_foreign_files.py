@@ -77,6 +77,8 @@ def test_names_are_safe(name: str, finished: str) -> None:
         ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47", True),
         ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47-2-rx", True),
         ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47-in", True),
+        ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47-secret", True),
+        ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47-secret-2-tx", True),
         ("/s/rec-100", False),
         ("/s/rec-01m7yfgtwpn5y86cx7re6wqf47-theirs", False),
         ("/s/my-rec-01m7yfgtwpn5y86cx7re6wqf47", False),

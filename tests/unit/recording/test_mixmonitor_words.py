@@ -12,7 +12,7 @@ from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import ActionRefused, AsteriskDown, Error, Hangup
 from fastagi.recording.asterisk.control import AgiControl, gone, id_variable, mixmonitor_options
-from fastagi.recording.spool.files import raw_piece, recording_id_of, size
+from fastagi.recording.spool.files import next_number, raw_piece, recording_id_of, size
 
 ID = "rec-01jzzzzzzzzzzzzzzzzzzzzzzz"
 
@@ -40,6 +40,17 @@ def test_every_piece_has_an_id_variable_of_its_own() -> None:
     names = {id_variable(piece(number=n)) for n in range(3)}
     assert len(names) == 3
     assert all(re.fullmatch(r"[A-Z0-9_]{1,60}", name) for name in names)
+
+
+@pytest.mark.parametrize("options", [{}, {"engine": "monitor"}, {"dtmf_elim": False}, {"rate": 16000}])
+def test_a_raw_file_that_is_to_be_encrypted_says_so(options: dict[str, Any]) -> None:
+    for number in (0, 2, 9000):
+        made = piece(number=number, encryption="age", **options)
+        assert all(f"{ID}-secret" in Path(p).name for p in made.paths)
+        assert all(recording_id_of(Path(p)) == ID for p in made.paths)
+        assert next_number([made]) == number + 1
+        assert re.fullmatch(r"[A-Z0-9_]{1,60}", id_variable(made))
+        assert all("secret" not in path for path in piece(number=number, **options).paths)
 
 
 def test_nothing_a_caller_says_is_in_a_raw_files_name() -> None:
