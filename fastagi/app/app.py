@@ -16,7 +16,6 @@ import contextlib
 import contextvars
 import gc
 import os
-import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from fastagi.agi import AgiServer, HandlerThreads, run_blocking
 from fastagi.ami import Manager, tls
 from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.app.routes import Handler, Routes, blocking, must_have_run
+from fastagi.app.signals import ended_by_signals
 from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
@@ -261,25 +261,22 @@ class App:
             self._draining = None
 
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT, then drain.
+        """Run until SIGTERM or SIGINT, then drain. Several apps may be served in one event loop; in a thread that is
+        not the main one no signal comes, and whoever cancels this ends it.
 
         :raises Error: a background task died; the service must not go on half alive
         """
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[str] = loop.create_future()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _end, ended)
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         systemd = Systemd()
         fault = ""
         try:
-            if await self._started(ended):
-                self.parts.recorder.tasks.fatal = ended
-                gc.freeze()
-                systemd.serving()
-                fault = await ended
+            with ended_by_signals(ended):  # a second one, while it drains, ends it at once
+                if await self._started(ended):
+                    self.parts.recorder.tasks.fatal = ended
+                    gc.freeze()
+                    systemd.serving()
+                    fault = await ended
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
             systemd.stopping()
             if self._parts is not None:
                 log.info("stopping")
@@ -355,11 +352,6 @@ def _where(section: AsteriskSettings) -> dict[str, Any]:
         "secret": section.password(),
         "tls": tls.trusting(section.tls_ca_file) if section.tls else False,
     }
-
-
-def _end(ended: asyncio.Future[str]) -> None:
-    if not ended.done():
-        ended.set_result("")
 
 
 class Parts:
