@@ -4,6 +4,8 @@ $LOST_AT says where: ``write:3`` right after the third journal write, ``start:be
 ``stop:before``, ``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``encrypt:1`` when a
 part of the encrypted file is written, ``rename:1`` when it has its name, ``render:1`` when the finished file is in its
 place, ``unremoved:1`` before Asterisk's files are removed, ``remove:1`` after. The program itself is not changed.
+``sleep:make`` stops it, until it is sent SIGCONT, when it has looked at Asterisk's files and is about to make the
+finished one, ``sleep:remove`` before it removes them.
 
 $LOST_CIPHER is the secret of a cipher (`Cipher.to_secret`): every recording that is started is encrypted with it.
 """
@@ -14,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +49,28 @@ def after(function: Callable[..., Any], number: int) -> Callable[..., Any]:
         return value
 
     return counted
+
+
+def fall_asleep() -> None:
+    """Stop, as SIGSTOP does, before the next line: sent to the process, it may reach another thread first."""
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+
+
+def then_asleep(function: Callable[..., Any]) -> Callable[..., Any]:
+    def slept(*args: Any, **kwargs: Any) -> Any:
+        value = function(*args, **kwargs)
+        fall_asleep()
+        return value
+
+    return slept
+
+
+def asleep_before(function: Callable[..., Any]) -> Callable[..., Any]:
+    def slept(*args: Any, **kwargs: Any) -> Any:
+        fall_asleep()
+        return function(*args, **kwargs)
+
+    return slept
 
 
 def after_awaiting(function: Callable[..., Any], number: int) -> Callable[..., Any]:
@@ -98,6 +123,11 @@ def arm(point: str) -> None:
         age.subprocess.run = after(begun, int(when))  # type: ignore[assignment]
     elif what == "rename":
         finalfile.sync_folder = after(finalfile.sync_folder, int(when))
+    elif what == "sleep" and when == "remove":
+        files.remove = asleep_before(files.remove)
+    elif what == "sleep":
+        passes = sys.modules["fastagi.audio.render"]  # the package has a function of that name
+        passes._look = then_asleep(passes._look)  # type: ignore[attr-defined]
     elif what == "unremoved":
         files.remove = before
     elif what in ("reserve", "remove"):

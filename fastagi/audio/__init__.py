@@ -19,7 +19,7 @@ from fastagi.audio.growing import GrowingWav
 from fastagi.audio.levels import LevelFacts, Levels, one_sided
 from fastagi.audio.mix import interleave, mix
 from fastagi.audio.peaks import Peaks, file_peaks
-from fastagi.audio.plan import FileCipher, RawPiece, Rendered, RenderPlan
+from fastagi.audio.plan import FileCipher, Permit, RawPiece, Rendered, RenderPlan
 from fastagi.audio.reader import BLOCK_FRAMES, Reader, open_reader
 from fastagi.audio.render import render
 from fastagi.audio.resample import Resampler, resampled_length
@@ -38,6 +38,7 @@ __all__ = [
     "LevelFacts",
     "Levels",
     "Peaks",
+    "Permit",
     "RawPiece",
     "Reader",
     "RenderPlan",

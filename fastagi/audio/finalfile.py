@@ -12,15 +12,19 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from fastagi.audio.encoder import NO_ROOM
-from fastagi.audio.plan import FileCipher
+from fastagi.audio.plan import FileCipher, Permit
 from fastagi.errors import AudioError, DiskFull
 
 TEMPORARY_SUFFIX = ".fastagi-tmp"
+
+STALE_SECONDS = 5.0
+"""A permit is asked for again when so much has passed since: this process may have slept, and been taken for dead."""
 
 _FICLONE = 0x40049409
 _COPY_STEP = 1 << 20
@@ -40,11 +44,14 @@ class FinalFile:
     """The finished file while it is being made. Leaving the block without `commit` leaves nothing behind.
 
     :param target: its path; an empty reservation there gives it its permissions
-    :raises AudioError: the folder cannot be written to; :raises DiskFull: no room
+    :param permit: is it this server's to write? Asked before anything is touched, and before the file gets its name
+    :raises AudioError: the folder cannot be written to, or it is not permitted; :raises DiskFull: no room
     """
 
-    def __init__(self, target: str, cipher: FileCipher | None = None) -> None:
+    def __init__(self, target: str, cipher: FileCipher | None = None, permit: Permit | None = None) -> None:
         self._target = Path(target)
+        self._permit = permit
+        self._check_permit()
         self._temporary = temporary_name(self._target)
         self._cipher = cipher
         self._plain: BinaryIO | None = None
@@ -122,6 +129,7 @@ class FinalFile:
             os.fsync(self._file.fileno())
             if not self._ours():
                 raise AudioError(f"{self._target}: is being finished by another server")
+            self._check_permit()
             os.replace(self._temporary, self._target)
             self._renamed = True
             sync_folder(self._target.parent)
@@ -144,6 +152,15 @@ class FinalFile:
             self._plain.close()
         if left:
             self._temporary.unlink(missing_ok=True)
+
+    def _check_permit(self) -> None:
+        """:raises AudioError: it is not ours any more"""
+        while self._permit is not None:
+            asked = time.monotonic()
+            if not self._permit():
+                raise AudioError(f"{self._target}: is another server's to finish")
+            if time.monotonic() - asked < STALE_SECONDS:
+                return
 
     def _ours(self) -> bool:
         """Is what stands under the temporary name still our file? Who took this process for dead has one of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
@@ -12,6 +12,9 @@ from fastagi.errors import AudioError
 
 MOST_SPANS = 500
 """Digit spans listed in the facts; the count is exact. A sink's JSON must not grow with somebody's finger on a key."""
+
+Permit = Callable[[], bool]
+"""Is a file still ours to write? Blocking."""
 
 
 class FileCipher(Protocol):
@@ -65,6 +68,8 @@ class RenderPlan:
     :param cuts: spans (start, end) in seconds since the recording's start that are left out (pauses that are cut)
     :param pauses: spans in which silence is nobody's fault: kept, but not judged
     :param cipher: encrypts the finished file; None leaves it clear
+    :param permit: asked before a file is begun and before it is put in its place: is that still this server's to do?
+        None for yes
     """
 
     pieces: tuple[RawPiece, ...]
@@ -84,6 +89,7 @@ class RenderPlan:
     pauses: tuple[tuple[float, float], ...] = ()
     tail_seconds: float = 0.0
     cipher: FileCipher | None = None
+    permit: Permit | None = None
 
     def __post_init__(self) -> None:
         check_format(self.file_format, self.rate, self.mode)

@@ -67,7 +67,7 @@ def render(plan: RenderPlan) -> Rendered:
     found = _look(plan, line)
     kept = sum(end - start for start, end in found.keep)
     level = Levels(line.rate, plan.silence_dbfs)
-    with FinalFile(plan.target, plan.cipher) as final:
+    with FinalFile(plan.target, plan.cipher, plan.permit) as final:
         raw = _as_it_is(plan, line, found)
         if raw:
             for _, block in line.blocks("mixed", found.keep):

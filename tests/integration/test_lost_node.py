@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import signal
 import time
@@ -13,11 +14,14 @@ import pytest
 from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
 from postgres_server import PostgresServer, postgres_server  # noqa: F401
 
+from fastagi.cipher import AesGcmCipher
 from fastagi.store import open_store
 from fastagi.store.units import deliveries, recordings
 from fastagi.testing import AsteriskServer
 
 RELIEF_SECONDS = 30.0
+
+SERVER = Path(__file__).parents[1] / "lost_server.py"
 
 
 @pytest.fixture
@@ -101,3 +105,61 @@ async def _relieved(asterisk: AsteriskServer, url: str, folder: Path, by: signal
             await one.close()
             await other.close()
             await ledger.stop()
+
+
+@pytest.mark.postgres
+async def test_a_server_that_wakes_up_does_not_replace_what_its_heir_has_finished(
+    recorded_calls: AsteriskServer,
+    postgres_server: PostgresServer,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """It slept in the middle of making a file of its own, which is encrypted: no two are alike."""
+    url = postgres_server.create_database()
+    cipher = AesGcmCipher(bytes(range(32)))
+    shared = {"directory": str(tmp_path / "recordings"), "shared": True, "key_file": str(tmp_path / "master.key")}
+    spool = {"spool": str(tmp_path / "spool")}
+    ledger = open_store(url, node="test")
+    async with Receiver() as receiver, watched_calls(recorded_calls) as calls:
+        one, other = (
+            Serving(
+                recorded_calls,
+                tmp_path / name,
+                sink=receiver.url,
+                script=SERVER,
+                store={"url": url, "node": name},
+                recordings=shared,
+                asterisk=spool,
+            )
+            for name in ("asleep", "heir")
+        )
+        one.environ |= {"LOST_AT": "sleep:make", "LOST_CIPHER": cipher.to_secret().decode()}
+        other.environ |= {"LOST_AT": "sleep:remove"}
+        try:
+            await one.start()
+            await other.start()
+            await ledger.start()
+            call = await calls.one(one, 2.0)
+            await until(lambda: stopped(one.pid), 30, "it is asleep")
+            await until(lambda: stopped(other.pid), 60, "the other has finished it, and not removed Asterisk's files")
+            (row,) = await ledger.read(recordings.find, call.uniqueid)
+            finished = await asyncio.to_thread(Path(row.file_path).read_bytes)
+            assert hashlib.sha256(finished).hexdigest() == row.sha256
+            os.kill(one.pid, signal.SIGCONT)
+            await until(lambda: one.events("recording_taken_over"), 30, "it is refused, and lets go")
+            assert await asyncio.to_thread(Path(row.file_path).read_bytes) == finished
+            os.kill(other.pid, signal.SIGCONT)
+            await until(lambda: not list((tmp_path / "spool").glob("rec-*")))
+            assert await ledger.read(recordings.find, call.uniqueid) == [row]
+            assert [p for p in (tmp_path / "recordings").rglob("*") if p.is_file()] == [Path(row.file_path)]
+            assert not one.events("task_died")
+            await until(lambda: row.id in receiver.ids())
+            assert len(receiver.ids()[row.id]) == 1
+        finally:
+            await one.close()
+            await other.close()
+            await ledger.stop()
+
+
+def stopped(pid: int) -> bool:
+    """Is that process held by SIGSTOP?"""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"

@@ -15,10 +15,20 @@ from typing import Any
 
 import structlog
 
-from fastagi.audio import Rendered
+from fastagi.audio import Permit, Rendered
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.states import TABLE, Cause, Event, Phase
-from fastagi.errors import AsteriskError, AudioError, CipherError, DiskFull, Error, FastAGIError, Hangup, StoreDown
+from fastagi.errors import (
+    AsteriskError,
+    AudioError,
+    CipherError,
+    DiskFull,
+    Error,
+    FastAGIError,
+    Hangup,
+    StoreDown,
+    StoreError,
+)
 from fastagi.recording.asterisk.control import gone
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
@@ -37,6 +47,8 @@ UNSEEN_SECONDS = 2.0
 """What a file is waited for that may well be closed already: one that stood still long before its call was found over,
 one that Asterisk said it has closed, one in which nothing was heard. It closes within 5 ms."""
 
+PERMIT_SECONDS = 3.0
+"""What the ledger has to say whether a recording is still this server's: it takes some milliseconds."""
 UNREACHED = "asterisk_unreached"
 """Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
 
@@ -257,8 +269,9 @@ class Ender:
         try:
             recording = await self._named(job)
             await self._unlock(job)
+            permit = self._permit(recording)
             rendered = await self._threads.finish(
-                lambda: foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs))
+                lambda: foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs, permit))
             )
         except (FastAGIError, OSError) as exc:
             await self._failed(job, exc)
@@ -271,6 +284,28 @@ class Ender:
             if job.phase is not Phase.FINISHING:
                 return
             await self._finished(job, rendered)
+
+    def _permit(self, recording: Recording) -> Permit | None:
+        """May its finished file be put in its place? Asked on a thread.
+
+        A server that slept may have been taken for dead: its heir has finished the recording, and the ledger has the
+        heir's checksum. Where the ledger does not answer, a name that is still only reserved may be filled.
+        """
+        if self._journal.alone:
+            return None
+        loop = asyncio.get_running_loop()
+
+        def permit() -> bool:
+            if self._journal.behind:  # it takes no writes: nobody asks it first, for other files wait for this thread
+                return files.size(recording.file_path) <= 0
+            asking = asyncio.run_coroutine_threadsafe(self._journal.held_here(recording.id), loop)
+            try:
+                return asking.result(PERMIT_SECONDS)
+            except (StoreError, TimeoutError):
+                asking.cancel()
+                return files.size(recording.file_path) <= 0
+
+        return permit
 
     async def _named(self, job: Job) -> Recording:
         """It, with its name taken: whose folder vanished meanwhile, with the empty file that held the name, takes it

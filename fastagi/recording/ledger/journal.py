@@ -28,6 +28,7 @@ from fastagi.recording.ledger.overflow import MOST_ASIDE, Overflow
 from fastagi.recording.spool import sidefile
 from fastagi.recording.spool.sidefile import Side, WrappedKey
 from fastagi.store import Store
+from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import keys as key_units
 from fastagi.store.units import recordings as units
 from fastagi.store.units.servers import SILENT_SECONDS
@@ -88,6 +89,19 @@ class Journal:
         if not self._overflow.full:
             return ""
         return f"{MOST_ASIDE} recordings wait for the ledger in side files: bring the database back"
+
+    @property
+    def alone(self) -> bool:
+        """Is no other server on this ledger?"""
+        return isinstance(self._store, SqliteStore)
+
+    async def held_here(self, recording_id: str) -> bool:
+        """Has no other server taken it over? What the ledger does not know yet is this one's.
+
+        :raises StoreError: the ledger cannot be asked
+        """
+        there: Recording | None = await self._store.read(units.get, recording_id)
+        return there is None or there.node == self._store.node
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(recording, event, detail)` after each entry. Must not block or raise."""

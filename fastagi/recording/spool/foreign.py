@@ -172,7 +172,7 @@ def finish(recording: Recording, plan: RenderPlan) -> Rendered:
     size = files.size(source)
     if size <= 0:
         raise AudioError(f"{source}: " + ("is empty" if size == 0 else "this server cannot see it"))
-    with FinalFile(plan.target) as final:
+    with FinalFile(plan.target, permit=plan.permit) as final:
         final.take(source)
         size = final.seal()
         digest = final.commit()

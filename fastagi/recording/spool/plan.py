@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from fastagi.audio import RawPiece, Rendered, RenderPlan
+from fastagi.audio import Permit, RawPiece, Rendered, RenderPlan
 from fastagi.cipher import Cipher
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Cause
 
 
-def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float) -> RenderPlan:
+def render_plan(
+    recording: Recording, cipher: Cipher | None, silence_dbfs: float, permit: Permit | None = None
+) -> RenderPlan:
     """What the finished file must be. Blocking: an intended piece counts if Asterisk made its file."""
     spec = recording.spec
     initial, longest = spec.silence_limits
@@ -33,6 +35,7 @@ def render_plan(recording: Recording, cipher: Cipher | None, silence_dbfs: float
         silence_dbfs=silence_dbfs,
         max_bytes=spec.byte_limit,
         cipher=cipher,
+        permit=permit,
         # only a recording that others started is muted; in ours a pause is between two pieces, to the sample
         cuts=paused if recording.adopted and spec.pause_mode == "cut" else (),
         pauses=paused if recording.adopted and spec.pause_mode != "cut" else (),

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pytest
 from made_sound import voice, write_wav
 
-from fastagi.audio import RawPiece, RenderPlan, is_temporary, render, repair, temporary_name
+from fastagi.audio import RawPiece, RenderPlan, finalfile, is_temporary, render, repair, temporary_name
 from fastagi.audio.finalfile import FinalFile
 from fastagi.cipher import AesCbcCipher, AesGcmCipher
 from fastagi.errors import AudioError, CipherError, DiskFull
@@ -202,3 +202,47 @@ def test_of_two_that_finish_one_file_the_later_one_does(tmp_path: Path) -> None:
             heir.commit()
     assert target.read_bytes() == b"half and whole"
     assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
+
+
+def test_who_may_not_finish_it_touches_nothing(tmp_path: Path) -> None:
+    """It slept before it began, and its heir is at work, or has done it."""
+    target = tmp_path / "done.bin"
+    with FinalFile(str(target)) as heir:
+        heir.file.write(b"the heir's")
+        with pytest.raises(AudioError, match="another server's to finish"):
+            FinalFile(str(target), permit=lambda: False)
+        heir.commit()
+    assert target.read_bytes() == b"the heir's"
+
+
+def test_a_permit_that_was_lost_meanwhile_counts_when_the_file_is_to_get_its_name(tmp_path: Path) -> None:
+    target = tmp_path / "done.bin"
+    answers = [False, True]
+    with FinalFile(str(target), permit=answers.pop) as asleep:
+        asleep.file.write(b"asleep")
+        target.write_bytes(b"the heir's")
+        with pytest.raises(AudioError, match="another server's to finish"):
+            asleep.commit()
+    assert target.read_bytes() == b"the heir's"
+    assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
+
+
+def test_a_permit_is_asked_for_again_by_who_slept_over_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr(finalfile.time, "monotonic", lambda: clock)
+    asked = 0
+
+    def permit() -> bool:
+        nonlocal clock, asked
+        asked += 1
+        if asked == 2:
+            clock += 60.0  # and somebody else took it over in that minute
+        return asked < 3
+
+    target = tmp_path / "done.bin"
+    with FinalFile(str(target), permit=permit) as asleep, pytest.raises(AudioError, match="another server's"):
+        asleep.commit()
+    assert asked == 3
+    assert not target.exists()
