@@ -169,7 +169,7 @@ def _add_logger_name(logger: Any, method: str, event: MutableMapping[str, Any]) 
     return event
 
 
-_FIRST = ("timestamp", "level", "event", "recording_id", "channel", "uniqueid", "asterisk")
+_FIRST = ("timestamp", "level", "event", "recording_id", "channel", "uniqueid", "asterisk", "linkedid")
 
 
 def _in_order(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Aside:
                 folder = self._spool_of(recording.asterisk)
                 self._files[recording.id] = await asyncio.to_thread(sidefile.write, folder, side)
             except OSError as exc:
-                log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
+                log.error("side_journal_failed", **recording.ids, error=str(exc))
 
     async def drop(self, recording_id: str, wanted: Callable[[str], bool]) -> None:
         """Remove it.
