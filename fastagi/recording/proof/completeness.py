@@ -75,6 +75,10 @@ class Completeness:
         """Calls that are up and must be recorded."""
         return len(self._calls)
 
+    def follows(self, asterisk: str, uniqueid: str) -> bool:
+        """Is that channel a call that is up and must be recorded? Then it is in the ledger."""
+        return (asterisk, uniqueid) in self._calls
+
     def listen(self, listener: Listener) -> None:
         """Call `listener(call)` with each call that was judged. Must not block or raise."""
         self._listeners.append(listener)
