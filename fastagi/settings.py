@@ -6,12 +6,12 @@ value becomes one `ConfigError` line per fault that names the key, the value and
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,16 +20,16 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from fastagi import variables
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import BadArgument, ConfigError
-
-ENV_PREFIX = "FASTAGI_"
 
 CONFIG_VARIABLE = "FASTAGI_CONFIG"
 """Names the settings file, where no `--config` does."""
@@ -183,7 +183,7 @@ class RecordingSettings(_Section):
         for key in value:
             if key not in known:
                 raise ValueError(f"has no {key!r}: there are {', '.join(sorted(known))}")
-        value = {key: _number(key, item) for key, item in value.items()}
+        value = {key: _typed(key, item) for key, item in value.items()}
         try:
             RecordingSpec(**value)
         except BadArgument as exc:
@@ -191,12 +191,23 @@ class RecordingSettings(_Section):
         return value
 
 
-def _number(key: str, value: Any) -> Any:
-    """A number that came from the environment as text, where that parameter is one."""
-    numeric = isinstance(RecordingSpec.__dataclass_fields__[key].default, int) or key == "seconds_timeout"
-    if numeric and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
+def _typed(key: str, value: Any) -> Any:
+    """A number or a switch that came from the environment as text, where that parameter is one."""
+    default = RecordingSpec.__dataclass_fields__[key].default
+    if not isinstance(value, str):
+        return value
+    if isinstance(default, bool):
+        try:
+            return _SWITCH.validate_python(value)
+        except ValidationError:
+            return value
+    if (isinstance(default, int) or key == "seconds_timeout") and re.fullmatch(r"-?\d+(\.\d+)?", value):
         return float(value) if "." in value else int(value)
     return value
+
+
+_SWITCH = TypeAdapter(bool)
+"""Reads a switch as it is read everywhere in the settings: ``no``, ``off``, ``0``."""
 
 
 class StoreSettings(_Section):
@@ -340,56 +351,19 @@ def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Set
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigError(f"{path}: not TOML: {exc}") from None
     environ = dict(os.environ) if environ is None else environ
-    _merge_environment(data, environ)
+    file = copy.deepcopy(data)
+    origins, lines = variables.merge(data, environ, Settings)
     try:
-        return Settings.model_validate(data)
+        settings = Settings.model_validate(data)
     except ValidationError as exc:
-        faults = [(_variable(error["loc"], environ) or path, _fault(dict(error))) for error in exc.errors()]
-        raise ConfigError("\n".join(f"{where}: {fault}" if where else fault for where, fault in faults)) from None
-
-
-def _variable(location: tuple[Any, ...], environ: Mapping[str, str]) -> str:
-    """The environment variable that set this, if one did."""
-    name = ENV_PREFIX + "__".join(str(part).upper() for part in location)
-    return next((v for v in environ if v.upper() == name), "") if len(location) > 1 else ""
-
-
-def _merge_environment(data: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``."""
-    for variable in sorted(environ):
-        if not variable.startswith(ENV_PREFIX) or "__" not in variable:
-            continue
-        path = variable[len(ENV_PREFIX) :].lower().split("__")
-        where: Any = data
-        for depth, part in enumerate(path):
-            last = depth == len(path) - 1
-            if isinstance(where, list):
-                if not part.isdigit() or int(part) > len(where):
-                    raise ConfigError(f"{variable}: {part!r} is no index of that list (0 to {len(where)})")
-                if int(part) == len(where):
-                    where.append({})
-                key: Any = int(part)
-            else:
-                key = part
-            if last:
-                where[key] = _value(environ[variable])
-                break
-            following_is_index = path[depth + 1].isdigit()
-            if isinstance(where, dict):
-                where.setdefault(key, [] if following_is_index else {})
-            where = where[key]
-            if not isinstance(where, (dict, list)):
-                raise ConfigError(f"{variable}: {'.'.join(path[: depth + 1])} is a value, not a section")
-
-
-def _value(text: str) -> Any:
-    """Numbers, booleans, lists and tables as TOML writes them; anything else is the text itself."""
-    if re.fullmatch(r"(true|false|\[.*\]|\{.*\})", text, re.DOTALL):
-        try:
-            return tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            return text
-    return text
+        for error in exc.errors():
+            fault = _fault(dict(error))
+            missing = error["type"] == "missing"
+            where = variables.blame(error["loc"], fault, missing, origins, environ, file) or path
+            lines.append(f"{where}: {fault}" if where else fault)
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return settings
 
 
 def _fault(error: dict[str, Any]) -> str:
@@ -405,8 +379,7 @@ def _fault(error: dict[str, Any]) -> str:
     if error["type"] == "string_pattern_mismatch":  # only names have a pattern
         message = "must be letters, digits, dots, underscores and hyphens, a letter or digit first, at most 64"
     name = next((str(p).lower() for p in reversed(location) if not isinstance(p, int)), "")
-    secret = re.search(r"secret|token|password|key$", name) is not None
-    shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
+    shown = variables.shown(name, error.get("input"))
     allowed = _description(location)
     return f"{key}{shown}: {message}" + (f" ({allowed})" if allowed else "")
 

@@ -21,8 +21,9 @@ from fastagi.settings import Settings
 HEAD = """# Settings
 
 One TOML file: `--config FILE`, else `$FASTAGI_CONFIG`, else `/etc/fastagi/fastagi.toml`. On top of it come variables:
-`FASTAGI_SECTION__KEY`, in lists with an index (`FASTAGI_ASTERISK__0__SECRET`). Unknown keys are refused. Everything has
-a default but the secrets: an empty file is a server on this machine without an Asterisk to listen to.
+`FASTAGI_SECTION__KEY`, in lists with an index (`FASTAGI_ASTERISK__0__SECRET`). Unknown keys are refused,
+and so is a variable that means a setting and is not written so (`FASTAGI_AGI_PORT`). Everything has a default but the
+secrets: an empty file is a server on this machine without an Asterisk to listen to.
 """
 
 SAID = {

@@ -288,7 +288,11 @@ class Session(asyncio.Protocol):
         try:
             callback()
         except Exception:
-            log.exception("hangup_callback_failed", channel=self.env.get("agi_channel", ""))
+            log.exception(
+                "hangup_callback_failed",
+                channel=self.env.get("agi_channel", ""),
+                uniqueid=self.env.get("agi_uniqueid", ""),
+            )
 
     def _wait_for_grace(self) -> None:
         if self._pending is not None and self._grace is None:

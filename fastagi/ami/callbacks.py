@@ -28,6 +28,9 @@ MAX_QUEUED = 10_000
 """Events that wait for one async callback: about 10 s of a busy PBX, 30 MB. Beyond it the newest are dropped and
 counted: a callback that hangs must not take the recorder with it."""
 
+RAISED = (Exception, SystemExit)
+"""What a callback does not end the connection by. SystemExit is how a script ends, and no order to this server."""
+
 Subscriber = Callable[[AmiEvent], None]
 Callback = Callable[[Any, Any], Any]
 
@@ -78,7 +81,7 @@ class Mailbox:
             name, call, _ = self._waiting.popleft()
             try:
                 await call()
-            except Exception:
+            except RAISED:
                 self._switchboard.raised(name)
 
     def close(self) -> asyncio.Task[None] | None:
@@ -153,7 +156,7 @@ class Switchboard:
             for subscriber in subscribers:
                 try:
                     subscriber(event)
-                except Exception:
+                except RAISED:
                     self.raised(block.name)
         if callbacks:
             message = to_message(block)
@@ -176,7 +179,7 @@ class Switchboard:
                 result = callback(self._owner, message)
                 if inspect.isawaitable(result):
                     self._mailbox(callback).post(name, _given(result), result)
-            except Exception:
+            except RAISED:
                 self.raised(name)
 
     def raised(self, name: str) -> None:

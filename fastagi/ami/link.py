@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from fastagi.ami import tls
-from fastagi.ami.callbacks import Switchboard
+from fastagi.ami.callbacks import RAISED, Switchboard
 from fastagi.ami.endpoint import Endpoint, Timing
 from fastagi.ami.events import ChannelRow
 from fastagi.ami.protocol import AmiProtocol, Counts
@@ -373,7 +373,7 @@ def _call_all(callbacks: list[Callable[..., None]], name: str, *args: Any) -> No
     for callback in list(callbacks):
         try:
             callback(*args)
-        except Exception:
+        except RAISED:
             log.exception(
                 "ami_callback_raised", asterisk=name, callback=getattr(callback, "__qualname__", repr(callback))
             )

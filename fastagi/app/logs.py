@@ -35,8 +35,9 @@ _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 DEEPEST = 4
 """Levels of nested values that are looked through; nobody logs deeper ones."""
 
-QUIET = ("alembic", "aiohttp.access", "asyncio", "panoramisk", "sqlalchemy", "pgqueuer", "PgQueuer")
-"""Libraries whose information is noise to an operator: they are heard from WARNING on, at level debug wholly."""
+QUIET = ("aiohttp", "alembic", "asyncio", "asyncpg", "panoramisk", "pgqueuer", "PgQueuer", "sqlalchemy")
+"""Libraries whose information is noise to an operator: they are heard from WARNING on. At level debug, too: each SQL
+statement is information to sqlalchemy, and a call has dozens."""
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: bool = False) -> None:
@@ -62,7 +63,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: boo
     root.addHandler(Bridge())
     root.setLevel(level)
     for name in QUIET:
-        logging.getLogger(name).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
     logging.captureWarnings(True)
 
 
@@ -169,7 +170,7 @@ def _add_logger_name(logger: Any, method: str, event: MutableMapping[str, Any]) 
     return event
 
 
-_FIRST = ("timestamp", "level", "event", "recording_id", "channel", "uniqueid", "asterisk")
+_FIRST = ("timestamp", "level", "event", "recording_id", "channel", "uniqueid", "asterisk", "linkedid")
 
 
 def _in_order(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:

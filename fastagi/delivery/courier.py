@@ -17,6 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from fastagi.delivery.attempt import Caller
 from fastagi.delivery.breaker import Breaker
@@ -254,11 +255,12 @@ class Courier:
         self._under_way.add(delivery_id)
         try:
             current = CurrentDelivery(delivery.id, delivery.attempts + 1, recording.id)
-            outcome = await self._caller.call(entry, recording.metadata(), current)
+            with bound_contextvars(delivery_id=delivery.id, **recording.ids):  # for what the sink logs
+                outcome = await self._caller.call(entry, recording.metadata(), current)
         except asyncio.CancelledError:
             if probe:
                 breaker.abandoned()
-            await self._own(self._give_back(delivery))
+            await self._own(self._give_back(delivery, recording))
             raise
         finally:
             self._under_way.discard(delivery_id)
@@ -279,7 +281,7 @@ class Courier:
             raise StoreError(f"delivery {delivery_id} is of a recording that is not there")
         return delivery, recording
 
-    async def _give_back(self, delivery: Delivery) -> None:
+    async def _give_back(self, delivery: Delivery, recording: Recording) -> None:
         """The attempt was broken off: due at once, and not counted."""
 
         def unit(conn: sa.Connection) -> None:
@@ -291,7 +293,7 @@ class Courier:
         try:
             await self._store.run(unit)
         except StoreError as exc:  # it stays "running": the next start releases it
-            log.warning("delivery_not_given_back", delivery_id=delivery.id, error=str(exc))
+            log.warning("delivery_not_given_back", delivery_id=delivery.id, **recording.ids, error=str(exc))
 
     def _judge_sink(self, entry: Entry, breaker: Breaker, outcome: Outcome) -> None:
         """Opens or closes the sink's breaker by an outcome, and tells the dispatcher how many it may start."""
@@ -318,16 +320,16 @@ class Courier:
             now=now,
             jitter=self._random(),
         )
-        settled = await self._write(delivery, verdict, outcome, now, seconds)
+        settled = await self._write(delivery, recording, verdict, outcome, now, seconds)
         if settled is None:
             self._counts["refused_outcomes"] += 1
-            log.warning("outcome_refused", delivery_id=delivery.id, sink=delivery.sink, ok=outcome.ok)
+            log.warning("outcome_refused", delivery_id=delivery.id, **recording.ids, sink=delivery.sink, ok=outcome.ok)
             return
         after = settled.delivery
         self._counts["attempts"] += 1
         self._counts["failures"] += not outcome.ok
         bound = log.bind(
-            delivery_id=after.id, recording_id=recording.id, sink=after.sink, attempts=after.attempts, seconds=seconds
+            delivery_id=after.id, **recording.ids, sink=after.sink, attempts=after.attempts, seconds=seconds
         )
         if self._on_attempt is not None:
             self._on_attempt(after, outcome, seconds)
@@ -346,7 +348,7 @@ class Courier:
             self._registry.release(entry.name)
 
     async def _write(
-        self, delivery: Delivery, verdict: Verdict, outcome: Outcome, now: float, seconds: float
+        self, delivery: Delivery, recording: Recording, verdict: Verdict, outcome: Outcome, now: float, seconds: float
     ) -> deliveries.Settled | None:
         """Settles, however long the ledger is down: an attempt that is not written would be made twice."""
 
@@ -361,7 +363,9 @@ class Courier:
             try:
                 return await self._store.run(unit)
             except StoreDown as exc:
-                log.warning("outcome_not_written", delivery_id=delivery.id, error=str(exc), again_in=pause)
+                log.warning(
+                    "outcome_not_written", delivery_id=delivery.id, **recording.ids, error=str(exc), again_in=pause
+                )
             await asyncio.sleep(pause)
             pause = min(longest, pause * 2)
 

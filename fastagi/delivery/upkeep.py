@@ -226,4 +226,4 @@ async def remove_local(store: Store, registry: SinkRegistry, recording: Recordin
         if path is not None:
             await asyncio.to_thread(path.unlink, missing_ok=True)
     except (StoreError, OSError) as exc:
-        log.warning("file_not_removed", recording_id=recording.id, error=str(exc))
+        log.warning("file_not_removed", **recording.ids, error=str(exc))

@@ -131,6 +131,17 @@ class Recording:
         return Cause.NONE if self.state is State.RECORDING else self.cause
 
     @property
+    def ids(self) -> dict[str, str]:
+        """What each log line about it is found by: of the channel that it was asked for on, wherever the call moved."""
+        return {
+            "recording_id": self.id,
+            "channel": self.channel,
+            "uniqueid": self.uniqueid,
+            "asterisk": self.asterisk,
+            "linkedid": self.linkedid,
+        }
+
+    @property
     def session_id(self) -> str:
         """The seed's session id: uniqueids repeat between two Asterisks, so the system name goes in front."""
         if self.system and not self.uniqueid.startswith(self.system + "-"):

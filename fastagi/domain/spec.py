@@ -63,7 +63,9 @@ class RecordingSpec:
                 raise BadArgument(f"{name}={shown(value)} must be a whole number, 0 (off) or more")
         least = LEAST_BYTES.get(self.file_format, MIN_BYTES)
         if self.max_bytes and self.max_bytes < least and self.recording_mode == "mixed":
-            raise BadArgument(f"max_bytes={self.max_bytes} cannot hold a header and a sample: use {least} or more")
+            raise BadArgument(
+                f"max_bytes={self.max_bytes} leaves no room for sound that could be heard: use {least} or more"
+            )
         check_seconds("seconds_timeout", self.seconds_timeout, LONGEST_SECONDS, none="for no timeout")
         for name in ("dtmf_elim", "beep_start", "beep_stop", "follow"):
             value = getattr(self, name)
@@ -114,7 +116,8 @@ class RecordingSpec:
 
 
 MIN_BYTES = 400
-"""An IMA file of one block is 60 + 256 bytes, GCM adds up to 50: below this nothing could ever be kept."""
+"""An IMA file of one block is 60 + 256 bytes, GCM adds up to 50. Of the codecs with smaller steps less would hold a few
+samples; of A-law this holds 43 ms."""
 
 LEAST_BYTES = {"opus": 4000, "mp3": 4000}
 """An Opus file without a sample has 869 bytes, an MP3 file 504, and their first half second comes at once."""

@@ -289,7 +289,7 @@ class Recorder:
         try:
             await self.pauser.settle(job)
         except FastAGIError as exc:
-            log.error("not_settled", recording_id=job.id, channel=job.recording.channel, error=str(exc))
+            log.error("not_settled", **job.recording.ids, error=str(exc))
 
     async def stop(self, job: Job, cause: Cause = Cause.ABORTED) -> None:
         """Stop it and wait until the finished file is there, or it failed. Two stops at once are one.
@@ -348,7 +348,7 @@ class Recorder:
 
     async def over_unseen(self, job: Job) -> None:
         """Its call is over, and its uniqueid is another call's now: end it, and let that one be recorded."""
-        log.warning("uniqueid_used_again", recording_id=job.id, uniqueid=job.recording.uniqueid)
+        log.warning("uniqueid_used_again", **job.recording.ids)
         self.jobs.supersede(job)
         await self.ender.ended_unseen(job)
 

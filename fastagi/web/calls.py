@@ -1,19 +1,32 @@
-"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: what is up now, to start on."""
+"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: what is up now, to start on.
+
+The ledger follows the calls that must be recorded (`[recordings] required`), and no other: each would cost three
+writes. Of the others those that are up are known from Asterisk; what was recorded of one that ended is in its
+recordings.
+"""
 
 from __future__ import annotations
 
 from itertools import islice
+from math import inf
 from typing import Any
 
+import sqlalchemy as sa
 from aiohttp import web
 
+from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.store.units import calls as units
+from fastagi.store.units.calls import AnsweredCall
 from fastagi.web import shapes
 from fastagi.web.access import Role
 from fastagi.web.answers import answer
 from fastagi.web.api import Asked, Route, Turns
 from fastagi.web.asking import LIMIT, flag, text, time_of, whole
 from fastagi.web.sources import Sources
+
+NEWEST = 2**53
+"""The cursor before all of the ledger, where the first page has no room for any of it."""
 
 
 class Calls:
@@ -32,11 +45,16 @@ class Calls:
             flag("incomplete", "only ended ones that had to be recorded and were not, or not whole"),
             asterisk,
             text("uniqueid", ""),
-            whole("cursor", "`next` of the page before", 0, 2**53),
+            whole("cursor", "`next` of the page before", 0, NEWEST),
         )
         return [
-            Route("GET", "/calls", self.list, Role.VIEWER, "Answered calls and their verdict, newest first",
-                  (*filters, LIMIT), answers={200: "a page; `next` is the cursor of the next one, or null"}),
+            Route("GET", "/calls", self.list, Role.VIEWER,
+                  "Answered calls and their recordings: those that are up, then those that had to be recorded, "
+                  "with their verdict; newest first",
+                  (*filters, LIMIT),
+                  answers={200: "a page; `next` is the cursor of the next one, or null. `up`: how many there are that "
+                                "only Asterisk knows: the first page begins with at most `limit` of them. `down` names "
+                                "each Asterisk that cannot be asked now"}),
             Route("GET", "/channels", self.channels, Role.VIEWER, "Channels that are up now",
                   (asterisk, LIMIT), answers={200: "at most `limit` of them; `total` is how many there are"}),
         ]  # fmt: skip
@@ -44,13 +62,17 @@ class Calls:
     async def list(self, asked: Asked) -> web.Response:
         """GET /calls."""
         query = {"limit": 50, **asked.query}
-        found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
-        return answer({"calls": [shapes.call(c) for c in found], "next": following})
+        up = _up(self._sources, query)
+        first = up[: query["limit"]] if "cursor" not in query else []
+        found, recordings, following = await self._turns.take(lambda: self._sources.store.search(_page, first, query))
+        shown = [{**shapes.call(c), "recordings": ids} for c, ids in zip(found, recordings, strict=True)]
+        down = _down(self._sources, query.get("asterisk", ""))
+        return answer({"calls": shown, "next": following, "up": len(up), "down": down})
 
     async def channels(self, asked: Asked) -> web.Response:
         """GET /channels."""
         wanted = asked.query.get("asterisk", "")
-        pbxs = [p for name, p in self._sources.pbxs.items() if wanted in ("", name)]
+        pbxs = _pbxs(self._sources, wanted)
         jobs = self._sources.recorder.jobs
 
         def rows() -> Any:
@@ -60,5 +82,53 @@ class Calls:
                     yield shapes.channel(pbx.name, channel, running)
 
         found = list(islice(rows(), asked.query.get("limit", 50)))
-        down = [p.name for p in pbxs if p.manager is not None and not p.up]
-        return answer({"channels": found, "total": sum(len(p.book) for p in pbxs), "down": down})
+        return answer(
+            {"channels": found, "total": sum(len(p.book) for p in pbxs), "down": _down(self._sources, wanted)}
+        )
+
+
+def _pbxs(sources: Sources, wanted: str) -> list[Pbx]:
+    return [pbx for name, pbx in sources.pbxs.items() if wanted in ("", name)]
+
+
+def _down(sources: Sources, wanted: str) -> list[str]:
+    return [pbx.name for pbx in _pbxs(sources, wanted) if pbx.manager is not None and not pbx.up]
+
+
+def _up(sources: Sources, query: dict[str, Any]) -> list[AnsweredCall]:
+    """The answered channels that are up and not in the ledger, newest first."""
+    if query.get("incomplete"):
+        return []  # none of them has ended
+    follows = sources.recorder.completeness.follows
+    since, until = query.get("since", -inf), query.get("until", inf)
+    found = [
+        _call(pbx.name, channel)
+        for pbx in _pbxs(sources, query.get("asterisk", ""))
+        for channel in pbx.book
+        if channel.up
+        and query.get("uniqueid", channel.uniqueid) == channel.uniqueid
+        and not follows(pbx.name, channel.uniqueid)
+    ]
+    return sorted((c for c in found if since <= c.answered_at < until), key=lambda c: -c.answered_at)
+
+
+def _call(asterisk: str, channel: LiveChannel) -> AnsweredCall:
+    return AnsweredCall(
+        asterisk=asterisk,
+        uniqueid=channel.uniqueid,
+        linkedid=channel.linkedid,
+        channel=channel.name,
+        context=channel.first_context or channel.context,
+        caller=channel.caller,
+        called=channel.called,
+        answered_at=channel.answered_at or channel.since,
+    )
+
+
+def _page(
+    conn: sa.Connection, up: list[AnsweredCall], query: dict[str, Any]
+) -> tuple[list[AnsweredCall], list[list[str]], int | None]:
+    """What is up, then what fits behind it of the ledger."""
+    room = query["limit"] - len(up)
+    found, following = units.page(conn, **{**query, "limit": room}) if room else ([], NEWEST)
+    return [*up, *found], units.recorded_on(conn, [*up, *found]), following

@@ -7,8 +7,10 @@ import structlog
 from aiohttp import web
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
 from fastagi.store.units import deliveries as units
+from fastagi.store.units import recordings
 from fastagi.web import shapes
 from fastagi.web.access import Role
 from fastagi.web.answers import Refusal, answer
@@ -65,7 +67,8 @@ class Deliveries:
 
     async def retry(self, asked: Asked) -> web.Response:
         """POST /deliveries/{id}/retry."""
-        if await self._sources.store.read(units.get, asked.id) is None:
+        recording = await self._sources.store.read(_recording_of, asked.id)
+        if recording is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
         try:
             await self._sources.courier.retry(asked.id, str(asked.body.get("to", "")))
@@ -75,8 +78,13 @@ class Deliveries:
             raise Refusal(409, str(exc)) from None
         found: Delivery | None = await self._sources.store.read(units.get, asked.id)
         sink = found.sink if found is not None else ""
-        log.info("delivery_retried", delivery_id=asked.id, sink=sink, who=asked.who.name)
+        log.info("delivery_retried", delivery_id=asked.id, sink=sink, **recording.ids, who=asked.who.name)
         return answer(shapes.delivery(found) if found is not None else {})
+
+
+def _recording_of(conn: sa.Connection, delivery_id: str) -> Recording | None:
+    delivery = units.get(conn, delivery_id)
+    return None if delivery is None else recordings.get(conn, delivery.recording_id)
 
 
 def _whole(conn: sa.Connection, delivery_id: str) -> tuple[Delivery, list[units.Attempt]] | None:

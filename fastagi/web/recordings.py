@@ -168,7 +168,7 @@ class Recordings:
             ),
             "http start",
         )
-        log.info("recording_commanded", command="start", recording_id=recording.id, who=asked.who.name)
+        log.info("recording_commanded", command="start", **recording.ids, who=asked.who.name)
         shown = shapes.recording(recording)
         if recording.state is State.ERROR:
             return answer({"error": recording.error, "recording": shown}, 502)
@@ -179,7 +179,7 @@ class Recordings:
         job = await self._job(asked.id)
         if isinstance(job, Recording):  # it has ended: stopping is idempotent
             return answer(shapes.recording(job))
-        log.info("recording_commanded", command="stop", recording_id=job.id, who=asked.who.name)
+        log.info("recording_commanded", command="stop", **job.recording.ids, who=asked.who.name)
         await self._own(self._sources.commands.stop(job, wait=False), "http stop")
         ended = await job.wait(float(asked.query.get("wait", 10)))
         return answer(shapes.recording(job.recording), 200 if ended else 202)
@@ -187,7 +187,7 @@ class Recordings:
     async def pause(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/pause."""
         job = await self._running(asked.id)
-        log.info("recording_commanded", command="pause", recording_id=job.id, who=asked.who.name)
+        log.info("recording_commanded", command="pause", **job.recording.ids, who=asked.who.name)
         return answer(
             shapes.recording(
                 await self._own(self._sources.commands.pause(job, asked.body.get("seconds")), "http pause")
@@ -197,7 +197,7 @@ class Recordings:
     async def resume(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/resume."""
         job = await self._running(asked.id)
-        log.info("recording_commanded", command="resume", recording_id=job.id, who=asked.who.name)
+        log.info("recording_commanded", command="resume", **job.recording.ids, who=asked.who.name)
         return answer(shapes.recording(await self._own(self._sources.commands.resume(job), "http resume")))
 
     async def delete(self, asked: Asked) -> web.Response:

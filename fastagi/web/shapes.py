@@ -95,9 +95,9 @@ def entry(e: Entry) -> dict[str, Any]:
 
 
 def call(c: AnsweredCall) -> dict[str, Any]:
-    """An answered call."""
+    """An answered call. One that the ledger does not follow has no id."""
     return {
-        "id": c.id,
+        "id": c.id or None,
         "asterisk": c.asterisk,
         "uniqueid": c.uniqueid,
         "linkedid": c.linkedid,

@@ -137,17 +137,23 @@ class Sound:
             await response.prepare(request)
             return response
         if start == 0:  # not each of the parts that a player fetches
-            log.info("recording_listened", recording_id=recording.id, who=asked.who.name, decrypted=cipher is not None)
+            log.info("recording_listened", **recording.ids, who=asked.who.name, decrypted=cipher is not None)
         if self._streams >= STREAMS:
             raise Refusal(503, f"{STREAMS} downloads run already: try again", Retry_After="5")
         self._streams += 1
         try:
-            return await self._send(request, response, source, start, length)
+            return await self._send(request, response, recording, source, start, length)
         finally:
             self._streams -= 1
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, source: Source, start: int, length: int
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        recording: Recording,
+        source: Source,
+        start: int,
+        length: int,
     ) -> web.StreamResponse:
         blocks = source.blocks(start, length)
         # the first block before the status goes out: a wrong key or a file that has gone is still an answer
@@ -166,7 +172,9 @@ class Sound:
                     await response.write(block)
                 block = await self._run(next, blocks, b"")
         except (TimeoutError, OSError, CipherError) as exc:
-            log.warning("download_broke", path=request.path[:100], error=str(exc) or type(exc).__name__)
+            log.warning(
+                "download_broke", **recording.ids, path=request.path[:100], error=str(exc) or type(exc).__name__
+            )
             left = max(1, left)
         if left:  # less than was promised: only a cut connection says so
             if request.transport is not None:

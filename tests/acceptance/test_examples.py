@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import aiohttp
 import pyrage
 import pytest
 import soundfile
+from aiohttp import web
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
@@ -157,6 +159,46 @@ async def test_own_sink(pbx: AsteriskServer, tmp_path: Path) -> None:
         assert await scene.call("record/start", "RECORDING_STATE") == "RECORDING"
         await scene.until(listed.exists)
         assert json.loads(listed.read_text())["file"] == str(await scene.file())
+
+
+async def test_the_readmes_program_of_ones_own(pbx: AsteriskServer, tmp_path: Path) -> None:
+    """`App(settings, recording_sink=...)` in a loop of the user's: served, delivered, and stopped by Ctrl-C."""
+    (program,) = (
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+        if "recording_sink=" in block
+    )
+    got: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+    async def receive(request: web.Request) -> web.Response:
+        got.put_nowait((request.headers["X-Voxtra-Signature"], await request.read()))
+        return web.Response(status=204)
+
+    receiver = web.Application()
+    receiver.router.add_post("/recordings", receive)
+    runner = web.AppRunner(receiver)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+    await site.start()
+    scene = Served(pbx, tmp_path)
+    write_settings(tmp_path / "fastagi.toml", settings_data(pbx, tmp_path, agi={"port": scene.port}))
+    (tmp_path / "mine.py").write_text(program.replace("https://crm.example.com", f"http://127.0.0.1:{port}"))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "mine.py"], cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        await scene.until(lambda: process.poll() is not None or "asterisk_in_step" in scene.log())
+        await scene.call("whatever", "DONE")
+        async with asyncio.timeout(20):
+            signature, body = await got.get()
+        assert signature == hmac.new(b"please-rotate-me", body, hashlib.sha256).hexdigest()
+        told = json.loads(body)
+        assert told["name"].startswith("calls/")
+        assert Path(told["file_path"]).is_file()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        await runner.cleanup()
+    assert "stopped" in scene.log()
 
 
 async def test_queue_events(pbx: AsteriskServer, tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
-from delivery_scenes import finish_many
+from delivery_scenes import finish_many, recording
 from web_scene import web_scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import SinkError
-from fastagi.store.units import calls
+from fastagi.store.units import calls, recordings
 from fastagi.store.units.calls import AnsweredCall
 
 
@@ -278,6 +279,81 @@ async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Pa
         assert [c["uniqueid"] for c in body["calls"]] == ["1.4", "1.3"]
         status, body = await scene.get(f"/api/v1/calls?limit=2&cursor={body['next']}", role="viewer")
         assert [c["uniqueid"] for c in body["calls"]] == ["1.2", "1.1"]
+
+
+async def test_a_call_that_is_up_is_among_the_calls_with_what_was_recorded_of_it(tmp_path: Path) -> None:
+    async with web_scene(tmp_path) as scene:
+        before = scene.ami.call(caller="1002")
+        job = await scene.record(before)
+        await scene.until(lambda: scene.grown() > 0)
+        await scene.parts.recorder.stop(job)
+        call = scene.ami.call(caller="1003")
+        job2 = await scene.record(call, "calls/two")
+        status, body = await scene.get("/api/v1/calls", role="viewer")
+        assert (status, body["next"], body["down"]) == (200, None, [])
+        shown = [(c["uniqueid"], c["caller"], c["recordings"], c["required"], c["ended_at"]) for c in body["calls"]]
+        assert shown == [
+            (call.uniqueid, "1003", [job2.id], False, None),
+            (before.uniqueid, "1002", [job.id], False, None),
+        ]
+        assert {(c["id"], c["verdict"], c["channel"] != "", c["answered_at"] is None) for c in body["calls"]} == {
+            (None, None, True, False)
+        }
+        for query, wanted in (
+            (f"uniqueid={before.uniqueid}", [before.uniqueid]),
+            ("incomplete=yes", []),
+            ("asterisk=other", []),
+            ("since=2090-01-01", []),
+            ("until=2020-01-01", []),
+        ):
+            status, body = await scene.get(f"/api/v1/calls?{query}", role="viewer")
+            assert (status, [c["uniqueid"] for c in body["calls"]]) == (200, wanted), query
+
+
+async def test_calls_up_come_before_those_of_the_ledger_and_pages_lose_none_of_these(tmp_path: Path) -> None:
+    async with web_scene(tmp_path, recordings={"required": ["must"]}) as scene:
+
+        def unit(conn: object) -> None:
+            for n in range(3):
+                calls.answered(conn, AnsweredCall("pbx", f"1.{n}", answered_at=1000.0 + n, required=True))  # type: ignore[arg-type]
+                calls.ended(conn, "pbx", f"1.{n}", 2000.0)  # type: ignore[arg-type]
+
+        await scene.parts.store.run(unit)
+        followed = scene.ami.call(context="must")
+        free = [scene.ami.call().uniqueid for _ in range(2)]
+
+        async def in_the_ledger() -> bool:
+            return await scene.parts.store.read(calls.get, "pbx", followed.uniqueid) is not None
+
+        await scene.until(in_the_ledger)
+        await scene.until(lambda: len(scene.parts.pbxs["pbx"].book) == 3)
+        for limit in (1, 2, 3, 50):
+            found, cursor = [], ""
+            while True:
+                _, body = await scene.get(f"/api/v1/calls?limit={limit}{cursor}", role="viewer")
+                assert len(body["calls"]) <= limit
+                found += [c["uniqueid"] for c in body["calls"]]
+                if body["next"] is None:
+                    break
+                cursor = f"&cursor={body['next']}"
+            up = min(limit, 2)
+            assert set(found[:up]) <= set(free)
+            assert found[up:] == [followed.uniqueid, "1.2", "1.1", "1.0"], "each once"
+            assert body["up"] == 2
+
+
+async def test_a_recording_under_a_uniqueid_that_was_used_before_is_not_this_calls(tmp_path: Path) -> None:
+    async with web_scene(tmp_path, up=False) as scene:
+        r = replace(recording(1), requested_at=100.0, started_at=100.0, ended_at=150.0)
+        await scene.parts.store.run(recordings.insert, r)
+        found = [
+            AnsweredCall("pbx", r.uniqueid, answered_at=90.0, ended_at=160.0),
+            AnsweredCall("pbx", r.uniqueid, answered_at=200.0),
+            AnsweredCall("pbx", r.uniqueid, answered_at=10.0, ended_at=50.0),
+            AnsweredCall("other", r.uniqueid, answered_at=90.0),
+        ]
+        assert await scene.parts.store.read(calls.recorded_on, found) == [[r.id], [], [], []]
+        assert await scene.parts.store.read(calls.recorded_on, []) == []
 
 
 async def test_a_slow_search_holds_two_places_and_no_probe(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class Ender:
             except (AsteriskError, Error, Hangup) as exc:
                 if gone(exc):
                     break
-                log.warning("stop_not_taken", recording_id=job.id, error=str(exc))
+                log.warning("stop_not_taken", **job.recording.ids, error=str(exc))
             await job.wait_for_a_way(pause)
             pause = min(pause * 2, 5.0)
         async with job.lock:
@@ -277,7 +277,7 @@ class Ender:
             await self._failed(job, exc)
             return
         except Exception as exc:
-            log.exception("finishing_broke", recording_id=job.id)
+            log.exception("finishing_broke", **job.recording.ids)
             await self._failed(job, exc)
             return
         async with job.lock:
@@ -321,7 +321,7 @@ class Ender:
             path, _ = await self._threads.run(files.reserve, self._directory, relative, recording.id)
         except OSError as exc:
             raise AudioError(f"{recording.file_path}: cannot be written: {exc.strerror}") from None
-        log.warning("name_taken_again", recording_id=job.id, file=path, hint="its folder vanished in mid-call")
+        log.warning("name_taken_again", **job.recording.ids, file=path, hint="its folder vanished in mid-call")
         if path == recording.file_path:
             return recording
         return await self._journal.note(job, "renamed", file_path=path, facts={**recording.facts, "renamed": True})
@@ -341,7 +341,7 @@ class Ender:
                         "has it, and it is finished; else delete the recording, or take care of Asterisk's clear file"
                     )
             except StoreDown as exc:
-                log.warning("key_out_of_reach", recording_id=job.id, error=str(exc))
+                log.warning("key_out_of_reach", **job.recording.ids, error=str(exc))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
@@ -364,17 +364,13 @@ class Ender:
             try:
                 await self._threads.run(files.remove, foreign.removable(after, pbx.spool if pbx is not None else None))
             except OSError as exc:  # the finished file is safe; the sweep tries again
-                log.warning("raw_files_not_removed", recording_id=job.id, error=str(exc))
+                log.warning("raw_files_not_removed", **after.ids, error=str(exc))
         log.info(
             "recording_finished",
-            recording_id=job.id,
-            channel=after.channel,
+            **after.ids,
             cause=after.cause.value,
             file=after.file_path,
             audio_seconds=after.audio_seconds,
-            asterisk=after.asterisk,
-            uniqueid=after.uniqueid,
-            linkedid=after.linkedid,
         )
         self._jobs.close(job)
         job.set_ended()
@@ -399,7 +395,7 @@ class Ender:
             if kept:
                 error += f" (Asterisk's file is kept: {', '.join(kept)})"
             await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, facts=extra)
-        log.error("recording_failed", recording_id=job.id, channel=job.recording.channel, error=error)
+        log.error("recording_failed", **job.recording.ids, error=error)
         await self._threads.run(files.release, job.recording.file_path)
         self._jobs.close(job)
         job.set_ended()

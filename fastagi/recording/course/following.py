@@ -138,15 +138,15 @@ class Follower:
                     pieces = (*recording.pieces[:-1], self._pieces.ended(before), piece)
                     await self._journal.note(job, "moved", pieces=pieces)
             except (AsteriskError, Error, Hangup) as exc:
-                log.error("not_followed", recording_id=job.id, channel=live.name, error=str(exc))
+                log.error("not_followed", **job.recording.ids, to=live.name, error=str(exc))
                 return False
             self._pieces.refile(job, before)
-            log.info("recording_moved", recording_id=job.id, left=before.channel, channel=live.name, because=why)
+            log.info("recording_moved", **job.recording.ids, left=before.channel, to=live.name, because=why)
         if job.phase is Phase.ACTIVE:
             try:
                 await self._pieces.end(job, before)
             except FastAGIError as exc:  # its leg is leaving: Asterisk ends it by itself
-                log.debug("left_leg_not_stopped", recording_id=job.id, error=str(exc))
+                log.debug("left_leg_not_stopped", **job.recording.ids, error=str(exc))
         return True
 
 

@@ -73,7 +73,7 @@ class Pauser:
                 facts[RESUME_AT] = round(self._clock() + seconds, 3)
             if job.phase is Phase.ACTIVE:
                 await self._pause(job, facts)
-                log.info("recording_paused", seconds=seconds, **_ids(job))
+                log.info("recording_paused", seconds=seconds, **job.recording.ids)
             elif job.phase is Phase.PAUSED:
                 await self._journal.note(job, "pause_changed", facts=facts)
             else:
@@ -149,7 +149,7 @@ class Pauser:
                 if found:  # the server died while it resumed, and Asterisk records again
                     await self._resumed(job, job.recording.pieces)
                 elif last.void:
-                    log.debug("paused_on_another_leg", recording_id=job.id)
+                    log.debug("paused_on_another_leg", **job.recording.ids)
                 elif last.ended_at:
                     await self._pieces.end(job, last)
                 else:
@@ -188,7 +188,7 @@ class Pauser:
             pauses = (*pauses[:-1], Span(pauses[-1].start, self._position(job)))
         facts = {k: v for k, v in job.recording.facts.items() if k != RESUME_AT}
         await self._journal.move(job, Event.RESUMED, pauses=pauses, facts=facts, pieces=pieces)
-        log.info("recording_resumed", **_ids(job))
+        log.info("recording_resumed", **job.recording.ids)
 
     def _wake(self, job: Job, seconds: float) -> None:
         job.resume_timer = asyncio.get_running_loop().call_later(
@@ -206,7 +206,7 @@ class Pauser:
         try:
             await self.resume(job)
         except FastAGIError as exc:
-            log.error("not_resumed", recording_id=job.id, channel=job.recording.channel, error=str(exc))
+            log.error("not_resumed", **job.recording.ids, error=str(exc))
             if job.phase is Phase.PAUSED and job.resume_timer is None:
                 self._wake(job, RESUME_AGAIN_SECONDS)
 
@@ -234,9 +234,3 @@ class Pauser:
     def _position(self, job: Job) -> float:
         started = job.recording.started_at
         return round(max(0.0, self._clock() - started), 3) if started else 0.0
-
-
-def _ids(job: Job) -> dict[str, str]:
-    """What a log line of it is found by."""
-    r = job.recording
-    return {"recording_id": r.id, "asterisk": r.asterisk, "channel": r.channel, "uniqueid": r.uniqueid}

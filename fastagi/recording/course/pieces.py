@@ -108,7 +108,7 @@ class Pieces:
                     last, _spec(job.recording, last), pbx, None, muted(job.recording, last)
                 )
         except (AsteriskError, Error, Hangup) as exc:
-            log.warning("piece_not_made", recording_id=job.id, channel=last.channel, error=str(exc))
+            log.warning("piece_not_made", **job.recording.ids, on=last.channel, error=str(exc))
             await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
             self._jobs.on_other_channel(job, last.uniqueid)
             return False

@@ -225,12 +225,8 @@ class Starter:
         )
         log.info(
             "recording_started",
-            recording_id=job.id,
-            channel=recording.channel,
-            asterisk=recording.asterisk,
+            **recording.ids,
             file=piece.paths[0],
-            uniqueid=recording.uniqueid,
-            linkedid=recording.linkedid,
         )
 
     async def _begin_somehow(self, job: Job, pbx: Pbx) -> Piece:
@@ -250,7 +246,7 @@ class Starter:
             pbx.spool, recording.id, SECOND_WAY, recording.spec, first.channel, first.uniqueid, after=first.after
         )
         await self._journal.note(job, "second_way", pieces=(*recording.pieces[:-1], piece))
-        log.warning("manager_unanswering", recording_id=job.id, asterisk=pbx.name, hint="the AGI session is used")
+        log.warning("manager_unanswering", **recording.ids, hint="the AGI session is used")
         return await self._begin(piece, recording.spec, AgiControl(job.agi))
 
     async def begin(
@@ -287,7 +283,7 @@ class Starter:
             try:
                 await control.mute(piece, spec, direction, True)
             except (AsteriskError, Error, Hangup) as exc:
-                log.error("mute_lost", file=piece.paths[0], direction=direction, error=str(exc))
+                log.error("mute_lost", **_ids(piece), file=piece.paths[0], direction=direction, error=str(exc))
         if await self._seen(piece):
             return piece
         await self._undo(control, piece, spec)
@@ -316,15 +312,20 @@ class Starter:
         try:
             await control.stop(piece, spec)
         except FastAGIError:
-            log.debug("nothing_to_undo", file=piece.paths[0])
+            log.debug("nothing_to_undo", **_ids(piece), file=piece.paths[0])
 
     async def fail(self, job: Job, error: str) -> None:
         """It could not start: say so in the ledger, give the name back. The job's lock must be held."""
         await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
-        log.error("recording_failed", recording_id=job.id, channel=job.recording.channel, error=error)
+        log.error("recording_failed", **job.recording.ids, error=error)
         await self._threads.run(files.release, job.recording.file_path)
         self._jobs.close(job)
         job.set_ended()
+
+
+def _ids(piece: Piece) -> dict[str, str]:
+    recording_id = files.recording_id_of(Path(piece.paths[0])) or ""
+    return {"recording_id": recording_id, "channel": piece.channel, "uniqueid": piece.uniqueid}
 
 
 def _take_places(directory: Path, relative: str, recording_id: str, spool: Path) -> tuple[str, bool, str]:

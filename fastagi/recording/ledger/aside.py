@@ -53,7 +53,7 @@ class Aside:
                 folder = self._spool_of(recording.asterisk)
                 await asyncio.to_thread(sidefile.write, folder, side)
             except OSError as exc:
-                log.error("side_journal_failed", recording_id=recording.id, error=str(exc))
+                log.error("side_journal_failed", **recording.ids, error=str(exc))
                 return False
             self._folders[recording.id] = folder
             return True

@@ -214,7 +214,7 @@ class Journal:
                 raise
             except StoreError as exc:
                 error = str(exc)
-            log.error("ledger_unreachable", recording_id=after.id, error=error)
+            log.error("ledger_unreachable", **after.ids, error=error)
         self.refused += 1
         if entry.write is None and (self._overflow or self._backlog.full):
             await self._keep_aside(entry)
@@ -263,7 +263,7 @@ class Journal:
         except StoreError:
             if units.get(conn, entry.after.id) is not None:
                 raise
-            log.error("recording_not_in_ledger", recording_id=entry.after.id, hint="it is written again")
+            log.error("recording_not_in_ledger", **entry.after.ids, hint="it is written again")
             self._restore(conn, entry.after, entry.at)
             key = self._aside.keys.get(entry.after.id)
             if key is not None:
@@ -334,12 +334,12 @@ class Journal:
                 if not await self._done(entry, FLUSH_PATIENCE_SECONDS):
                     return False
             except TakenOver as exc:
-                log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
+                log.warning("backlog_entry_skipped", **entry.after.ids, error=str(exc))
                 if entry.job is not None:
                     self.on_lost(entry.job)
             except (IllegalTransition, KeyError, ValueError) as exc:
                 # written before after all (an answer was lost): then the row is as new as this, or newer
-                log.warning("backlog_entry_skipped", recording_id=entry.after.id, error=str(exc))
+                log.warning("backlog_entry_skipped", **entry.after.ids, error=str(exc))
                 try:
                     await self._store.run(self._restore, entry.after, entry.at)
                 except StoreError:
@@ -347,7 +347,7 @@ class Journal:
             except StoreError as exc:
                 if not isinstance(exc, StoreDown) and not entry.refused:
                     entry.refused = True  # said once; it is tried again for ever, and nothing of this call is lost
-                    log.error("ledger_refuses", recording_id=entry.after.id, error=str(exc))
+                    log.error("ledger_refuses", **entry.after.ids, error=str(exc))
                 return not isinstance(exc, StoreDown)  # the others may be taken
             self._backlog.drop(call)
             self._courier.wake()
@@ -438,10 +438,12 @@ class Journal:
                 raise
             except StoreError as exc:
                 moved = await asyncio.to_thread(sidefile.put_aside, path, str(exc))
-                log.error("side_file_refused", file=str(path), error=str(exc), moved_to=str(moved))
+                log.error(
+                    "side_file_refused", **side.recording.ids, file=str(path), error=str(exc), moved_to=str(moved)
+                )
                 continue
             await asyncio.to_thread(path.unlink, True)
-            log.warning("side_file_read", recording_id=side.recording.id, phase=side.recording.phase.value)
+            log.warning("side_file_read", **side.recording.ids, phase=side.recording.phase.value)
             count += 1
         return count
 
@@ -456,4 +458,4 @@ class Journal:
             try:
                 listener(recording, event, detail)
             except Exception:
-                log.exception("journal_listener_failed", recording_id=recording.id, journal_event=event)
+                log.exception("journal_listener_failed", **recording.ids, journal_event=event)

@@ -75,6 +75,10 @@ class Completeness:
         """Calls that are up and must be recorded."""
         return len(self._calls)
 
+    def follows(self, asterisk: str, uniqueid: str) -> bool:
+        """Is that channel a call that is up and must be recorded? Then it is in the ledger."""
+        return (asterisk, uniqueid) in self._calls
+
     def listen(self, listener: Listener) -> None:
         """Call `listener(call)` with each call that was judged. Must not block or raise."""
         self._listeners.append(listener)
@@ -242,7 +246,9 @@ class Completeness:
             try:
                 listener(call)
             except Exception:
-                log.exception("completeness_listener_failed", uniqueid=call.uniqueid)
+                log.exception(
+                    "completeness_listener_failed", asterisk=call.asterisk, uniqueid=call.uniqueid, channel=call.channel
+                )
 
     async def _certain(self, unit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Write it, however long the ledger is away: an end that is not noted would leave the call open for ever."""
@@ -252,7 +258,10 @@ class Completeness:
             except StoreDown:
                 await asyncio.sleep(RETRY_SECONDS)
             except StoreError as exc:
-                log.error("call_not_noted", unit=unit.__name__, error=str(exc))
+                asterisk, uniqueid = (
+                    (first.asterisk, first.uniqueid) if isinstance(first := args[0], AnsweredCall) else args[:2]
+                )
+                log.error("call_not_noted", unit=unit.__name__, asterisk=asterisk, uniqueid=uniqueid, error=str(exc))
                 return False
 
 

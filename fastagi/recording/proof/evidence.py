@@ -148,7 +148,7 @@ class Evidence:
         who, reason = word("who", who), word("reason", reason)
         after: Recording = await self._store.run(evidence.hold, recording_id, self._clock(), on, who, reason)
         event = "hold_set" if on else "hold_released"
-        log.info(f"legal_{event}", recording_id=recording_id, who=who, reason=reason)
+        log.info(f"legal_{event}", **after.ids, who=who, reason=reason)
         self._tell(after, event, {"who": who, "reason": reason})
         return after
 
@@ -167,7 +167,7 @@ class Evidence:
         doomed: Recording
         doomed, there = await self._store.run(evidence.condemn, recording_id, now, who, reason, force)
         if there:
-            log.info("recording_deleting", recording_id=recording_id, who=who, reason=reason)
+            log.info("recording_deleting", **doomed.ids, who=who, reason=reason)
             self._tell(doomed, "deleting", {"who": who, "reason": reason})
             await self._remove([doomed])
         return doomed
@@ -219,7 +219,7 @@ class Evidence:
                     await self.delete_recording(recording.id, "retention", f"older than {self._retention_days} days")
                     done += 1
                 except Error as exc:  # held or delivered to somebody meanwhile
-                    log.info("not_expired", recording_id=recording.id, why=str(exc))
+                    log.info("not_expired", **recording.ids, why=str(exc))
             count += done
             if done == 0:
                 return count
@@ -233,7 +233,7 @@ class Evidence:
             reused = await self._store.read(evidence.name_reused, recording.file_path, recording.id)
             fault = "" if reused else await self._threads.run(lambda r=recording: _unlink(self._paths(r)))  # type: ignore[misc]
             if fault:
-                log.error("file_not_deleted", recording_id=recording.id, error=fault)
+                log.error("file_not_deleted", **recording.ids, error=fault)
             else:
                 gone.append(recording.id)
         if gone:

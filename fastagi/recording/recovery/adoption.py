@@ -161,7 +161,9 @@ class Adoption:
                 try:
                     await self._adopt(pbx, live, row, since)
                 except HeldElsewhere as exc:  # two servers beside one Asterisk: one of them adopts it
-                    log.debug("adopted_elsewhere", asterisk=pbx.name, channel=live.name, by=str(exc))
+                    log.debug(
+                        "adopted_elsewhere", asterisk=pbx.name, channel=live.name, uniqueid=live.uniqueid, by=str(exc)
+                    )
                 changed = True
         return changed and not opening
 
@@ -185,9 +187,8 @@ class Adoption:
         self.adopted += 1
         log.info(
             "recording_adopted",
-            recording_id=job.id,
-            channel=live.name,
-            asterisk=pbx.name,
+            **recording.ids,
+            on=live.name,
             file=found.piece.paths[0],
             visible=found.bytes >= 0,
         )
@@ -205,7 +206,14 @@ class Adoption:
             if renamed:
                 facts["renamed"] = True
         except OSError as exc:  # it is tracked all the same: there may be room when it ends
-            log.error("name_not_reserved", recording_id=recording_id, error=str(exc))
+            log.error(
+                "name_not_reserved",
+                recording_id=recording_id,
+                channel=live.name,
+                uniqueid=live.uniqueid,
+                asterisk=pbx.name,
+                error=str(exc),
+            )
             path = str(self._settings.directory / relative)
         started = since
         if started is None:  # it ran before we looked: as long as its file says

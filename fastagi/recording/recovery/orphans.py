@@ -88,6 +88,6 @@ class Orphans:
             raise
         job = Job(recording)
         self._jobs.add(job)
-        log.warning("orphan_adopted", recording_id=recording_id, **detail)
+        log.warning("orphan_adopted", **recording.ids, **detail)
         await self._ender.ended_unseen(job)
         await job.wait(None)

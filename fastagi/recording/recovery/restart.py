@@ -94,7 +94,7 @@ class Recovery:
                 try:
                     await self._compare(job, pbx)
                 except FastAGIError as exc:
-                    log.error("recording_not_compared", recording_id=job.id, error=str(exc))
+                    log.error("recording_not_compared", **job.recording.ids, error=str(exc))
 
         async with asyncio.TaskGroup() as group:
             for job in self._jobs.on_asterisk(pbx.name):
@@ -121,7 +121,7 @@ class Recovery:
         if channel is None:
             return None
         if channel.since > (piece.started_at or job.recording.requested_at) + CLOCK_SLACK_SECONDS:
-            log.warning("uniqueid_used_again", recording_id=job.id, uniqueid=channel.uniqueid)
+            log.warning("uniqueid_used_again", **job.recording.ids)
             return None
         return channel
 
@@ -152,12 +152,12 @@ class Recovery:
             try:
                 monitor_id = await pbx.control(piece.channel).find_id(piece)
             except AsteriskError as exc:
-                log.debug("monitor_id_not_found", recording_id=job.id, error=str(exc))
+                log.debug("monitor_id_not_found", **job.recording.ids, error=str(exc))
             if await self._threads.run(files.size, piece.paths[0]) >= 0:
                 at = job.recording.requested_at
                 found = replace(piece, started_at=at, monitor_id=monitor_id)
                 await self._journal.move(job, Event.STARTED, started_at=at, pieces=(*job.recording.pieces[:-1], found))
-                log.info("recording_found_running", recording_id=job.id)
+                log.info("recording_found_running", **job.recording.ids)
             else:
                 try:
                     await self._starter.command(job, pbx)
@@ -215,8 +215,7 @@ class Recovery:
                 self.unreached += 1
                 log.error(
                     "asterisk_given_up",
-                    asterisk=job.recording.asterisk,
-                    recording_id=job.id,
+                    **job.recording.ids,
                     seconds=self._patience(job),
                 )
                 await self._safely(job, **{UNREACHED: True})
@@ -229,7 +228,7 @@ class Recovery:
         try:
             await self._gone(job, **facts)
         except FastAGIError as exc:
-            log.error("recording_not_ended", recording_id=job.id, error=str(exc))
+            log.error("recording_not_ended", **job.recording.ids, error=str(exc))
 
 
 def _look(wanted: list[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[tuple[int, ...], bool]]:

@@ -150,7 +150,7 @@ class Sweep:
                     row = await self._store.read(units.get, raw.id)
                     did, proved = await self._one(pbx, raw, row)
                 except (FastAGIError, OSError) as exc:
-                    log.warning("raw_file_not_swept", recording_id=raw.id, error=str(exc))
+                    log.warning("raw_file_not_swept", recording_id=raw.id, asterisk=name, error=str(exc))
                     continue
                 unproved += not proved
                 done += did
@@ -190,14 +190,14 @@ class Sweep:
         if row.deleted_at is None:
             finding = await self._threads.run(check_file, row)
             if finding.proof is not Proof.OK:
-                log.error("finished_file_unproved", recording_id=row.id, error=finding.detail, kept=raw.paths[0])
+                log.error("finished_file_unproved", **row.ids, error=finding.detail, kept=raw.paths[0])
                 return False, False
             if raw.last_write > (row.finished_at or 0.0) + 1.0 and UNREACHED in row.facts:
-                await self._aside(raw, f"Asterisk wrote on after {row.id} was finished: its Asterisk seemed dead")
+                await self._aside(raw, f"Asterisk wrote on after {row.id} was finished: its Asterisk seemed dead", row)
                 return True, True
         await self._threads.run(files.remove, raw.paths)
         self.removed += len(raw.files)
-        log.info("raw_files_removed", recording_id=row.id, count=len(raw.files))
+        log.info("raw_files_removed", **row.ids, count=len(raw.files))
         return True, True
 
     def _over(self, pbx: Pbx, row: Recording) -> bool:
@@ -216,7 +216,7 @@ class Sweep:
             return False
         fault = await self._threads.run(raw.fault)
         if fault:
-            await self._aside(raw, f"{row.id}: {fault}")
+            await self._aside(raw, f"{row.id}: {fault}", row)
             return True
         await self._again(row)
         return True
@@ -224,7 +224,7 @@ class Sweep:
     async def _again(self, row: Recording) -> None:
         self._tried.add(row.id)
         self.refinished += 1
-        log.info("finishing_tried_again", recording_id=row.id, error=row.error)
+        log.info("finishing_tried_again", **row.ids, error=row.error)
         job = await self._ender.refinish(row)
         await job.wait(None)
 
@@ -280,9 +280,10 @@ class Sweep:
         )
         self.adopted += 1
 
-    async def _aside(self, raw: Raw, reason: str) -> None:
+    async def _aside(self, raw: Raw, reason: str, row: Recording | None = None) -> None:
         moved = await self._threads.run(files.set_aside, raw.paths, reason)
-        log.error("raw_files_set_aside", recording_id=raw.id, reason=reason, moved_to=str(moved[0]) if moved else "")
+        ids = {"recording_id": raw.id} if row is None else row.ids
+        log.error("raw_files_set_aside", **ids, reason=reason, moved_to=str(moved[0]) if moved else "")
 
     def _age(self, raw: Raw) -> float:
         return time.time() - raw.last_write  # both are the machine's clock, whatever the app's is

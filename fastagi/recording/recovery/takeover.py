@@ -90,7 +90,7 @@ class Takeover:
         for recording in heritage:
             ours = await self._store.run(units.take_over, recording.id, recording.node, self._node, self._clock())
             if ours is not None:
-                log.warning("recording_taken_over", recording_id=ours.id, before=recording.node)
+                log.warning("recording_taken_over", **ours.ids, before=recording.node)
                 taken.append(ours)
         self.taken += len(taken)
         self._recovery.load(taken)

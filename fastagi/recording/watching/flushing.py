@@ -106,20 +106,20 @@ class Flusher:
             await self._journal.note(job, "flushed", pieces=(*kept, piece))
             if empty:
                 await self._threads.run(files.remove, before.paths)
-        log.debug("recording_flushed", recording_id=job.id, file=before.paths[0], goes_on=piece.paths[0])
+        log.debug("recording_flushed", **job.recording.ids, file=before.paths[0], goes_on=piece.paths[0])
         return True
 
     def _fault(self, job: Job, exc: FastAGIError) -> None:
         now = time.monotonic()
         self._failed = {key: at for key, at in self._failed.items() if now - at < AGAIN_SECONDS}
         self._failed[job.id] = now
-        log.warning("not_flushed", recording_id=job.id, channel=job.recording.channel, error=str(exc))
+        log.warning("not_flushed", **job.recording.ids, error=str(exc))
 
     async def _give_up(self, job: Job, piece: Piece) -> None:
         try:
             await self._pieces.end(job, piece)
         except FastAGIError as exc:
-            log.debug("piece_not_given_up", recording_id=job.id, file=piece.paths[0], error=str(exc))
+            log.debug("piece_not_given_up", **job.recording.ids, file=piece.paths[0], error=str(exc))
 
 
 def _reached(agi: AgiPath | None) -> bool:

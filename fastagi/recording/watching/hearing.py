@@ -203,7 +203,7 @@ class Hearing:
                 try:
                     ear.listen(job.recording.pieces[-1])
                 except AudioError as exc:
-                    log.info("recording_not_listened_to", recording_id=job.id, error=str(exc))
+                    log.info("recording_not_listened_to", **job.recording.ids, error=str(exc))
                     self._deaf.add(job.id)
                     continue
             found.append((job, ear.alarm(self._quiet_seconds, _muted(job.recording))))
@@ -216,7 +216,7 @@ class Hearing:
                     job.alarms.discard(name)
             if alarm and alarm not in job.alarms:
                 job.alarms.add(alarm)
-                log.warning(f"recording_{alarm}", recording_id=job.id, channel=job.recording.channel)
+                log.warning(f"recording_{alarm}", **job.recording.ids)
 
 
 def _paths(piece: Piece) -> dict[str, str]:

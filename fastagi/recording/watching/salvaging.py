@@ -69,14 +69,14 @@ class Salvager:
                 return False
             fault = await self._threads.run(_make, pbx.spool) or await self._threads.run(files.spool_fault, pbx.spool)
             if fault:
-                log.error("raw_files_vanished", recording_id=job.id, file=before.paths[0], error=fault)
+                log.error("raw_files_vanished", **job.recording.ids, file=before.paths[0], error=fault)
                 return False
             try:
                 piece = await self._pieces.begin(
                     job, before.channel, before.uniqueid, after="loss", turned=before.turned
                 )
             except (AsteriskError, Error, Hangup) as exc:
-                log.error("raw_files_vanished", recording_id=job.id, file=before.paths[0], error=str(exc))
+                log.error("raw_files_vanished", **job.recording.ids, file=before.paths[0], error=str(exc))
                 return False
             started = recording.started_at or before.started_at
             span = [round(before.started_at - started, 3), round(piece.started_at - started, 3)]
@@ -84,12 +84,12 @@ class Salvager:
             facts = {**recording.facts, "lost": [*recording.facts.get("lost", []), span]}
             await self._journal.note(job, "files_lost", pieces=(*recording.pieces[:-1], lost, piece), facts=facts)
             log.error(
-                "raw_files_vanished", recording_id=job.id, file=before.paths[0], lost=span, goes_on=piece.paths[0]
+                "raw_files_vanished", **job.recording.ids, file=before.paths[0], lost=span, goes_on=piece.paths[0]
             )
         try:
             await self._pieces.end(job, before)
         except FastAGIError as exc:
-            log.debug("lost_piece_not_stopped", recording_id=job.id, error=str(exc))
+            log.debug("lost_piece_not_stopped", **job.recording.ids, error=str(exc))
         return True
 
 

@@ -187,7 +187,7 @@ class Listening:
         watch.beside = beside
         if not beside and not watch.told:
             watch.told = True
-            log.warning("listening_by_asterisk", recording_id=job.id, channel=job.recording.channel)
+            log.warning("listening_by_asterisk", **job.recording.ids)
         if not pbx.up:
             watch.lost(self._clock())
         elif not watch.asking:
@@ -238,7 +238,7 @@ class Listening:
                 await self._hear_anew(pbx, uniqueid)
             except (AsteriskError, BadArgument) as exc:
                 watch.listening.discard(uniqueid)
-                log.error("not_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
+                log.error("not_listening", **job.recording.ids, listens_to=uniqueid, error=str(exc))
             if watch.ended:  # meanwhile: what that took back may have come before this
                 await self._leave(job, watch, uniqueid)
                 return
@@ -264,7 +264,7 @@ class Listening:
             else:
                 await watch.playing.ask(pbx.manager, live.name, job.agi is not None and not job.agi.closed)
         except (AsteriskError, BadArgument) as exc:
-            log.debug("not_answered_who_talks", recording_id=job.id, error=str(exc))
+            log.debug("not_answered_who_talks", **job.recording.ids, error=str(exc))
         finally:
             watch.asking = False
 
@@ -288,7 +288,7 @@ class Listening:
         try:
             await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
         except (AsteriskError, BadArgument) as exc:
-            log.debug("still_listening", recording_id=job.id, uniqueid=uniqueid, error=str(exc))
+            log.debug("still_listening", **job.recording.ids, listens_to=uniqueid, error=str(exc))
 
     async def _set(self, pbx: Pbx, uniqueid: str, function: str, value: str) -> None:
         live = pbx.book.get(uniqueid)

@@ -199,7 +199,7 @@ class Watch:
                     deaf = True
                     if "unreadable" not in job.alarms:
                         job.alarms.add("unreadable")
-                        log.warning("raw_file_unreadable", recording_id=job.id, error=str(exc))
+                        log.warning("raw_file_unreadable", **job.recording.ids, error=str(exc))
             found.append((job, cause, closed, deaf))
         return found
 
@@ -210,7 +210,7 @@ class Watch:
         elif "spool_full" not in job.alarms:
             job.alarms.add("spool_full")
             job.spool_full = True
-            log.error("spool_full", recording_id=job.id, channel=job.recording.channel, file=job.watched)
+            log.error("spool_full", **job.recording.ids, file=job.watched)
         return full
 
     def _alarm(self, job: Job) -> None:
@@ -220,4 +220,4 @@ class Watch:
             patience += foreign.slower_seconds(job.recording.pieces[-1].paths[0])
         if still >= patience and "stalled" not in job.alarms:
             job.alarms.add("stalled")
-            log.error("recording_stalled", recording_id=job.id, channel=job.recording.channel, seconds=round(still, 1))
+            log.error("recording_stalled", **job.recording.ids, seconds=round(still, 1))

@@ -136,6 +136,26 @@ def recordings_of(conn: sa.Connection, asterisk: str, uniqueid: str, linkedids: 
     return [recording_of(row) for row in rows]
 
 
+def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list[str]]:
+    """Of each of these calls the ids of the recordings of its channel while it was up, oldest first."""
+    r = recording.c
+    statement = sa.select(r.id, r.asterisk, r.uniqueid, r.requested_at, r.ended_at).where(
+        r.uniqueid.in_([call.uniqueid for call in calls])
+    )
+    found: dict[tuple[str, str], list[tuple[str, float, float | None]]] = {}
+    for recording_id, asterisk, uniqueid, begun, ended in conn.execute(statement.order_by(r.id)) if calls else ():
+        found.setdefault((asterisk, uniqueid), []).append((recording_id, begun, ended))
+    return [
+        [
+            recording_id
+            for recording_id, begun, ended in found.get((call.asterisk, call.uniqueid), ())
+            # uniqueids are used again: another call's was over before, or began after
+            if (ended is None or ended >= call.answered_at) and (call.ended_at is None or begun <= call.ended_at)
+        ]
+        for call in calls
+    ]
+
+
 def page(
     conn: sa.Connection,
     *,

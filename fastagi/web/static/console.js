@@ -41,18 +41,19 @@ const VIEWS = {
     live: true,
   },
   calls: {
-    title: "Calls that have to be recorded",
+    title: "Calls up now, and those that had to be recorded",
     columns: [
       ["Answered", (c) => when(c.answered_at)],
       ["From", (c) => c.caller],
       ["To", (c) => c.called],
       ["Context", (c) => c.context],
       ["Channel", (c) => c.channel],
-      ["Verdict", (c) => c.verdict ?? "runs", (c) => (c.verdict && c.verdict !== "recorded" ? "bad" : "")],
+      ["Verdict", (c) => c.verdict ?? (c.ended_at ? "not judged yet" : "up"), (c) => (c.verdict && c.verdict !== "recorded" ? "bad" : "")],
       ["Reason", (c) => c.reason, "long"],
-      ["Recording", (c) => c.recording_id ?? "", "short", (c) => c.recording_id && `#recording/${c.recording_id}`],
+      ["Recording", (c) => proof(c) ?? "", "short", (c) => proof(c) && `#recording/${proof(c)}`],
     ],
     filters: [["incomplete", "All", ["yes"]]],
+    live: true,
   },
   channels: {
     title: "Channels up now",
@@ -95,6 +96,11 @@ function notes(r) {
   if (r.deleted_at) found.push("deleted");
   if (r.error) found.push(r.error);
   return found.join(", ").replaceAll("_", "-");
+}
+
+// The recording that its verdict rests on, else the newest of its channel.
+function proof(c) {
+  return c.recording_id ?? c.recordings.at(-1);
 }
 
 // What an entry of the journal says beyond its name: {who: "x", forced: false} is "who x".

@@ -59,12 +59,13 @@ def test_a_name_no_event_has_is_refused() -> None:
         board("x|y")
 
 
-def test_a_raising_callback_is_logged_and_survived() -> None:
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(4)])
+def test_a_raising_callback_is_logged_and_survived(error: BaseException) -> None:
     b = board()
     got: list[str] = []
 
     def raises(*_: Any) -> None:
-        raise ValueError("mine")
+        raise error
 
     b.subscribe(raises, ("Hangup",))
     b.subscribe(lambda e: got.append("subscriber"), ("Hangup",))
@@ -112,13 +113,14 @@ async def test_async_callbacks_run_one_at_a_time_in_order() -> None:
     assert got == [str(n) for n in range(20)]
 
 
-async def test_a_raising_async_callback_is_survived() -> None:
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(4)])
+async def test_a_raising_async_callback_is_survived(error: BaseException) -> None:
     b = board()
     done = asyncio.Event()
 
     async def callback(owner: Any, message: Any) -> None:
         if message.number == "0":
-            raise ValueError("mine")
+            raise error
         done.set()
 
     b.register("*", callback)

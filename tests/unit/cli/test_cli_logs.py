@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ import structlog
 
 from fastagi.app import logs
 from fastagi.settings import LogSettings
+from fastagi.store.sqlite import SqliteStore
+from fastagi.store.units import calls
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +143,37 @@ def test_level_decides_and_commands_are_quiet() -> None:
     structlog.get_logger().info("not this")
     assert out.getvalue() == ""
     out = _configured("debug")
-    logging.getLogger("alembic").debug("now also this")
-    assert _lines(out)[0]["event"] == "now also this"
+    logging.getLogger("theirs").debug("now also this")
+    structlog.get_logger("x").debug("and this")
+    assert [line["event"] for line in _lines(out)] == ["now also this", "and this"]
+
+
+async def test_debug_is_this_servers_own_and_not_buried_in_sql(tmp_path: Path) -> None:
+    out = _configured("debug")
+    await _one_write(tmp_path / "quiet.db")
+    logging.getLogger("asyncio").debug("Using selector: EpollSelector")
+    logging.getLogger("aiohttp.access").info("GET /healthz")
+    structlog.get_logger("fastagi.x").debug("delivered")
+    assert [line["event"] for line in _lines(out) if line.get("logger", "").partition(".")[0] != "fastagi"] == []
+    assert "delivered" in [line["event"] for line in _lines(out)]
+
+
+async def test_who_asks_for_the_sql_gets_it(tmp_path: Path) -> None:
+    out = _configured()
+    engine = logging.getLogger("sqlalchemy.engine")
+    engine.setLevel("INFO")
+    try:
+        await _one_write(tmp_path / "loud.db")
+    finally:
+        engine.setLevel(logging.NOTSET)
+    assert any("INSERT" in line["event"] for line in _lines(out))
+
+
+async def _one_write(path: Path) -> None:
+    store = SqliteStore(path, node="one")
+    await store.start()
+    await store.run(calls.answered, calls.AnsweredCall("pbx", "1.1"))
+    await store.stop()
 
 
 def test_console_line_cannot_write_to_the_terminal() -> None:

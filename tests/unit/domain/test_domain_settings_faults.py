@@ -12,6 +12,14 @@ from fastagi.settings import load
 
 TOKEN = "0123456789abcdefg"
 
+COMMAND_VARIABLES = [
+    f"FASTAGI_{name}"
+    for name in (
+        *("RECORDING_ID", "FILE_PATH", "CALLER", "CALLED", "CAUSE", "NAME", "SESSION_ID", "FORMAT"),
+        *("DELIVERY_ID", "ATTEMPT"),
+    )
+]
+
 
 def fault(tmp_path: Path, text: str) -> str:
     """The one line that an operator reads."""
@@ -85,4 +93,101 @@ def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
         load(file, {"FASTAGI_AGI__PROT": "2", "FASTAGI_ASTERISK__0__TLS": "perhaps", "FASTAGI_CONFIG": "x"})
     lines = sorted(str(caught.value).splitlines())
     assert [line.partition(": ")[0] for line in lines] == [str(file), "FASTAGI_AGI__PROT", "FASTAGI_ASTERISK__0__TLS"]
-    assert lines[1].startswith("FASTAGI_AGI__PROT: agi.prot: there is no such key")
+    assert lines[1].startswith("FASTAGI_AGI__PROT: agi.prot = '2': there is no such key")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("FASTAGI_ASTERISK__SECRET", "hush", ["asterisk is a list", "write FASTAGI_ASTERISK__0__SECRET"]),
+        ("FASTAGI_ASTERISK__HOST", "pbx", ["asterisk.host = 'pbx'", "write FASTAGI_ASTERISK__0__HOST"]),
+        ("FASTAGI_HTTP__TOKENS__TOKEN", "hush", ["http.tokens is a list", "write FASTAGI_HTTP__TOKENS__0__TOKEN"]),
+        ("FASTAGI_BOGUS__X", "1", ["bogus.x = '1'", "there is no such key; allowed are agi, asterisk"]),
+        ("FASTAGI_AGI__PORT__X", "1", ["agi.port.x = '1'", "agi.port has no keys"]),
+        ("FASTAGI_ASTERISK__0__PASSWORD", "hush", ["asterisk.0.password", "allowed are name, host"]),
+        ("FASTAGI_ASTERISK__0_SECRET", "hush", ["asterisk is a list", "write FASTAGI_ASTERISK__0__SECRET"]),
+        ("FASTAGI_AGI_PORT", "4574", ["= '4574'", "is not read", "write FASTAGI_AGI__PORT"]),
+        ("FASTAGI_AGI", "4574", ["= '4574'", "is not read", "write FASTAGI_AGI__HOST"]),
+        ("FASTAGI_ASTERISK", "pbx", ["is not read", "write FASTAGI_ASTERISK__0__NAME"]),
+        ("FASTAGI_ASTERISK_SECRET", "hush", ["is not read", "write FASTAGI_ASTERISK__0__SECRET"]),
+        ("FASTAGI_HTTP_TOKENS_1_ROLE", "viewer", ["write FASTAGI_HTTP__TOKENS__1__ROLE"]),
+        ("FASTAGI_RECORDINGS_DEFAULTS_RATE", "8000", ["write FASTAGI_RECORDINGS__DEFAULTS__RATE"]),
+        ("FASTAGI_SINKS_0_URL", "http://me:hush@x/", ["'http://me:[hidden]@x/'", "write FASTAGI_SINKS__0__URL"]),
+        ("FASTAGI_STORE_URL", "postgresql://u:hu@sh@h/d", ["u:[hidden]@h/d", "write FASTAGI_STORE__URL"]),
+        ("FASTAGI_RECORDINGS__DEFAULTS__DTMF_ELIM", "perhaps", ["dtmf_elim='perhaps' must be True or False"]),
+        ("FASTAGI_RECORDINGS__DEFAULTS__FOO", "no", ["= 'no'", "has no 'foo'", "dtmf_elim"]),
+        ("FASTAGI_RECORDINGS__DEFAULTS__RATE__X", "7", ["recordings.defaults.rate.x = '7'", "no keys"]),
+        ("FASTAGI_AGI__ALLOW__0", "nonsense", ["'nonsense' is no network"]),
+        ("FASTAGI_HTTP__TOKENS", '[{name = "a", token = "hush"}]', ["http.tokens[0].token", "16 characters"]),
+        ("FASTAGI_STORE__URL", "mysql://u:hush@h/d?password=hush", ["'mysql://u:[hidden]@h/d?password=[hidden]'"]),
+    ],
+)
+@pytest.mark.parametrize("file", [True, False])
+def test_a_variable_that_is_wrong_is_named_with_its_value_and_what_would_be_right(
+    tmp_path: Path, variable: str, value: str, words: list[str], file: bool
+) -> None:
+    path = tmp_path / "fastagi.toml"
+    path.write_text("[recordings.defaults]\nbeep_seconds = 5\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path if file else None, {variable: value})
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(variable), line
+    assert [word for word in words if word not in line] == [], line
+    assert "hush" not in line
+
+
+def test_what_a_variables_neighbour_lacks_is_asked_of_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "fastagi.toml"
+    path.write_text('[[sinks]]\nname = "a"\ntype = "local"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(path, {"FASTAGI_SINKS__1__NAME": "b"})
+    assert str(caught.value) == "FASTAGI_SINKS__1__TYPE: sinks[1].type: is missing"
+
+
+def test_a_fault_between_two_variables_names_both(tmp_path: Path) -> None:
+    words = {"NAME": "a", "TOKEN": TOKEN, "ROLE": "viewer"}
+    variables = {f"FASTAGI_HTTP__TOKENS__0__{key}": word for key, word in words.items()}
+    variables |= {f"FASTAGI_HTTP__TOKENS__1__{key}": word for key, word in {**words, "NAME": "b"}.items()}
+    with pytest.raises(ConfigError) as caught:
+        load(None, variables)
+    (line,) = str(caught.value).splitlines()
+    where, _, fault = line.partition(": ")
+    assert {"FASTAGI_HTTP__TOKENS__0__TOKEN", "FASTAGI_HTTP__TOKENS__1__TOKEN"} <= set(where.split(", "))
+    assert "same token" in fault
+    assert TOKEN not in line
+
+
+def test_what_the_file_has_wrong_is_not_blamed_on_a_variable_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "fastagi.toml"
+    path.write_text("[recordings.defaults]\nrate = 7000\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path, {"FASTAGI_RECORDINGS__DEFAULTS__BEEP_START": "yes"})
+    assert str(caught.value).startswith(f"{path}: recordings.defaults: rate=7000")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"FASTAGI_CONFIG": "x", "FASTAGI_CACHE": "x", "FASTAGI_DEBIAN_MIRROR": "x"},
+        dict.fromkeys(COMMAND_VARIABLES, "x"),  # a command sink that asks this server's CLI
+        {"FASTAGI_AGI_PORT": "tcp://10.0.0.1:4573", "FASTAGI_AGI_PORT_4573_TCP_ADDR": "10.0.0.1"},  # Kubernetes
+        {"FASTAGI_AGI_SERVICE_HOST": "10.0.0.1", "FASTAGI_PORT": "tcp://10.0.0.1:4573", "FASTAGI_": "x"},
+    ],
+)
+def test_variables_of_others_are_left_alone(variables: dict[str, str]) -> None:
+    assert load(None, variables).agi.port == 4573
+
+
+@pytest.mark.parametrize(("text", "value"), [("no", False), ("off", False), ("0", False), ("yes", True), ("on", True)])
+def test_switches_among_the_defaults_are_read_as_elsewhere(text: str, value: bool) -> None:
+    settings = load(None, {"FASTAGI_RECORDINGS__DEFAULTS__DTMF_ELIM": text, "FASTAGI_RECORDINGS__ADOPT": text})
+    assert (settings.recordings.defaults["dtmf_elim"], settings.recordings.adopt) == (value, value)
+
+
+def test_a_ledgers_password_is_not_shown_where_its_url_is_refused(tmp_path: Path) -> None:
+    for url in ("mysql://u:hush@h/d", "u:hu/sh@hush@h/d", "mysql://h/d?user=u&password=hush"):
+        line = fault(tmp_path, f'[store]\nurl = "{url}"')
+        assert "store.url = '" in line
+        assert "[hidden]" in line
+        assert "hush" not in line
+        assert "must start with sqlite:///" in line

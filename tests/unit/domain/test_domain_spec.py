@@ -28,6 +28,17 @@ def test_every_other_one_is_taken(value: Any) -> None:
     assert RecordingSpec(seconds_timeout=value).seconds_timeout == value
 
 
+@pytest.mark.parametrize(("file_format", "least"), [("alaw", 400), ("opus", 4000)])
+def test_a_size_too_small_is_refused_for_what_it_lacks_and_not_for_what_it_has(file_format: str, least: int) -> None:
+    """A header and a sample of A-law have 59 bytes: that they do not fit would be untrue."""
+    with pytest.raises(BadArgument) as caught:
+        RecordingSpec(file_format=file_format, max_bytes=least - 1)
+    assert str(caught.value) == (
+        f"max_bytes={least - 1} leaves no room for sound that could be heard: use {least} or more"
+    )
+    assert RecordingSpec(file_format=file_format, max_bytes=least).max_bytes == least
+
+
 @pytest.mark.parametrize(
     "name", ["max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"]
 )
