@@ -64,7 +64,7 @@ class Upkeep:
         self._clock = clock
         self._enqueue = enqueue
         self._refresh = refresh
-        self._beat = ALONE_BEAT_SECONDS if isinstance(store, SqliteStore) else BEAT_SECONDS
+        self._beat = ALONE_BEAT_SECONDS if store.alone else BEAT_SECONDS
         self._version = version
         self._started_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -111,7 +111,7 @@ class Upkeep:
     def _clock_set(self, conn: sa.Connection, by: float, at: float) -> None:
         home = None
         moved: list[deliveries.Due] = []
-        if isinstance(self._store, SqliteStore):
+        if self._store.alone:
             moved = deliveries.clock_set(conn, by, at)
         else:  # the others' clocks were not set
             home = self._store.node
@@ -169,7 +169,7 @@ class Upkeep:
         for due in deliveries.release(conn, keep, now):
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
-        home = None if isinstance(self._store, SqliteStore) else mine
+        home = None if self._store.alone else mine
         brought = deliveries.bring_forward(conn, now, home) if first else []
         for due in brought:
             self._enqueue(conn, due)

@@ -53,7 +53,6 @@ from fastagi.recording.watching.talking import EVENTS as TALK_EVENTS
 from fastagi.recording.watching.watch import Watch
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
-from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import recordings as units
 from fastagi.store.units import servers
 from fastagi.store.units.servers import SILENT_SECONDS
@@ -194,7 +193,7 @@ class Recorder:
     async def open(self) -> None:
         """Pick up what the last process left, then follow every Asterisk."""
         folders = [*(pbx.spool for pbx in self.pbxs.values()), self.settings.directory]
-        alone = isinstance(self._store, SqliteStore)
+        alone = self._store.alone
         read = await self.journal.read_side_files(folders, lambda node: alone or node == self.node)
         if alone:
             renamed = await self._store.run(servers.only_one, self.node, again=read > 0)
@@ -219,7 +218,7 @@ class Recorder:
         self.tasks.keep(self.sweep.run(), "sweep")
         if isinstance(self._clock, SteadyClock):
             self.tasks.keep(self._clock.follow(lambda: len(self.jobs) == 0, self._clock_set), "clock")
-        if not isinstance(self._store, SqliteStore):
+        if not self._store.alone:
             self.tasks.keep(self.takeover.run(), "takeover")
 
     async def _clock_set(self, by: float) -> None:

@@ -32,9 +32,11 @@ class Store(ABC):
     :ivar last_error: one line about the last failure; empty while healthy
     :ivar pace: how long its writes take
     :ivar side_by_side: writes that it makes headway with at once
+    :ivar alone: no other server can be on it
     """
 
     side_by_side = 1
+    alone = False
 
     def __init__(self, node: str, shown: str) -> None:
         self.node = node

@@ -33,6 +33,7 @@ class SqliteStore(Store):
     """:param path: the database file; its folder is made when it is not there"""
 
     side_by_side = BATCH_UNITS
+    alone = True
 
     def __init__(
         self, path: Path, *, node: str, queue_units: int = QUEUE_UNITS, busy_seconds: float = BUSY_SECONDS

@@ -20,7 +20,6 @@ from aiohttp import web
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
-from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import journal
 from fastagi.store.units import recordings as units
 from fastagi.web import shapes
@@ -68,7 +67,7 @@ class Events:
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._overlap = 0 if isinstance(sources.store, SqliteStore) else OVERLAP
+        self._overlap = 0 if sources.store.alone else OVERLAP
         self._ring: deque[bytes] = deque(maxlen=RING)
         self._count = 0  # events that were ever put into the ring
         self._last = 0  # the highest number that was read

@@ -19,7 +19,7 @@ from lost_scene import until
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Event, Phase
 from fastagi.errors import TakenOver
-from fastagi.recording.ledger import journal as journal_module
+from fastagi.recording.ledger import writing
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.spool import sidefile
@@ -103,8 +103,8 @@ async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger
 async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(journal_module, "FLUSH_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(writing, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(writing, "FLUSH_PATIENCE_SECONDS", 0.1)
     job = await ledger.job(1)
     hold, entered = threading.Event(), threading.Event()
 
@@ -158,7 +158,7 @@ async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypat
         value = await run(unit, *args, **kwargs)
         if lost == 0:
             lost += 1
-            raise journal_module.StoreDown("the connection broke")
+            raise writing.StoreDown("the connection broke")
         return value
 
     monkeypatch.setattr(ledger.store, "run", losing)
