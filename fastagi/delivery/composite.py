@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Iterator
 
 import structlog
 
-from fastagi.delivery.sink import AnySink, RecordingSink, must_be_sink, recording_id_of
+from fastagi.delivery.calling import Threads, call
+from fastagi.delivery.sink import CONCURRENCY, AnySink, RecordingSink, must_be_sink, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
 
 log = structlog.get_logger(__name__)
@@ -27,6 +27,7 @@ class CompositeSink(RecordingSink):
         for sink in sinks:
             must_be_sink(sink)
         self.sinks = sinks
+        self._threads: dict[int, Threads] = {}
 
     def leaves(self) -> Iterator[AnySink]:
         """The children that are no composites, in order."""
@@ -43,19 +44,14 @@ class CompositeSink(RecordingSink):
 
     async def _call(self, sink: AnySink, metadata: RecordingMetadata) -> None:
         try:
-            await call(sink, metadata)
+            await call(sink.on_recording_complete, metadata, threads=self._threads_of(sink))
         except Exception as exc:
             log.warning("sink_failed", sink=type(sink).__name__, recording_id=recording_id_of(metadata), error=str(exc))
 
+    def _threads_of(self, sink: AnySink) -> Threads:
+        if id(sink) not in self._threads:
+            self._threads[id(sink)] = Threads(f"fastagi-sink-{type(sink).__name__[:40]}", CONCURRENCY)
+        return self._threads[id(sink)]
+
     def __repr__(self) -> str:
         return f"CompositeSink({', '.join(map(repr, self.sinks))})"
-
-
-async def call(sink: AnySink, metadata: RecordingMetadata) -> None:
-    """Calls an async or a plain sink; a plain one in a thread, so that it holds nobody up."""
-    if inspect.iscoroutinefunction(sink.on_recording_complete):
-        await sink.on_recording_complete(metadata)
-        return
-    answer = await asyncio.to_thread(sink.on_recording_complete, metadata)
-    if inspect.isawaitable(answer):
-        await answer

@@ -131,6 +131,92 @@ async def test_whatever_a_sink_raises_is_tried_again_later(office: Office, raise
     assert [a.ok for a in await office.store.read(deliveries.attempts, made.id)] == [False, False, True]
 
 
+class Plain:
+    """A plain sink that raises."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self.raised = raised
+        self.calls = 0
+
+    def on_recording_complete(self, metadata: object) -> None:
+        self.calls += 1
+        raise self.raised
+
+
+class SharedTask:
+    """A sink that awaits a task of its own, which somebody cancelled."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.connection: asyncio.Task[None] | None = None
+
+    async def on_recording_complete(self, metadata: object) -> None:
+        self.calls += 1
+        if self.connection is None:
+            self.connection = asyncio.create_task(asyncio.sleep(60))
+            self.connection.cancel()
+        await self.connection
+
+
+class Async(Plain):
+    async def on_recording_complete(self, metadata: object) -> None:  # type: ignore[override]
+        self.calls += 1
+        raise self.raised
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException: no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        (Async(asyncio.CancelledError()), "CancelledError: what it waited for was cancelled"),
+        (SharedTask(), "CancelledError: what it waited for was cancelled"),
+        (Async(SystemExit("usage: upload FILE")), "SystemExit: usage: upload FILE"),
+        (Async(Panic("in Rust")), "Panic: in Rust"),
+        (Plain(SystemExit(3)), "SystemExit: 3"),
+        (Plain(StopIteration("x")), "StopIteration: x"),
+        (Plain(asyncio.CancelledError()), "CancelledError: "),
+        (Plain(KeyboardInterrupt()), "KeyboardInterrupt: "),
+    ],
+)
+async def test_what_is_no_exception_is_a_failed_attempt_too(office: Office, sink: Any, said: str) -> None:
+    other = NotingSink()
+    await office.open(crm=sink, other=other)
+    [made, sister] = await office.finish(1, "crm", "other")
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 5.0 * 0.75
+    assert waiting.last_error == said.strip()
+    await office.reaches(sister, "delivered")
+    office.turn(3.8)
+    await office.reaches(made, "waiting", attempts=2)
+    assert sink.calls == 2, "it backs off"
+
+
+async def test_a_stop_is_not_held_by_a_sink_that_swallows_its_cancelling(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastagi.delivery.inprocess.CANCEL_SECONDS", 0.05)
+    gate = asyncio.Event()
+
+    async def deaf() -> None:
+        while not gate.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                pass
+
+    sink = NotingSink(lambda metadata: deaf())
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await until(lambda: sink.running == 1)
+    async with asyncio.timeout(10):
+        await office.courier.stop(0.01)
+    gate.set()
+    await office.reaches(made, "delivered")
+
+
 async def test_retry_after_is_honoured(office: Office) -> None:
     await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=300.0)))
     [made] = await office.finish(1)
