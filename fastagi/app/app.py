@@ -31,7 +31,7 @@ from fastagi.app.routes import Handler, Routes, blocking, must_have_run
 from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
-from fastagi.delivery.registry import registry_of
+from fastagi.delivery.registry import must_be_name, registry_of
 from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error
 from fastagi.handlers import ping, record
@@ -125,18 +125,20 @@ class App:
 
         :param default: it gets every recording that names no other, as those of the settings do; else only those that
             name it (``sink="crm"``)
-        :raises ConfigError: the name is taken; :raises BadArgument: it is no sink
+        :raises ConfigError: the name is taken (by one of the settings: `start` raises it)
+        :raises BadArgument: it is no sink, or no name
         """
         must_be_sink(sink)
+        must_be_name(name)
         if name in self._named_sinks:
             raise ConfigError(f"there is a sink {name!r} already")
-        self._named_sinks[name] = sink
-        if default:
-            self._default_sinks.append(name)
         if self._parts is not None:
             registered = self._parts.registry.register(name, sink)
             if default:
                 self._parts.sink_names.add_default(registered)
+        self._named_sinks[name] = sink
+        if default:
+            self._default_sinks.append(name)
         return sink
 
     def configure(self, settings: Settings, source: str = "") -> None:

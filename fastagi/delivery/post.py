@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from yarl import URL
 
+from fastagi.delivery.sink import must_be_seconds
 from fastagi.errors import BadArgument, SinkError
 
 AGAIN = frozenset({408, 425, 429})
@@ -50,9 +51,7 @@ class Receiver:
             usable = False
         if not usable:
             raise BadArgument(f"url={without_secrets(url)!r} must be http://… or https://… with a host")
-        number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
-        if not number or not 0 < timeout_seconds < float("inf"):
-            raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
+        must_be_seconds(timeout_seconds)
         kind = type(http_client)
         if kind.__module__.startswith("httpx") or not (http_client is None or callable(getattr(kind, "post", None))):
             raise BadArgument(f"http_client={kind.__module__}.{kind.__name__} must be an aiohttp.ClientSession")
@@ -70,7 +69,9 @@ class Receiver:
         try:
             async with (
                 asyncio.timeout(self.timeout_seconds),
-                self._session().post(self.url, data=body, headers=headers, allow_redirects=False) as response,
+                self._session().post(
+                    self.url, data=body, headers=headers, allow_redirects=False, raise_for_status=False
+                ) as response,
             ):
                 if 200 <= response.status < 300:
                     return
@@ -92,7 +93,7 @@ class Receiver:
         try:
             async with (
                 asyncio.timeout(self.timeout_seconds),
-                self._session().head(self.url, allow_redirects=False) as response,
+                self._session().head(self.url, allow_redirects=False, raise_for_status=False) as response,
             ):
                 status = response.status
         except TimeoutError:

@@ -19,7 +19,15 @@ from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
-from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink, must_be_sink
+from fastagi.delivery.sink import (
+    CONCURRENCY,
+    MOST_AT_ONCE,
+    TIME_LIMIT_SECONDS,
+    AnySink,
+    flag_of,
+    must_be_sink,
+    number_of,
+)
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.errors import BadArgument, ConfigError
@@ -69,12 +77,11 @@ class SinkRegistry:
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
         :returns: the names its deliveries go by
-        :raises BadArgument: the name is taken or reserved, or the object is no sink
+        :raises ConfigError: the name is taken; :raises BadArgument: it cannot be one, or the object is no sink
         """
-        if not name or name.startswith(OBJECT) or not name.isprintable():
-            raise BadArgument(f"sink name {name!r} cannot be used")
+        must_be_name(name)
         if name in self._entries or name in self._groups:
-            raise BadArgument(f"there is a sink {name!r} already")
+            raise ConfigError(f"there is a sink {name!r} already")
         if isinstance(sink, CompositeSink):
             names = tuple(
                 self._names.get(id(leaf)) or self._add(f"{name}/{n}", leaf, concurrency)
@@ -149,14 +156,22 @@ class SinkRegistry:
         self._entries[name] = Entry(
             name,
             sink,
-            concurrency=concurrency or int(getattr(sink, "concurrency", CONCURRENCY)),
-            time_limit_seconds=float(getattr(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
-            needs_file=bool(getattr(sink, "needs_file", True)),
-            delete_local=bool(getattr(sink, "delete_local", False)),
+            concurrency=concurrency or int(number_of(sink, "concurrency", CONCURRENCY, MOST_AT_ONCE)),
+            time_limit_seconds=float(number_of(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
+            needs_file=flag_of(sink, "needs_file", True),
+            delete_local=flag_of(sink, "delete_local", False),
         )
         self._names[id(sink)] = name
         self.changed(name)
         return name
+
+
+def must_be_name(name: object) -> None:
+    """:raises BadArgument: no sink can be registered under it"""
+    if not isinstance(name, str) or not name or name.startswith(OBJECT) or not name.isprintable():
+        raise BadArgument(
+            f"sink name {name!r} cannot be used: it must be printable text, and not begin with {OBJECT!r}"
+        )
 
 
 class _Options(BaseModel):

@@ -20,7 +20,7 @@ import aiohttp
 from fastagi.delivery.keys import check_template, key_of, started_at
 from fastagi.delivery.objectstore import MEDIA_TYPES
 from fastagi.delivery.post import Receiver, without_secrets
-from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.naming import expand
 from fastagi.domain.timestamps import rfc3339
@@ -42,7 +42,7 @@ class VconSink(RecordingSink):
         empty puts the audio itself into the vCon (up to `INLINE_BYTES`)
     :param key_template: file name below the folder
     :param timeout_seconds: of a POST
-    :raises BadArgument: target, URL or template cannot be used
+    :raises BadArgument: target, URL, template or time limit cannot be used
     """
 
     needs_file = True
@@ -56,6 +56,7 @@ class VconSink(RecordingSink):
         timeout_seconds: float = 60.0,
         http_client: aiohttp.ClientSession | None = None,
     ) -> None:
+        must_be_seconds(timeout_seconds)
         self._receiver: Receiver | None = None
         if str(target).startswith(("http://", "https://")):
             self._receiver = Receiver(str(target), timeout_seconds=timeout_seconds, http_client=http_client)

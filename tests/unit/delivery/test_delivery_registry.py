@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
+import structlog
 
 from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
-from fastagi.delivery.registry import SinkRegistry, build_sink, registry_of
+from fastagi.delivery.registry import Entry, SinkRegistry, build_sink, registry_of
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings
 
@@ -115,9 +117,13 @@ def test_names() -> None:
     assert entry.needs_file, "nobody knows what a sink of the user's own reads"
     with pytest.raises(BadArgument, match="no sink 'z'; registered are a, group"):
         registry.names("z")
-    for name in ("a", "group", "", "object:x", "a\nb"):
-        with pytest.raises(BadArgument):
+    for name in ("a", "group"):
+        with pytest.raises(ConfigError, match="there is a sink"):
             registry.register(name, Duck())
+    for name in ("", "object:x", "a\nb"):
+        for give in (registry.register, App().sink):
+            with pytest.raises(BadArgument, match="cannot be used"):
+                give(name, Duck())
     with pytest.raises(BadArgument, match="str is no sink"):
         registry.register("s", "https://h")  # type: ignore[arg-type]
 
@@ -176,3 +182,59 @@ def test_what_is_no_sink_is_refused_where_it_is_given(mistaken: Any, said: str) 
     for give in ways:
         with pytest.raises(BadArgument, match=said):
             give()
+
+
+@pytest.mark.parametrize("sink", [Mock(), MagicMock(), AsyncMock(), AsyncMock(spec=LocalFileSink())])
+def test_a_mock_says_nothing_of_itself(sink: Any) -> None:
+    registry = SinkRegistry()
+    with structlog.testing.capture_logs() as lines:
+        registry.register("mock", sink)
+    entry = registry.get("mock")
+    assert entry is not None
+    assert (entry.delete_local, entry.needs_file, entry.concurrency, entry.time_limit_seconds) == (
+        False,
+        sink.needs_file is not False,
+        8,
+        120.0,
+    )
+    assert lines == []
+
+
+def test_a_proxy_says_what_its_sink_says() -> None:
+    class Proxy:
+        def __init__(self, inner: object) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    registry = SinkRegistry()
+    registry.register("a", Proxy(ObjectStoreSink("file:///tmp/fastagi-out", delete_local=True)))
+    entry = registry.get("a")
+    assert entry is not None
+    assert (entry.delete_local, entry.time_limit_seconds) == (True, 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("delete_local", "no"),
+        ("delete_local", 1),
+        ("needs_file", 0),
+        ("concurrency", 0),
+        ("concurrency", True),
+        ("concurrency", 1000),
+        ("concurrency", "3"),
+        ("time_limit_seconds", -1),
+        ("time_limit_seconds", "5"),
+        ("time_limit_seconds", float("nan")),
+        ("time_limit_seconds", float("inf")),
+    ],
+)
+def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: Any) -> None:
+    sink, registry = Duck(), SinkRegistry()
+    setattr(sink, attribute, value)
+    with structlog.testing.capture_logs() as lines:
+        registry.register("a", sink)
+    assert registry.get("a") == Entry("a", sink)
+    assert [(line["event"], line["attribute"]) for line in lines] == [("sink_attribute_not_used", attribute)]
