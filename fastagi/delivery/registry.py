@@ -6,6 +6,7 @@ named after its process, so that after a restart nobody takes its name for anoth
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from fastagi.delivery.closing import close
 from fastagi.delivery.command import CommandSink
 from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
@@ -66,6 +68,7 @@ class SinkRegistry:
         self._names: dict[int, str] = {}
         self._process = os.urandom(5).hex()
         self._count = 0
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def process(self) -> str:
@@ -121,26 +124,36 @@ class SinkRegistry:
         return name in self._entries
 
     def release(self, name: str) -> None:
-        """A recording needs this unnamed object no longer; with the last one it is forgotten. Others stay."""
+        """A recording needs this unnamed object no longer; with the last one it is forgotten, and closed if it
+        `reopens`. Others stay.
+        """
         entry = self._entries.get(name)
         if entry is None or not name.startswith(OBJECT):
             return
         entry.holds -= 1
         if entry.holds <= 0:
             del self._entries[name]
-            self._names.pop(id(entry.sink), None)
+            if self._names.get(id(entry.sink)) == name:  # it may have been registered since
+                del self._names[id(entry.sink)]
             self.changed(name)
+            if flag_of(entry.sink, "reopens", False):
+                task = asyncio.get_running_loop().create_task(self._close_forgotten(name, entry.sink))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def serves(self, name: str, processes: Iterable[str]) -> bool:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
 
     async def aclose(self) -> None:
-        """Closes the sinks that can be closed."""
-        for entry in self:
-            close = getattr(entry.sink, "aclose", None)
-            if callable(close):
-                await close()
+        """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+        await close({entry.name: entry.sink for entry in self})
+
+    async def _close_forgotten(self, name: str, sink: AnySink) -> None:
+        if id(sink) not in self._names:  # else a recording came meanwhile that needs it
+            await close({name: sink})
 
     def _hold(self, sink: AnySink) -> str:
         name = self._names.get(id(sink))

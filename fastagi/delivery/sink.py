@@ -7,9 +7,11 @@ or async; the base class only says so. A sink may carry these attributes:
     time_limit_seconds  how long one call may take (default `TIME_LIMIT_SECONDS`)
     concurrency         calls at once, 1 to 256 (default `CONCURRENCY`); a settings file's `concurrency` goes before it
     delete_local        True when the file here may go once every sink of the recording has taken it
+    reopens             True when a call after `aclose` opens again what it needs: then an object that a call brought
+                        along (`record_start(sink=...)`) is closed as soon as its deliveries are made
 
-A flag counts where it is True or False, a number where it is one of that range; anything else is as if it were not
-there: a proxy or a mock has every attribute.
+A method `aclose`, plain or async, is called when the server stops. A flag counts where it is True or False, a number
+where it is one of that range; anything else is as if it were not there: a proxy or a mock has every attribute.
 """
 
 from __future__ import annotations

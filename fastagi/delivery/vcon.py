@@ -46,6 +46,7 @@ class VconSink(RecordingSink):
     """
 
     needs_file = True
+    reopens = True
 
     def __init__(
         self,

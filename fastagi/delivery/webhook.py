@@ -34,6 +34,7 @@ class WebhookSink(RecordingSink):
     """
 
     needs_file = False
+    reopens = True
 
     def __init__(
         self,

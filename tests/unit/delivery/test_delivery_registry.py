@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 import structlog
+from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
@@ -160,6 +164,70 @@ async def test_closing_closes_what_can_be_closed() -> None:
     registry.register("b", Duck())
     await registry.aclose()
     assert closed == ["yes"]
+
+
+async def test_no_sink_holds_or_breaks_the_closing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.delivery.closing.CLOSE_SECONDS", 0.1)
+    closed: list[str] = []
+    gate = threading.Event()
+
+    class Closes(Duck):
+        def __init__(self, close: Callable[[], Any]) -> None:
+            self.aclose = close
+
+    async def raises() -> None:
+        raise RuntimeError("broken pipe")
+
+    async def exits() -> None:
+        sys.exit("bye")
+
+    registry = SinkRegistry()
+    ways = {
+        "plain": lambda: closed.append("plain"),
+        "plain-raises": lambda: 1 / 0,
+        "plain-hangs": lambda: gate.wait(30),
+        "raises": raises,
+        "exits": exits,
+        "hangs": lambda: asyncio.Event().wait(),
+    }
+    for name, close in ways.items():
+        registry.register(name, Closes(close))
+    registry.register("mock", AsyncMock())
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(20):
+            await registry.aclose()
+    gate.set()
+    assert closed == ["plain"]
+    assert {(line["event"], line["sink"], line["error"]) for line in lines} == {
+        ("sink_not_closed", "plain-raises", "ZeroDivisionError: division by zero"),
+        ("sink_not_closed", "plain-hangs", "it took longer than 0.1 s"),
+        ("sink_not_closed", "raises", "RuntimeError: broken pipe"),
+        ("sink_not_closed", "exits", "SinkError: SystemExit: bye"),
+        ("sink_not_closed", "hangs", "it took longer than 0.1 s"),
+    }
+
+
+async def test_what_a_call_brought_along_is_closed_when_it_is_forgotten_if_it_opens_again() -> None:
+    closed: list[str] = []
+
+    class Owning(Duck):
+        def __init__(self, name: str, reopens: Any) -> None:
+            self.name = name
+            self.reopens = reopens
+
+        async def aclose(self) -> None:
+            closed.append(self.name)
+
+    registry = SinkRegistry()
+    brought = [Owning("a", True), Owning("b", False), Owning("c", True)]
+    names = [name for sink in brought for name in registry.names(sink)]
+    for name in names:
+        registry.release(name)
+    registry.names(brought[2])  # another recording needs it by then
+    await until(lambda: closed == ["a"])
+    await registry.aclose()
+    assert closed == ["a", "c"]
+    assert WebhookSink.reopens is VconSink.reopens is True
 
 
 @pytest.mark.parametrize(
