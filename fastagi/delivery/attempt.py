@@ -6,7 +6,7 @@ import asyncio
 
 from fastagi.delivery.calling import Threads, call
 from fastagi.delivery.registry import Entry
-from fastagi.delivery.sink import CurrentDelivery, current_delivery
+from fastagi.delivery.sink import CurrentDelivery, current_delivery, is_number
 from fastagi.domain.delivery import Outcome
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError
@@ -31,7 +31,8 @@ class Caller:
             async with limit:
                 await self._call(entry, metadata)
         except SinkError as exc:
-            return Outcome(False, str(exc), retry=exc.retry, retry_after=exc.retry_after)
+            asked = exc.retry_after if is_number(exc.retry_after) else None  # a sink of the user's may say anything
+            return Outcome(False, str(exc), retry=bool(exc.retry), retry_after=asked)
         except Exception as exc:
             if isinstance(exc, TimeoutError) and limit.expired():
                 return Outcome(False, f"the sink took longer than {entry.time_limit_seconds:g} s")

@@ -224,6 +224,35 @@ async def test_retry_after_is_honoured(office: Office) -> None:
     assert waiting.next_at == office.clock.now + 300.0
 
 
+async def test_a_long_retry_after_outlives_a_restart_and_holds_no_other(office: Office) -> None:
+    asked = 20 * 3600.0
+    sink = NotingSink(lambda metadata: SinkError("503", retry_after=asked) if len(sink.seen) < 2 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + asked
+    await office.courier.stop()
+    await office.store.stop()
+    office.clock.now += 60
+    office.registry = SinkRegistry()
+    office.store = SqliteStore(office.path, node="one", busy_seconds=0.1)
+    await office.open(crm=sink)
+    assert await office.get(made) == waiting, "a clock that was ahead is not what it waits for"
+    sink.behave = lambda metadata: None
+    [other] = await office.finish(2)
+    await office.reaches(other, "delivered")
+    office.turn(asked)
+    await office.reaches(made, "delivered", attempts=2)
+
+
+@pytest.mark.parametrize("asked", ["60", float("nan"), float("inf"), -5, True])
+async def test_a_retry_after_that_is_no_number_is_not_used(office: Office, asked: Any) -> None:
+    await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=asked)))
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 5.0 * 0.75
+
+
 async def test_a_refusal_for_good_is_dead_at_once_listed_told_and_can_be_retried(office: Office) -> None:
     sink = NotingSink(lambda metadata: SinkError("404 no such thing", retry=False) if len(sink.seen) == 1 else None)
     await office.open(crm=sink)
