@@ -60,6 +60,7 @@ class CommandSink(RecordingSink):
                     )
         must_be_seconds(timeout_seconds)
         self.argv = tuple(argv)
+        self.identity = "\0".join(self.argv)
         self.timeout_seconds = timeout_seconds
         self.time_limit_seconds = timeout_seconds + 10.0
         self._env = dict(env or {})

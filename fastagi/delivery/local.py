@@ -22,6 +22,7 @@ class LocalFileSink(RecordingSink):
 
     def __init__(self, base_dir: str | Path = "/var/spool/asterisk/recording") -> None:
         self.base_dir = Path(base_dir)
+        self.identity = str(self.base_dir)
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
         log.debug(

@@ -33,6 +33,7 @@ class Receiver:
     :param timeout_seconds: for the whole exchange
     :param http_client: a session to use; it is not closed here
     :ivar shown: the URL without what may be secret in it
+    :ivar identity: the URL without its password: a query or user may be what tells two receivers apart
     :raises BadArgument: the URL, the time limit or the client cannot be used (the seed's was httpx's)
     """
 
@@ -56,6 +57,7 @@ class Receiver:
         if kind.__module__.startswith("httpx") or not (http_client is None or callable(getattr(kind, "post", None))):
             raise BadArgument(f"http_client={kind.__module__}.{kind.__name__} must be an aiohttp.ClientSession")
         self.shown = shown_url(self.url)
+        self.identity = identity_of(self.url)
         self.timeout_seconds = timeout_seconds
         self._client = http_client
         self._owned = http_client is None
@@ -147,6 +149,11 @@ def shown_url(url: URL) -> str:
         return str(url)
     shown = url.with_user(None).with_query(None).with_fragment(None)
     return str(shown) + ("?…" if url.query_string else "")
+
+
+def identity_of(url: URL) -> str:
+    """What tells a target from others, the same after its password was changed. Not for people: see `shown_url`."""
+    return str(url) if url.host is None else str(url.with_password(None).with_fragment(None))
 
 
 def without_secrets(text: object) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from fastagi.delivery.closing import close
 from fastagi.delivery.command import CommandSink
-from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.composite import splits
+from fastagi.delivery.identity import child_names
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
@@ -76,7 +77,8 @@ class SinkRegistry:
         return self._process
 
     def register(self, name: str, sink: AnySink, *, concurrency: int | None = None) -> tuple[str, ...]:
-        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, `name/1`, `name/2`, ...
+        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, named by what it is (`identity`):
+        `name/WebhookSink.crm.example.com.3fa9c1d2`. A leaf that is registered by itself keeps its name.
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
         :returns: the names its deliveries go by
@@ -85,10 +87,16 @@ class SinkRegistry:
         must_be_name(name)
         if name in self._entries or name in self._groups:
             raise ConfigError(f"there is a sink {name!r} already")
-        if isinstance(sink, CompositeSink):
+        if splits(sink):
+            leaves = {id(leaf): leaf for leaf in sink.leaves()}
+            unnamed = [leaf for leaf in leaves.values() if self._own_name(leaf) is None]
+            given = dict(zip(map(id, unnamed), (f"{name}/{child}" for child in child_names(unnamed)), strict=True))
+            for child in given.values():
+                if child in self._entries or child in self._groups:
+                    raise ConfigError(f"there is a sink {child!r} already")
             names = tuple(
-                self._names.get(id(leaf)) or self._add(f"{name}/{n}", leaf, concurrency)
-                for n, leaf in enumerate(sink.leaves(), 1)
+                self._add(given[key], leaf, concurrency) if key in given else self._names[key]
+                for key, leaf in leaves.items()
             )
             self._groups[name] = names
         else:
@@ -110,7 +118,7 @@ class SinkRegistry:
                 known = ", ".join(sorted({*self._entries, *self._groups})) or "none"
                 raise BadArgument(f"there is no sink {wanted!r}; registered are {known}")
             return (wanted,)
-        leaves = wanted.leaves() if isinstance(wanted, CompositeSink) else iter((wanted,))
+        leaves = wanted.leaves() if splits(wanted) else iter((wanted,))
         return tuple(dict.fromkeys(self._hold(leaf) for leaf in leaves))
 
     def get(self, name: str) -> Entry | None:
@@ -144,6 +152,31 @@ class SinkRegistry:
     def serves(self, name: str, processes: Iterable[str]) -> bool:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
+
+    def heir(self, name: str, known: Collection[str]) -> str | None:
+        """The child that a delivery by place (`group/1`, as they were named before) is for, where that is certain: the
+        group has one child, and never had another one by place.
+
+        :param known: all names that the ledger has
+        """
+        group, _, place = name.rpartition("/")
+        children = self._groups.get(group, ())
+        if place != "1" or len(children) != 1 or name in self._entries:
+            return None
+        others = (other.rpartition("/") for other in known)
+        return None if any(g == group and n.isdecimal() and n != "1" for g, _, n in others) else children[0]
+
+    def inherit(self, name: str, heir: str) -> None:
+        """Deliveries under that name are the heir's, too. Idempotent."""
+        entry = self._entries.get(heir)
+        if entry is not None and name not in self._entries:
+            self._entries[name] = replace(entry, name=name)
+            self.changed(name)
+
+    def _own_name(self, sink: AnySink) -> str | None:
+        """The name that it was registered under."""
+        name = self._names.get(id(sink))
+        return None if name is None or name.startswith(OBJECT) else name
 
     async def aclose(self) -> None:
         """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""

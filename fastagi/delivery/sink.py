@@ -7,6 +7,8 @@ or async; the base class only says so. A sink may carry these attributes:
     time_limit_seconds  how long one call may take (default `TIME_LIMIT_SECONDS`)
     concurrency         calls at once, 1 to 256 (default `CONCURRENCY`); a settings file's `concurrency` goes before it
     delete_local        True when the file here may go once every sink of the recording has taken it
+    identity            text that tells it from others of its class, the same after a restart; names the child of a
+                        `CompositeSink` (`fastagi.delivery.identity`). Only a digest of it is shown when it is long
     reopens             True when a call after `aclose` opens again what it needs: then an object that a call brought
                         along (`record_start(sink=...)`) is closed as soon as its deliveries are made
 

@@ -71,6 +71,8 @@ class VconSink(RecordingSink):
         self._folder = Path(target)
         self._audio_url = audio_url
         self._key_template = check_template(key_template)
+        where = self._receiver.identity if self._receiver else f"{self._folder}\n{key_template}"
+        self.identity = f"{where}\n{audio_url}" if audio_url else where
         self.time_limit_seconds = timeout_seconds + 60.0
 
     def __repr__(self) -> str:

@@ -48,6 +48,7 @@ class WebhookSink(RecordingSink):
         if not isinstance(signing_secret, str):
             raise BadArgument(f"signing_secret must be text, not {type(signing_secret).__name__}")
         self._receiver = Receiver(url, timeout_seconds=timeout_seconds, http_client=http_client, clock=clock)
+        self.identity = self._receiver.identity
         self.time_limit_seconds = timeout_seconds + 5.0
         self._plain_key = signing_secret.encode()
         self._standard_key = standard_key(signing_secret)

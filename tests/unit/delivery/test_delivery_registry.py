@@ -111,11 +111,13 @@ def test_names() -> None:
     registry.changed = changes.append
     a, b, c = Duck(), Duck(), Duck()
     assert registry.register("a", a) == ("a",)
-    assert registry.register("group", CompositeSink(b, CompositeSink(a, c))) == ("group/1", "a", "group/3")
-    assert changes == ["a", "group/1", "group/3"]
-    assert registry.names("group") == ("group/1", "a", "group/3")
+    duck = f"group/{__name__}.Duck"
+    children = (f"{duck}.1of2", "a", f"{duck}.2of2")
+    assert registry.register("group", CompositeSink(b, CompositeSink(a, c, b))) == children
+    assert changes == ["a", f"{duck}.1of2", f"{duck}.2of2"]
+    assert registry.names("group") == children
     assert registry.names("a") == registry.names(a) == ("a",)
-    assert registry.names(CompositeSink(a, b, a)) == ("a", "group/1")
+    assert registry.names(CompositeSink(a, b, a)) == ("a", f"{duck}.1of2")
     entry = registry.get("a")
     assert entry is not None
     assert entry.needs_file, "nobody knows what a sink of the user's own reads"
@@ -306,3 +308,47 @@ def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: A
         registry.register("a", sink)
     assert registry.get("a") == Entry("a", sink)
     assert [(line["event"], line["attribute"]) for line in lines] == [("sink_attribute_not_used", attribute)]
+
+
+def test_a_composite_that_does_something_of_its_own_is_one_sink() -> None:
+    class Only(CompositeSink):
+        async def on_recording_complete(self, metadata: Any) -> None:
+            if metadata.name:
+                await super().on_recording_complete(metadata)
+
+    archive = ObjectStoreSink("file:///tmp/fastagi-out", delete_local=True)
+    registry, sink = SinkRegistry(), Only(WebhookSink("https://h"), archive)
+    assert registry.register("only", sink) == ("only",)
+    entry = registry.get("only")
+    assert entry == Entry("only", sink, time_limit_seconds=3600.0, needs_file=True, delete_local=True)
+    plain, inner = WebhookSink("https://h"), Only(LocalFileSink())
+    assert list(CompositeSink(plain, CompositeSink(inner)).leaves()) == [plain, inner]
+    [name] = registry.names(inner)
+    assert name.startswith("object:Only:")
+
+
+def test_a_child_may_not_take_the_name_of_another_sink() -> None:
+    registry = SinkRegistry()
+    [name] = registry.register("group", CompositeSink(LocalFileSink()))
+    other = SinkRegistry()
+    other.register(name, Duck())
+    with pytest.raises(ConfigError, match="there is a sink 'group/LocalFileSink"):
+        other.register("group", CompositeSink(LocalFileSink()))
+
+
+def test_an_object_that_is_registered_later_keeps_that_name() -> None:
+    registry, sink = SinkRegistry(), Duck()
+    [held] = registry.names(sink)
+    [name] = registry.register("group", CompositeSink(sink))
+    registry.release(held)
+    assert registry.names(sink) == (name,)
+
+
+def test_who_inherits_deliveries_that_are_named_by_place() -> None:
+    registry = SinkRegistry()
+    [one] = registry.register("one", CompositeSink(LocalFileSink()))
+    registry.register("two", CompositeSink(LocalFileSink(), Duck()))
+    assert registry.heir("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
+    assert registry.heir("one/1", ["one/1", "one/2"]) is None, "there was another one"
+    for name in ("one/2", "two/1", "two/2", "three/1", "one", one):
+        assert registry.heir(name, [name]) is None
