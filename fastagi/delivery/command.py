@@ -60,10 +60,14 @@ class CommandSink(RecordingSink):
                     )
         must_be_seconds(timeout_seconds)
         self.argv = tuple(argv)
-        self.identity = "\0".join(self.argv)
         self.timeout_seconds = timeout_seconds
         self.time_limit_seconds = timeout_seconds + 10.0
         self._env = dict(env or {})
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return "\0".join(self.argv)
 
     def __repr__(self) -> str:
         return f"CommandSink({Path(self.argv[0]).name!r})"

@@ -22,7 +22,6 @@ class LocalFileSink(RecordingSink):
 
     def __init__(self, base_dir: str | Path = "/var/spool/asterisk/recording") -> None:
         self.base_dir = Path(base_dir)
-        self.identity = str(self.base_dir)
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
         log.debug(
@@ -32,6 +31,11 @@ class LocalFileSink(RecordingSink):
             file_path=metadata.file_path,
             base_dir=str(self.base_dir),
         )
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return str(self.base_dir)
 
     def __repr__(self) -> str:
         return f"LocalFileSink({str(self.base_dir)!r})"

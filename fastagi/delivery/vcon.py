@@ -72,8 +72,13 @@ class VconSink(RecordingSink):
         self._audio_url = audio_url
         self._key_template = check_template(key_template)
         where = self._receiver.identity if self._receiver else f"{self._folder}\n{key_template}"
-        self.identity = f"{where}\n{audio_url}" if audio_url else where
+        self._identity = f"{where}\n{audio_url}" if audio_url else where
         self.time_limit_seconds = timeout_seconds + 60.0
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return self._identity
 
     def __repr__(self) -> str:
         return f"VconSink({self._receiver.shown if self._receiver else str(self._folder)!r})"

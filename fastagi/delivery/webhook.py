@@ -48,7 +48,6 @@ class WebhookSink(RecordingSink):
         if not isinstance(signing_secret, str):
             raise BadArgument(f"signing_secret must be text, not {type(signing_secret).__name__}")
         self._receiver = Receiver(url, timeout_seconds=timeout_seconds, http_client=http_client, clock=clock)
-        self.identity = self._receiver.identity
         self.time_limit_seconds = timeout_seconds + 5.0
         self._plain_key = signing_secret.encode()
         self._standard_key = standard_key(signing_secret)
@@ -58,6 +57,11 @@ class WebhookSink(RecordingSink):
     def url(self) -> str:
         """Where it goes, without what may be secret in it."""
         return self._receiver.shown
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return self._receiver.identity
 
     def __repr__(self) -> str:
         return f"WebhookSink({self.url!r}{', signed' if self._plain_key else ''})"

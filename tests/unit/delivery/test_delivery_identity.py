@@ -86,6 +86,18 @@ def test_one_more_of_those_that_nothing_tells_apart_leaves_the_old_names_to_nobo
     assert len({*two, *three, f"{__name__}.Named"}) == 6
 
 
+def test_a_subclass_may_say_what_it_is() -> None:
+    class Crm(WebhookSink):
+        identity = "crm"
+
+    class Erp(WebhookSink):
+        @property
+        def identity(self) -> str:
+            return "erp"
+
+    assert child_names([Crm("https://h/x"), Erp("https://h/x")]) == ["Crm.crm", "Erp.erp"]
+
+
 def test_the_same_target_twice_has_a_number() -> None:
     a, b = child_names([WebhookSink("https://h/x", signing_secret=s) for s in ("one", "two")])
     assert b == f"{a}.2"
