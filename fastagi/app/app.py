@@ -17,7 +17,7 @@ import contextvars
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,7 +32,7 @@ from fastagi.app.signals import ended_by_signals
 from fastagi.app.systemd import Systemd
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
-from fastagi.delivery.registry import registry_of
+from fastagi.delivery.registry import must_be_name, registry_of
 from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error, FastAGIError
 from fastagi.handlers import ping, record
@@ -129,18 +129,20 @@ class App:
 
         :param default: it gets every recording that names no other, as those of the settings do; else only those that
             name it (``sink="crm"``)
-        :raises ConfigError: the name is taken; :raises BadArgument: it is no sink
+        :raises ConfigError: the name is taken (by one of the settings: `start` raises it)
+        :raises BadArgument: it is no sink, or no name
         """
         must_be_sink(sink)
+        must_be_name(name)
         if name in self._named_sinks:
             raise ConfigError(f"there is a sink {name!r} already")
-        self._named_sinks[name] = sink
-        if default:
-            self._default_sinks.append(name)
         if self._parts is not None:
             registered = self._parts.registry.register(name, sink)
             if default:
                 self._parts.sink_names.add_default(registered)
+        self._named_sinks[name] = sink
+        if default:
+            self._default_sinks.append(name)
         return sink
 
     def configure(self, settings: Settings, source: str = "") -> None:
@@ -518,23 +520,41 @@ class Parts:
                 log.error("folder_not_writable", path=str(folder), hint="fastagi doctor says what to do")
 
     async def stop(self, drain_seconds: float) -> None:
+        """Each step is taken whatever became of the one before; when cancelled, they wait for nothing any more."""
         deadline = time.monotonic() + drain_seconds
-        if self.http is not None:
-            await self.http.stop()
-        await self.agi.drain(drain_seconds / 2)
-        # the dialplan is heard until nothing is left to wait for: who asks to stop or pause in between is not refused
-        await self.recorder.drain(max(1.0, deadline - time.monotonic()))
-        await self.agi.stop(min(1.0, drain_seconds))
-        await self.recorder.close(max(1.0, deadline - time.monotonic()))
-        for manager in self.app._managers.values():
-            await manager.stop()
-        for pbx in self.pbxs.values():
-            pbx.close()
-        await self.courier.stop(max(1.0, deadline - time.monotonic()))
-        await self.registry.aclose()
-        await self.threads.stop(5.0)
-        await self.store.stop()
+        cancelled: asyncio.CancelledError | None = None
+
+        def left(least: float = 1.0) -> float:
+            return max(least, deadline - time.monotonic())
+
+        async def close_pbxs() -> None:
+            for pbx in self.pbxs.values():
+                pbx.close()
+
+        steps: dict[str, Callable[[], Awaitable[None]]] = {
+            **({"http": self.http.stop} if self.http is not None else {}),
+            "agi sessions": lambda: self.agi.drain(min(drain_seconds / 2, left(0.0))),
+            # until nothing is left to wait for, the dialplan is heard: who asks to stop or pause is not refused
+            "recordings": lambda: self.recorder.drain(left()),
+            "agi": lambda: self.agi.stop(0.0 if cancelled else min(1.0, drain_seconds)),
+            "recorder": lambda: self.recorder.close(left()),
+            **{f"ami {name}": manager.stop for name, manager in self.app._managers.items()},
+            "asterisks": close_pbxs,
+            "deliveries": lambda: self.courier.stop(left()),
+            "sinks": self.registry.aclose,
+            "threads": lambda: self.threads.stop(0.0 if cancelled else 5.0),
+            "ledger": self.store.stop,
+        }
+        for name, step in steps.items():
+            try:
+                await step()
+            except asyncio.CancelledError as exc:
+                cancelled, deadline = exc, 0.0
+            except Exception as exc:
+                log.error("stop_failed", step=name, error=f"{type(exc).__name__}: {exc}", exc_info=True)
         log.info("stopped")
+        if cancelled is not None:
+            raise cancelled
 
 
 def _ours(folder: Path) -> bool:

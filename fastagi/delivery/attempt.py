@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
-from concurrent.futures import ThreadPoolExecutor
 
+from fastagi.delivery.calling import Threads, call
 from fastagi.delivery.registry import Entry
-from fastagi.delivery.sink import CurrentDelivery, current_delivery
+from fastagi.delivery.sink import CurrentDelivery, current_delivery, is_number
 from fastagi.domain.delivery import Outcome
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError
@@ -22,17 +20,19 @@ class Caller:
     """
 
     def __init__(self) -> None:
-        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._threads: dict[str, Threads] = {}
 
     async def call(self, entry: Entry, metadata: RecordingMetadata, current: CurrentDelivery) -> Outcome:
-        """What became of it. Whatever the sink raises is an outcome; only cancellation passes."""
+        """What became of it. Whatever the sink raises is an outcome; only the cancelling of this attempt passes (and
+        Ctrl-C, where nobody handles SIGINT)."""
         token = current_delivery.set(current)
         limit = asyncio.timeout(entry.time_limit_seconds)
         try:
             async with limit:
                 await self._call(entry, metadata)
         except SinkError as exc:
-            return Outcome(False, str(exc), retry=exc.retry, retry_after=exc.retry_after)
+            asked = exc.retry_after if is_number(exc.retry_after) else None  # a sink of the user's may say anything
+            return Outcome(False, str(exc), retry=bool(exc.retry), retry_after=asked)
         except Exception as exc:
             if isinstance(exc, TimeoutError) and limit.expired():
                 return Outcome(False, f"the sink took longer than {entry.time_limit_seconds:g} s")
@@ -42,26 +42,11 @@ class Caller:
         return Outcome(True)
 
     def forget(self, name: str) -> None:
-        """Lets the threads of a sink end."""
-        pool = self._threads.pop(name, None)
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def close(self) -> None:
-        for name in list(self._threads):
-            self.forget(name)
+        """The sink is gone; what still runs in its threads ends by itself."""
+        self._threads.pop(name, None)
 
     async def _call(self, entry: Entry, metadata: RecordingMetadata) -> None:
-        method = entry.sink.on_recording_complete
-        if inspect.iscoroutinefunction(method) or inspect.iscoroutinefunction(getattr(method, "__call__", None)):  # noqa: B004
-            await method(metadata)
-            return
-        pool = self._threads.get(entry.name)
-        if pool is None:
-            pool = self._threads[entry.name] = ThreadPoolExecutor(
-                entry.concurrency, thread_name_prefix=f"fastagi-sink-{entry.name[:40]}"
-            )
-        context = contextvars.copy_context()
-        answer = await asyncio.get_running_loop().run_in_executor(pool, context.run, method, metadata)
-        if inspect.isawaitable(answer):
-            await answer
+        threads = self._threads.get(entry.name)
+        if threads is None:
+            threads = self._threads[entry.name] = Threads(f"fastagi-sink-{entry.name[:40]}", entry.concurrency)
+        await call(entry.sink.on_recording_complete, metadata, threads=threads)

@@ -14,7 +14,8 @@ FIRST_SECONDS, LONGEST_SECONDS = 5.0, 60.0
 """Between two probes: a receiver that is back is noticed within a minute."""
 
 LONGEST_ASKED = 600.0
-"""The most that a receiver's Retry-After keeps the others waiting."""
+"""The most that a receiver's Retry-After keeps the others waiting: it may be meant for the one recording that was
+answered, which waits for as long as was asked. Whether others are taken, one of them asks at least so often."""
 
 
 @dataclass(slots=True)

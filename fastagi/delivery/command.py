@@ -11,7 +11,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, SinkError
 
@@ -58,12 +58,16 @@ class CommandSink(RecordingSink):
                     raise BadArgument(
                         f"argv: {{{name}}} is not known: there are {known}; the rest is in the environment"
                     )
-        if isinstance(timeout_seconds, bool) or not 0 < timeout_seconds < float("inf"):
-            raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
+        must_be_seconds(timeout_seconds)
         self.argv = tuple(argv)
         self.timeout_seconds = timeout_seconds
         self.time_limit_seconds = timeout_seconds + 10.0
         self._env = dict(env or {})
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return "\0".join(self.argv)
 
     def __repr__(self) -> str:
         return f"CommandSink({Path(self.argv[0]).name!r})"

@@ -119,7 +119,6 @@ class Courier:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._upkeep.stop()
-        self._caller.close()
 
     async def clock_set(self, by: float) -> None:
         """The clock was set: what waits, and a sink that is down, go on waiting for as long as they were to.

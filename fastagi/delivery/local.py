@@ -32,5 +32,10 @@ class LocalFileSink(RecordingSink):
             base_dir=str(self.base_dir),
         )
 
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return str(self.base_dir)
+
     def __repr__(self) -> str:
         return f"LocalFileSink({str(self.base_dir)!r})"

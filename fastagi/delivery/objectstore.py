@@ -17,7 +17,7 @@ from typing import Any, Literal
 from yarl import URL
 
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
-from fastagi.delivery.post import shown_url, without_secrets
+from fastagi.delivery.post import identity_of, shown_url, without_secrets
 from fastagi.delivery.sink import RecordingSink, current_delivery
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, ConfigError, SinkError
@@ -89,6 +89,8 @@ class ObjectStoreSink(RecordingSink):
         self.key_template = check_template(key_template)
         self.delete_local = delete_local
         self.shown = shown_url(URL(url))
+        places = [f"{key}={value}" for key, value in sorted((options or {}).items()) if "endpoint" in key]
+        self._identity = "\n".join((identity_of(URL(url)), key_template, *places))
         self._verify = verify
         self._with_metadata = with_metadata
         given = dict(options or {})
@@ -112,6 +114,11 @@ class ObjectStoreSink(RecordingSink):
                 self._store = from_url(url, **settings)
         except (BaseError, ValueError, TypeError, OSError) as exc:
             raise BadArgument(f"{self.shown}: {_one_line(exc)}") from None
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return self._identity
 
     def __repr__(self) -> str:
         return f"ObjectStoreSink({self.shown!r}, {self.key_template!r})"

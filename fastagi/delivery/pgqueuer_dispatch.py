@@ -56,6 +56,9 @@ LOG_MINUTES = 10
 
 RETRY_SECONDS = (0.5, 30.0)
 RECONNECT_SECONDS = (0.5, 10.0)
+CANCEL_SECONDS = 5.0
+"""What was cancelled ends by then, or is left: a sink may swallow it."""
+
 INSTALL_LOCK = 0x66617374716D
 
 
@@ -210,7 +213,11 @@ class PgQueuerDispatcher:
                 self._manager.shutdown.set()
                 await asyncio.wait({serving}, timeout=drain_seconds)
             serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+            _, deaf = await asyncio.wait({serving}, timeout=CANCEL_SECONDS)
+            if deaf:
+                log.error("deliveries_left_behind", hint="a sink goes on although it was cancelled")
+            elif not serving.cancelled():
+                serving.exception()  # seen
 
     # -- PgQueuer
 

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from yarl import URL
 
+from fastagi.delivery.sink import must_be_seconds
 from fastagi.errors import BadArgument, SinkError
 
 AGAIN = frozenset({408, 425, 429})
@@ -32,6 +33,7 @@ class Receiver:
     :param timeout_seconds: for the whole exchange
     :param http_client: a session to use; it is not closed here
     :ivar shown: the URL without what may be secret in it
+    :ivar identity: the URL without its password: a query or user may be what tells two receivers apart
     :raises BadArgument: the URL, the time limit or the client cannot be used (the seed's was httpx's)
     """
 
@@ -50,13 +52,12 @@ class Receiver:
             usable = False
         if not usable:
             raise BadArgument(f"url={without_secrets(url)!r} must be http://… or https://… with a host")
-        number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
-        if not number or not 0 < timeout_seconds < float("inf"):
-            raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be more than 0")
+        must_be_seconds(timeout_seconds)
         kind = type(http_client)
         if kind.__module__.startswith("httpx") or not (http_client is None or callable(getattr(kind, "post", None))):
             raise BadArgument(f"http_client={kind.__module__}.{kind.__name__} must be an aiohttp.ClientSession")
         self.shown = shown_url(self.url)
+        self.identity = identity_of(self.url)
         self.timeout_seconds = timeout_seconds
         self._client = http_client
         self._owned = http_client is None
@@ -70,7 +71,9 @@ class Receiver:
         try:
             async with (
                 asyncio.timeout(self.timeout_seconds),
-                self._session().post(self.url, data=body, headers=headers, allow_redirects=False) as response,
+                self._session().post(
+                    self.url, data=body, headers=headers, allow_redirects=False, raise_for_status=False
+                ) as response,
             ):
                 if 200 <= response.status < 300:
                     return
@@ -92,7 +95,7 @@ class Receiver:
         try:
             async with (
                 asyncio.timeout(self.timeout_seconds),
-                self._session().head(self.url, allow_redirects=False) as response,
+                self._session().head(self.url, allow_redirects=False, raise_for_status=False) as response,
             ):
                 status = response.status
         except TimeoutError:
@@ -146,6 +149,11 @@ def shown_url(url: URL) -> str:
         return str(url)
     shown = url.with_user(None).with_query(None).with_fragment(None)
     return str(shown) + ("?…" if url.query_string else "")
+
+
+def identity_of(url: URL) -> str:
+    """What tells a target from others, the same after its password was changed. Not for people: see `shown_url`."""
+    return str(url) if url.host is None else str(url.with_password(None).with_fragment(None))
 
 
 def without_secrets(text: object) -> str:

@@ -6,20 +6,31 @@ named after its process, so that after a restart nobody takes its name for anoth
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from fastagi.delivery.closing import close
 from fastagi.delivery.command import CommandSink
-from fastagi.delivery.composite import CompositeSink
+from fastagi.delivery.composite import splits
+from fastagi.delivery.identity import child_names
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
-from fastagi.delivery.sink import CONCURRENCY, TIME_LIMIT_SECONDS, AnySink, must_be_sink
+from fastagi.delivery.sink import (
+    CONCURRENCY,
+    MOST_AT_ONCE,
+    TIME_LIMIT_SECONDS,
+    AnySink,
+    flag_of,
+    must_be_sink,
+    number_of,
+)
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.domain.delivery import OBJECT
@@ -56,6 +67,7 @@ class SinkRegistry:
         self._names: dict[int, str] = {}
         self._process = os.urandom(5).hex()
         self._count = 0
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def process(self) -> str:
@@ -63,20 +75,26 @@ class SinkRegistry:
         return self._process
 
     def register(self, name: str, sink: AnySink, *, concurrency: int | None = None) -> tuple[str, ...]:
-        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, `name/1`, `name/2`, ...
+        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, named by what it is (`identity`):
+        `name/WebhookSink.crm.example.com.3fa9c1d2`. A leaf that is registered by itself keeps its name.
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
         :returns: the names its deliveries go by
-        :raises BadArgument: the name is taken or reserved, or the object is no sink
+        :raises ConfigError: the name is taken; :raises BadArgument: it cannot be one, or the object is no sink
         """
-        if not name or name.startswith(OBJECT) or not name.isprintable():
-            raise BadArgument(f"sink name {name!r} cannot be used")
+        must_be_name(name)
         if name in self._entries or name in self._groups:
-            raise BadArgument(f"there is a sink {name!r} already")
-        if isinstance(sink, CompositeSink):
+            raise ConfigError(f"there is a sink {name!r} already")
+        if splits(sink):
+            leaves = {id(leaf): leaf for leaf in sink.leaves()}
+            unnamed = [leaf for leaf in leaves.values() if self._own_name(leaf) is None]
+            given = dict(zip(map(id, unnamed), (f"{name}/{child}" for child in child_names(unnamed)), strict=True))
+            for child in given.values():
+                if child in self._entries or child in self._groups:
+                    raise ConfigError(f"there is a sink {child!r} already")
             names = tuple(
-                self._names.get(id(leaf)) or self._add(f"{name}/{n}", leaf, concurrency)
-                for n, leaf in enumerate(sink.leaves(), 1)
+                self._add(given[key], leaf, concurrency) if key in given else self._names[key]
+                for key, leaf in leaves.items()
             )
             self._groups[name] = names
         else:
@@ -98,7 +116,7 @@ class SinkRegistry:
                 known = ", ".join(sorted({*self._entries, *self._groups})) or "none"
                 raise BadArgument(f"there is no sink {wanted!r}; registered are {known}")
             return (wanted,)
-        leaves = wanted.leaves() if isinstance(wanted, CompositeSink) else iter((wanted,))
+        leaves = wanted.leaves() if splits(wanted) else iter((wanted,))
         return tuple(dict.fromkeys(self._hold(leaf) for leaf in leaves))
 
     def get(self, name: str) -> Entry | None:
@@ -112,26 +130,61 @@ class SinkRegistry:
         return name in self._entries
 
     def release(self, name: str) -> None:
-        """A recording needs this unnamed object no longer; with the last one it is forgotten. Others stay."""
+        """A recording needs this unnamed object no longer; with the last one it is forgotten, and closed if it
+        `reopens`. Others stay.
+        """
         entry = self._entries.get(name)
         if entry is None or not name.startswith(OBJECT):
             return
         entry.holds -= 1
         if entry.holds <= 0:
             del self._entries[name]
-            self._names.pop(id(entry.sink), None)
+            if self._names.get(id(entry.sink)) == name:  # it may have been registered since
+                del self._names[id(entry.sink)]
             self.changed(name)
+            if flag_of(entry.sink, "reopens", False):
+                task = asyncio.get_running_loop().create_task(self._close_forgotten(name, entry.sink))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def serves(self, name: str, processes: Iterable[str]) -> bool:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
 
+    def heir(self, name: str, known: Collection[str]) -> str | None:
+        """The child that a delivery by place (`group/1`, as they were named before) is for, where that is certain: the
+        group has one child, and never had another one by place.
+
+        :param known: all names that the ledger has
+        """
+        group, _, place = name.rpartition("/")
+        children = self._groups.get(group, ())
+        if place != "1" or len(children) != 1 or name in self._entries:
+            return None
+        others = (other.rpartition("/") for other in known)
+        return None if any(g == group and n.isdecimal() and n != "1" for g, _, n in others) else children[0]
+
+    def inherit(self, name: str, heir: str) -> None:
+        """Deliveries under that name are the heir's, too. Idempotent."""
+        entry = self._entries.get(heir)
+        if entry is not None and name not in self._entries:
+            self._entries[name] = replace(entry, name=name)
+            self.changed(name)
+
+    def _own_name(self, sink: AnySink) -> str | None:
+        """The name that it was registered under."""
+        name = self._names.get(id(sink))
+        return None if name is None or name.startswith(OBJECT) else name
+
     async def aclose(self) -> None:
-        """Closes the sinks that can be closed."""
-        for entry in self:
-            close = getattr(entry.sink, "aclose", None)
-            if callable(close):
-                await close()
+        """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""
+        if self._closing:
+            await asyncio.wait(set(self._closing))
+        await close({entry.name: entry.sink for entry in self})
+
+    async def _close_forgotten(self, name: str, sink: AnySink) -> None:
+        if id(sink) not in self._names:  # else a recording came meanwhile that needs it
+            await close({name: sink})
 
     def _hold(self, sink: AnySink) -> str:
         name = self._names.get(id(sink))
@@ -147,14 +200,22 @@ class SinkRegistry:
         self._entries[name] = Entry(
             name,
             sink,
-            concurrency=concurrency or int(getattr(sink, "concurrency", CONCURRENCY)),
-            time_limit_seconds=float(getattr(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
-            needs_file=bool(getattr(sink, "needs_file", True)),
-            delete_local=bool(getattr(sink, "delete_local", False)),
+            concurrency=concurrency or int(number_of(sink, "concurrency", CONCURRENCY, MOST_AT_ONCE)),
+            time_limit_seconds=float(number_of(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
+            needs_file=flag_of(sink, "needs_file", True),
+            delete_local=flag_of(sink, "delete_local", False),
         )
         self._names[id(sink)] = name
         self.changed(name)
         return name
+
+
+def must_be_name(name: object) -> None:
+    """:raises BadArgument: no sink can be registered under it"""
+    if not isinstance(name, str) or not name or name.startswith(OBJECT) or not name.isprintable():
+        raise BadArgument(
+            f"sink name {name!r} cannot be used: it must be printable text, and not begin with {OBJECT!r}"
+        )
 
 
 class _Options(BaseModel):

@@ -5,7 +5,15 @@ or async; the base class only says so. A sink may carry these attributes:
 
     needs_file          True (the default) when it reads the file: then only the node that has the file calls it
     time_limit_seconds  how long one call may take (default `TIME_LIMIT_SECONDS`)
-    concurrency         calls at once (default `CONCURRENCY`); a settings file's `concurrency` goes before it
+    concurrency         calls at once, 1 to 256 (default `CONCURRENCY`); a settings file's `concurrency` goes before it
+    delete_local        True when the file here may go once every sink of the recording has taken it
+    identity            text that tells it from others of its class, the same after a restart; names the child of a
+                        `CompositeSink` (`fastagi.delivery.identity`). Only a digest of it is shown when it is long
+    reopens             True when a call after `aclose` opens again what it needs: then an object that a call brought
+                        along (`record_start(sink=...)`) is closed as soon as its deliveries are made
+
+A method `aclose`, plain or async, is called when the server stops. A flag counts where it is True or False, a number
+where it is one of that range; anything else is as if it were not there: a proxy or a mock has every attribute.
 """
 
 from __future__ import annotations
@@ -14,13 +22,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import structlog
 
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument
 
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
 TIME_LIMIT_SECONDS = 120.0
 CONCURRENCY = 8
+MOST_AT_ONCE = 256
 
 
 class RecordingSink(ABC):
@@ -51,6 +66,35 @@ def must_be_sink(sink: object) -> None:
         raise BadArgument(f"{sink.__name__} is a class: give a sink, such as {sink.__name__}(...)")
     if not callable(getattr(sink, "on_recording_complete", None)):
         raise BadArgument(f"{type(sink).__name__} is no sink: it has no on_recording_complete(metadata)")
+
+
+def flag_of(sink: object, name: str, default: bool) -> bool:
+    """What a sink says of itself; the default unless it is True or False."""
+    value = getattr(sink, name, default)
+    return value if value is True or value is False else _not_used(sink, name, value, default)
+
+
+def number_of(sink: object, name: str, default: float, most: float = float("inf")) -> float:
+    """What a sink says of itself; the default unless it is a number above 0, finite and up to `most`."""
+    value = getattr(sink, name, default)
+    return value if is_number(value) and value <= most else _not_used(sink, name, value, default)
+
+
+def _not_used(sink: object, name: str, value: object, default: T) -> T:
+    if isinstance(value, (str, int, float)):  # somebody wrote it; what a mock makes up is nobody's mistake
+        log.warning("sink_attribute_not_used", sink=type(sink).__name__, attribute=name, value=value, default=default)
+    return default
+
+
+def is_number(value: object) -> bool:
+    """A finite number above 0?"""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def must_be_seconds(timeout_seconds: object) -> None:
+    """:raises BadArgument: it is no time limit"""
+    if not is_number(timeout_seconds):
+        raise BadArgument(f"timeout_seconds={timeout_seconds!r} must be a number of seconds, more than 0")
 
 
 @dataclass(frozen=True, slots=True)

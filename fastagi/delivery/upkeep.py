@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -184,7 +185,9 @@ class Upkeep:
         def nobody(sink: str) -> bool:
             return sink not in served and not self._registry.serves(sink, processes)
 
-        homeless = [sink for sink in deliveries.sinks(conn, DeliveryStatus.WAITING) if nobody(sink)]
+        inherited = self._inherit(conn)
+        waiting = deliveries.sinks(conn, DeliveryStatus.WAITING)
+        homeless = [sink for sink in waiting if nobody(sink) and sink not in inherited]
         if homeless:
             count = deliveries.park(conn, homeless)
             log.warning("deliveries_parked", sinks=homeless[:20], count=count)
@@ -193,6 +196,17 @@ class Upkeep:
             count = deliveries.unpark(conn, back, now)
             log.info("deliveries_unparked", sinks=back[:20], count=count)
             after_commit(conn, lambda: self._refresh_all(back))
+
+    def _inherit(self, conn: sa.Connection) -> set[str]:
+        """Deliveries to children by place, of a ledger that is older than their names."""
+        pending = {*deliveries.sinks(conn, DeliveryStatus.WAITING), *deliveries.sinks(conn, DeliveryStatus.PARKED)}
+        old = [sink for sink in pending if self._registry.heir(sink, ()) is not None]
+        known = {sink for status in DeliveryStatus for sink in deliveries.sinks(conn, status)} if old else ()
+        heirs = {sink: heir for sink in old if (heir := self._registry.heir(sink, known)) is not None}
+        for sink, heir in heirs.items():
+            log.info("sink_inherited", sink=heir, inherited=sink)
+            after_commit(conn, partial(self._registry.inherit, sink, heir))
+        return set(heirs)
 
     def _refresh_all(self, sinks: list[str]) -> None:
         for sink in sinks:

@@ -20,7 +20,7 @@ import aiohttp
 from fastagi.delivery.keys import check_template, key_of, started_at
 from fastagi.delivery.objectstore import MEDIA_TYPES
 from fastagi.delivery.post import Receiver, without_secrets
-from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.naming import expand
 from fastagi.domain.timestamps import rfc3339
@@ -42,10 +42,11 @@ class VconSink(RecordingSink):
         empty puts the audio itself into the vCon (up to `INLINE_BYTES`)
     :param key_template: file name below the folder
     :param timeout_seconds: of a POST
-    :raises BadArgument: target, URL or template cannot be used
+    :raises BadArgument: target, URL, template or time limit cannot be used
     """
 
     needs_file = True
+    reopens = True
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class VconSink(RecordingSink):
         timeout_seconds: float = 60.0,
         http_client: aiohttp.ClientSession | None = None,
     ) -> None:
+        must_be_seconds(timeout_seconds)
         self._receiver: Receiver | None = None
         if str(target).startswith(("http://", "https://")):
             self._receiver = Receiver(str(target), timeout_seconds=timeout_seconds, http_client=http_client)
@@ -69,7 +71,14 @@ class VconSink(RecordingSink):
         self._folder = Path(target)
         self._audio_url = audio_url
         self._key_template = check_template(key_template)
+        where = self._receiver.identity if self._receiver else f"{self._folder}\n{key_template}"
+        self._identity = f"{where}\n{audio_url}" if audio_url else where
         self.time_limit_seconds = timeout_seconds + 60.0
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return self._identity
 
     def __repr__(self) -> str:
         return f"VconSink({self._receiver.shown if self._receiver else str(self._folder)!r})"

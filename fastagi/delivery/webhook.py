@@ -34,6 +34,7 @@ class WebhookSink(RecordingSink):
     """
 
     needs_file = False
+    reopens = True
 
     def __init__(
         self,
@@ -56,6 +57,11 @@ class WebhookSink(RecordingSink):
     def url(self) -> str:
         """Where it goes, without what may be secret in it."""
         return self._receiver.shown
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        return self._receiver.identity
 
     def __repr__(self) -> str:
         return f"WebhookSink({self.url!r}{', signed' if self._plain_key else ''})"

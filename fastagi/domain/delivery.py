@@ -13,6 +13,7 @@ GIVE_UP_SECONDS = 24 * 3600.0
 
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 3600.0
+"""Between two tries of our own choice; a receiver may ask for more, up to what is left of the day."""
 
 OBJECT = "object:"
 """Names of sinks that live as long as their process begin so."""
@@ -61,7 +62,10 @@ def homeless(sink: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one attempt. `retry` False with ok False is a refusal for good."""
+    """What became of one attempt. `retry` False with ok False is a refusal for good.
+
+    :param retry_after: seconds that the receiver asked for
+    """
 
     ok: bool
     error: str = ""
@@ -91,6 +95,6 @@ def judge(outcome: Outcome, *, attempts: int, first_at: float, now: float, jitte
     step = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempts - 1, 20))
     delay = step * (0.5 + jitter / 2)
     if outcome.retry_after is not None:
-        delay = max(delay, min(outcome.retry_after, LONGEST_DELAY))
-    # the last try is made at the end of the day, not skipped
+        delay = max(delay, outcome.retry_after)
+    # the last try is made at the end of the day, not skipped: whoever asks for more is asked once again
     return Verdict(DeliveryStatus.WAITING, min(now + delay, max(now + 1.0, first_at + GIVE_UP_SECONDS)))

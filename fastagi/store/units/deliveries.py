@@ -15,7 +15,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from fastagi.domain.delivery import LONGEST_DELAY, OBJECT, Delivery, DeliveryStatus, Outcome, Verdict, homeless
+from fastagi.domain.delivery import (
+    GIVE_UP_SECONDS,
+    LONGEST_DELAY,
+    OBJECT,
+    Delivery,
+    DeliveryStatus,
+    Outcome,
+    Verdict,
+    homeless,
+)
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
@@ -316,12 +325,19 @@ def clock_set(conn: sa.Connection, by: float, at: float) -> list[Due]:
 
 def bring_forward(conn: sa.Connection, now: float, home: str | None = None) -> list[Due]:
     """Makes due what is to wait for longer than any delivery waits, and gives a new day to what was first tried in the
-    future: a clock was ahead when that was written.
+    future: a clock was ahead when that was written. What was last tried in the past waits because its receiver asked
+    for it, up to the end of its day.
 
     :param home: only those of this node's recordings
     """
-    late = table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS
     young = table.c.first_at > now + CLOCKS_DIFFER_SECONDS
+    tried = sa.exists().where(
+        attempt_table.c.delivery_id == table.c.id,
+        attempt_table.c.n == table.c.attempts,
+        attempt_table.c.at <= now + CLOCKS_DIFFER_SECONDS,
+    )
+    asked = ~young & tried & (table.c.next_at <= table.c.first_at + GIVE_UP_SECONDS + CLOCKS_DIFFER_SECONDS)
+    late = (table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS) & (table.c.first_at.is_(None) | ~asked)
     which = [table.c.status == WAITING, late | young]
     if home is not None:
         which.append(table.c.home == home)

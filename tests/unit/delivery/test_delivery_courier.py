@@ -18,6 +18,7 @@ from fastagi.delivery.dispatch import Later
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
+from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
 from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import deliveries, journal, recordings
@@ -131,11 +132,126 @@ async def test_whatever_a_sink_raises_is_tried_again_later(office: Office, raise
     assert [a.ok for a in await office.store.read(deliveries.attempts, made.id)] == [False, False, True]
 
 
+class Plain:
+    """A plain sink that raises."""
+
+    def __init__(self, raised: BaseException) -> None:
+        self.raised = raised
+        self.calls = 0
+
+    def on_recording_complete(self, metadata: object) -> None:
+        self.calls += 1
+        raise self.raised
+
+
+class SharedTask:
+    """A sink that awaits a task of its own, which somebody cancelled."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.connection: asyncio.Task[None] | None = None
+
+    async def on_recording_complete(self, metadata: object) -> None:
+        self.calls += 1
+        if self.connection is None:
+            self.connection = asyncio.create_task(asyncio.sleep(60))
+            self.connection.cancel()
+        await self.connection
+
+
+class Async(Plain):
+    async def on_recording_complete(self, metadata: object) -> None:  # type: ignore[override]
+        self.calls += 1
+        raise self.raised
+
+
+class Panic(BaseException):
+    """As pyo3's PanicException: no `Exception`."""
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        (Async(asyncio.CancelledError()), "CancelledError: what it waited for was cancelled"),
+        (SharedTask(), "CancelledError: what it waited for was cancelled"),
+        (Async(SystemExit("usage: upload FILE")), "SystemExit: usage: upload FILE"),
+        (Async(Panic("in Rust")), "Panic: in Rust"),
+        (Plain(SystemExit(3)), "SystemExit: 3"),
+        (Plain(StopIteration("x")), "StopIteration: x"),
+        (Plain(asyncio.CancelledError()), "CancelledError: "),
+        (Plain(KeyboardInterrupt()), "KeyboardInterrupt: "),
+    ],
+)
+async def test_what_is_no_exception_is_a_failed_attempt_too(office: Office, sink: Any, said: str) -> None:
+    other = NotingSink()
+    await office.open(crm=sink, other=other)
+    [made, sister] = await office.finish(1, "crm", "other")
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 5.0 * 0.75
+    assert waiting.last_error == said.strip()
+    await office.reaches(sister, "delivered")
+    office.turn(3.8)
+    await office.reaches(made, "waiting", attempts=2)
+    assert sink.calls == 2, "it backs off"
+
+
+async def test_a_stop_is_not_held_by_a_sink_that_swallows_its_cancelling(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastagi.delivery.inprocess.CANCEL_SECONDS", 0.05)
+    gate = asyncio.Event()
+
+    async def deaf() -> None:
+        while not gate.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                pass
+
+    sink = NotingSink(lambda metadata: deaf())
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await until(lambda: sink.running == 1)
+    async with asyncio.timeout(10):
+        await office.courier.stop(0.01)
+    gate.set()
+    await office.reaches(made, "delivered")
+
+
 async def test_retry_after_is_honoured(office: Office) -> None:
     await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=300.0)))
     [made] = await office.finish(1)
     waiting = await office.reaches(made, "waiting", attempts=1)
     assert waiting.next_at == office.clock.now + 300.0
+
+
+async def test_a_long_retry_after_outlives_a_restart_and_holds_no_other(office: Office) -> None:
+    asked = 20 * 3600.0
+    sink = NotingSink(lambda metadata: SinkError("503", retry_after=asked) if len(sink.seen) < 2 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + asked
+    await office.courier.stop()
+    await office.store.stop()
+    office.clock.now += 60
+    office.registry = SinkRegistry()
+    office.store = SqliteStore(office.path, node="one", busy_seconds=0.1)
+    await office.open(crm=sink)
+    assert await office.get(made) == waiting, "a clock that was ahead is not what it waits for"
+    sink.behave = lambda metadata: None
+    [other] = await office.finish(2)
+    await office.reaches(other, "delivered")
+    office.turn(asked)
+    await office.reaches(made, "delivered", attempts=2)
+
+
+@pytest.mark.parametrize("asked", ["60", float("nan"), float("inf"), -5, True])
+async def test_a_retry_after_that_is_no_number_is_not_used(office: Office, asked: Any) -> None:
+    await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=asked)))
+    [made] = await office.finish(1)
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert waiting.next_at == office.clock.now + 5.0 * 0.75
 
 
 async def test_a_refusal_for_good_is_dead_at_once_listed_told_and_can_be_retried(office: Office) -> None:
@@ -288,13 +404,91 @@ async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_aga
     await office.open()
     names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
     made = await office.finish(1, *names)
-    assert [d.sink for d in made] == ["both/1", "both/2"]
+    assert [d.sink for d in made] == ["both/delivery_scenes.NotingSink.1of2", "both/delivery_scenes.NotingSink.2of2"]
     for attempts in (1, 2):
         await office.reaches(made[1], "waiting", attempts=attempts)  # written, so that the clock turns past its wait
         office.turn(60)
     await office.reaches(made[1], "delivered")
     assert len(good.seen) == 1
     assert len(bad.seen) == 3
+
+
+class Child(NotingSink):
+    """One that differs from others by what it was made with."""
+
+    def __init__(self, name: str, *, down: bool = False) -> None:
+        super().__init__(lambda metadata: SinkError("down") if self.down else None)
+        self.name = name
+        self.down = down
+
+
+async def restarted(office: Office, **sinks: Any) -> None:
+    await office.courier.stop()
+    await office.store.stop()
+    office.registry = SinkRegistry()
+    office.store = SqliteStore(office.path, node="one", busy_seconds=0.1)
+    await office.open(**sinks)
+
+
+async def test_what_waits_for_a_child_reaches_that_one_after_a_restart_with_others(office: Office) -> None:
+    await office.open(both=CompositeSink(Child("archive"), Child("billing", down=True)))
+    made = await office.finish(1, *office.registry.names("both"))
+    await office.reaches(made[0], "delivered")
+    await office.reaches(made[1], "waiting", attempts=1)
+    crm, archive, billing = Child("crm"), Child("archive"), Child("billing")
+    await restarted(office, both=CompositeSink(crm, billing, archive))
+    office.turn(10)
+    await office.reaches(made[1], "delivered", attempts=2)
+    assert (crm.seen, archive.seen, billing.seen) == ([], [], ["rec-000001"])
+
+
+async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Office) -> None:
+    down = NotingSink(lambda metadata: SinkError("down"))
+    await office.open(both=CompositeSink(NotingSink(), down))
+    made = await office.finish(1, *office.registry.names("both"))
+    await office.reaches(made[1], "waiting", attempts=1)
+    others = NotingSink(), NotingSink(), NotingSink()
+    await restarted(office, both=CompositeSink(*others))
+    office.turn(10)
+    await office.reaches(made[1], "parked")
+    assert [sink.seen for sink in others] == [[], [], []]
+    back = NotingSink()
+    office.registry.register(made[1].sink, back)  # the operator knows whose it is
+    await office.reaches(made[1], "delivered")
+    assert back.seen == ["rec-000001"]
+
+
+async def test_a_ledger_with_children_by_place(office: Office) -> None:
+    await office.open()
+    [alone] = await office.finish(1, "alone/1")
+    pair = await office.finish(2, "pair/1", "pair/2")
+    only, one, two = NotingSink(), NotingSink(), NotingSink()
+    await restarted(office, alone=CompositeSink(only), pair=CompositeSink(one, two))
+    await office.reaches(alone, "delivered")
+    for delivery in pair:
+        await office.reaches(delivery, "parked")
+    assert (len(only.seen), one.seen, two.seen) == (1, [], [])
+    [late] = await office.finish(3, "alone/1")  # it was being recorded meanwhile
+    await office.reaches(late, "delivered")
+
+
+async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as_one(office: Office) -> None:
+    class Own(CompositeSink):
+        calls = 0
+
+        async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
+            self.calls += 1
+            await super().on_recording_complete(metadata)
+
+    good, bad = NotingSink(), NotingSink(lambda m: SinkError("busy", retry_after=60) if len(bad.seen) < 2 else None)
+    sink = Own(good, bad)
+    await office.open(own=sink)
+    [made] = await office.finish(1, "own")
+    waiting = await office.reaches(made, "waiting", attempts=1)
+    assert (waiting.last_error, waiting.next_at) == ("busy", office.clock.now + 60)
+    office.turn(60)
+    await office.reaches(made, "delivered", attempts=2)
+    assert sink.calls == 2
 
 
 async def test_an_object_without_a_name_lives_with_its_process(office: Office) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
+import structlog
+from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
-from fastagi.delivery.registry import SinkRegistry, build_sink, registry_of
+from fastagi.delivery.registry import Entry, SinkRegistry, build_sink, registry_of
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings
 
@@ -105,19 +111,25 @@ def test_names() -> None:
     registry.changed = changes.append
     a, b, c = Duck(), Duck(), Duck()
     assert registry.register("a", a) == ("a",)
-    assert registry.register("group", CompositeSink(b, CompositeSink(a, c))) == ("group/1", "a", "group/3")
-    assert changes == ["a", "group/1", "group/3"]
-    assert registry.names("group") == ("group/1", "a", "group/3")
+    duck = f"group/{__name__}.Duck"
+    children = (f"{duck}.1of2", "a", f"{duck}.2of2")
+    assert registry.register("group", CompositeSink(b, CompositeSink(a, c, b))) == children
+    assert changes == ["a", f"{duck}.1of2", f"{duck}.2of2"]
+    assert registry.names("group") == children
     assert registry.names("a") == registry.names(a) == ("a",)
-    assert registry.names(CompositeSink(a, b, a)) == ("a", "group/1")
+    assert registry.names(CompositeSink(a, b, a)) == ("a", f"{duck}.1of2")
     entry = registry.get("a")
     assert entry is not None
     assert entry.needs_file, "nobody knows what a sink of the user's own reads"
     with pytest.raises(BadArgument, match="no sink 'z'; registered are a, group"):
         registry.names("z")
-    for name in ("a", "group", "", "object:x", "a\nb"):
-        with pytest.raises(BadArgument):
+    for name in ("a", "group"):
+        with pytest.raises(ConfigError, match="there is a sink"):
             registry.register(name, Duck())
+    for name in ("", "object:x", "a\nb"):
+        for give in (registry.register, App().sink):
+            with pytest.raises(BadArgument, match="cannot be used"):
+                give(name, Duck())
     with pytest.raises(BadArgument, match="str is no sink"):
         registry.register("s", "https://h")  # type: ignore[arg-type]
 
@@ -156,6 +168,70 @@ async def test_closing_closes_what_can_be_closed() -> None:
     assert closed == ["yes"]
 
 
+async def test_no_sink_holds_or_breaks_the_closing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastagi.delivery.closing.CLOSE_SECONDS", 0.1)
+    closed: list[str] = []
+    gate = threading.Event()
+
+    class Closes(Duck):
+        def __init__(self, close: Callable[[], Any]) -> None:
+            self.aclose = close
+
+    async def raises() -> None:
+        raise RuntimeError("broken pipe")
+
+    async def exits() -> None:
+        sys.exit("bye")
+
+    registry = SinkRegistry()
+    ways = {
+        "plain": lambda: closed.append("plain"),
+        "plain-raises": lambda: 1 / 0,
+        "plain-hangs": lambda: gate.wait(30),
+        "raises": raises,
+        "exits": exits,
+        "hangs": lambda: asyncio.Event().wait(),
+    }
+    for name, close in ways.items():
+        registry.register(name, Closes(close))
+    registry.register("mock", AsyncMock())
+    with structlog.testing.capture_logs() as lines:
+        async with asyncio.timeout(20):
+            await registry.aclose()
+    gate.set()
+    assert closed == ["plain"]
+    assert {(line["event"], line["sink"], line["error"]) for line in lines} == {
+        ("sink_not_closed", "plain-raises", "ZeroDivisionError: division by zero"),
+        ("sink_not_closed", "plain-hangs", "it took longer than 0.1 s"),
+        ("sink_not_closed", "raises", "RuntimeError: broken pipe"),
+        ("sink_not_closed", "exits", "SinkError: SystemExit: bye"),
+        ("sink_not_closed", "hangs", "it took longer than 0.1 s"),
+    }
+
+
+async def test_what_a_call_brought_along_is_closed_when_it_is_forgotten_if_it_opens_again() -> None:
+    closed: list[str] = []
+
+    class Owning(Duck):
+        def __init__(self, name: str, reopens: Any) -> None:
+            self.name = name
+            self.reopens = reopens
+
+        async def aclose(self) -> None:
+            closed.append(self.name)
+
+    registry = SinkRegistry()
+    brought = [Owning("a", True), Owning("b", False), Owning("c", True)]
+    names = [name for sink in brought for name in registry.names(sink)]
+    for name in names:
+        registry.release(name)
+    registry.names(brought[2])  # another recording needs it by then
+    await until(lambda: closed == ["a"])
+    await registry.aclose()
+    assert closed == ["a", "c"]
+    assert WebhookSink.reopens is VconSink.reopens is True
+
+
 @pytest.mark.parametrize(
     ("mistaken", "said"),
     [
@@ -176,3 +252,103 @@ def test_what_is_no_sink_is_refused_where_it_is_given(mistaken: Any, said: str) 
     for give in ways:
         with pytest.raises(BadArgument, match=said):
             give()
+
+
+@pytest.mark.parametrize("sink", [Mock(), MagicMock(), AsyncMock(), AsyncMock(spec=LocalFileSink())])
+def test_a_mock_says_nothing_of_itself(sink: Any) -> None:
+    registry = SinkRegistry()
+    with structlog.testing.capture_logs() as lines:
+        registry.register("mock", sink)
+    entry = registry.get("mock")
+    assert entry is not None
+    assert (entry.delete_local, entry.needs_file, entry.concurrency, entry.time_limit_seconds) == (
+        False,
+        sink.needs_file is not False,
+        8,
+        120.0,
+    )
+    assert lines == []
+
+
+def test_a_proxy_says_what_its_sink_says() -> None:
+    class Proxy:
+        def __init__(self, inner: object) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    registry = SinkRegistry()
+    registry.register("a", Proxy(ObjectStoreSink("file:///tmp/fastagi-out", delete_local=True)))
+    entry = registry.get("a")
+    assert entry is not None
+    assert (entry.delete_local, entry.time_limit_seconds) == (True, 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("delete_local", "no"),
+        ("delete_local", 1),
+        ("needs_file", 0),
+        ("concurrency", 0),
+        ("concurrency", True),
+        ("concurrency", 1000),
+        ("concurrency", "3"),
+        ("time_limit_seconds", -1),
+        ("time_limit_seconds", "5"),
+        ("time_limit_seconds", float("nan")),
+        ("time_limit_seconds", float("inf")),
+    ],
+)
+def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: Any) -> None:
+    sink, registry = Duck(), SinkRegistry()
+    setattr(sink, attribute, value)
+    with structlog.testing.capture_logs() as lines:
+        registry.register("a", sink)
+    assert registry.get("a") == Entry("a", sink)
+    assert [(line["event"], line["attribute"]) for line in lines] == [("sink_attribute_not_used", attribute)]
+
+
+def test_a_composite_that_does_something_of_its_own_is_one_sink() -> None:
+    class Only(CompositeSink):
+        async def on_recording_complete(self, metadata: Any) -> None:
+            if metadata.name:
+                await super().on_recording_complete(metadata)
+
+    archive = ObjectStoreSink("file:///tmp/fastagi-out", delete_local=True)
+    registry, sink = SinkRegistry(), Only(WebhookSink("https://h"), archive)
+    assert registry.register("only", sink) == ("only",)
+    entry = registry.get("only")
+    assert entry == Entry("only", sink, time_limit_seconds=3600.0, needs_file=True, delete_local=True)
+    plain, inner = WebhookSink("https://h"), Only(LocalFileSink())
+    assert list(CompositeSink(plain, CompositeSink(inner)).leaves()) == [plain, inner]
+    [name] = registry.names(inner)
+    assert name.startswith("object:Only:")
+
+
+def test_a_child_may_not_take_the_name_of_another_sink() -> None:
+    registry = SinkRegistry()
+    [name] = registry.register("group", CompositeSink(LocalFileSink()))
+    other = SinkRegistry()
+    other.register(name, Duck())
+    with pytest.raises(ConfigError, match="there is a sink 'group/LocalFileSink"):
+        other.register("group", CompositeSink(LocalFileSink()))
+
+
+def test_an_object_that_is_registered_later_keeps_that_name() -> None:
+    registry, sink = SinkRegistry(), Duck()
+    [held] = registry.names(sink)
+    [name] = registry.register("group", CompositeSink(sink))
+    registry.release(held)
+    assert registry.names(sink) == (name,)
+
+
+def test_who_inherits_deliveries_that_are_named_by_place() -> None:
+    registry = SinkRegistry()
+    [one] = registry.register("one", CompositeSink(LocalFileSink()))
+    registry.register("two", CompositeSink(LocalFileSink(), Duck()))
+    assert registry.heir("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
+    assert registry.heir("one/1", ["one/1", "one/2"]) is None, "there was another one"
+    for name in ("one/2", "two/1", "two/2", "three/1", "one", one):
+        assert registry.heir(name, [name]) is None

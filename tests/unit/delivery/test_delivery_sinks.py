@@ -450,3 +450,14 @@ def _lives(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("seconds", ["5", None, True, 0, -1.0, float("inf"), float("nan")])
+def test_a_time_limit_is_a_number(seconds: Any) -> None:
+    for make in (
+        lambda: CommandSink(["/bin/true"], timeout_seconds=seconds),
+        lambda: VconSink("/tmp", timeout_seconds=seconds),
+        lambda: VconSink("https://h", timeout_seconds=seconds),
+    ):
+        with pytest.raises(BadArgument, match=r"timeout_seconds=.* must be a number of seconds, more than 0"):
+            make()

@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 
 from fastagi.delivery.post import retry_after
+from fastagi.delivery.registry import SinkRegistry
 from fastagi.delivery.sink import CurrentDelivery, current_delivery
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.domain.metadata import RecordingMetadata
@@ -356,3 +357,30 @@ def test_what_could_never_deliver_is_refused_when_it_is_made(given: dict[str, An
     with pytest.raises(BadArgument, match=said) as caught:
         WebhookSink("https://h.example/x", **given)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "retry", "after"), [(404, False, None), (429, True, 30.0)])
+async def test_a_client_that_raises_for_status_takes_no_answer_away(
+    receiver: Receiver, status: int, retry: bool, after: float | None
+) -> None:
+    receiver.status(status, Retry_After="30")
+    async with aiohttp.ClientSession(raise_for_status=True) as client:
+        sink = WebhookSink(receiver.url, http_client=client)
+        error = await refused(sink)
+        assert "answered HEAD with" in await sink.probe()
+    assert (error.retry, error.retry_after) == (retry, after)
+    assert f"answered {status}" in str(error)
+
+
+async def test_what_a_call_brought_along_leaves_no_client_open(receiver: Receiver) -> None:
+    registry = SinkRegistry()
+    sink = WebhookSink(receiver.url)
+    for n in (1, 2):
+        [name] = registry.names(sink)
+        await sink.on_recording_complete(METADATA)
+        client = sink._receiver._client
+        assert client is not None
+        registry.release(name)
+        await registry.aclose()
+        assert client.closed
+        assert len(receiver.requests) == n, "a closed one opens again"

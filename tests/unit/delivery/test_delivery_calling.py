@@ -1,0 +1,76 @@
+"""Calls of what users wrote: threads that hold nothing, and cancelling that passes only where it is meant."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+from delivery_scenes import until
+
+from fastagi.delivery.calling import Threads, call
+from fastagi.errors import SinkError
+
+STUCK = """
+import asyncio, time
+from fastagi.delivery.calling import Threads
+
+async def main():
+    try:
+        async with asyncio.timeout(0.2):
+            await Threads("stuck", 1).run(time.sleep, 1000)
+    except TimeoutError:
+        print("left", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_plain_function_that_does_not_return_keeps_no_process_alive() -> None:
+    done = subprocess.run([sys.executable, "-c", STUCK], timeout=60, capture_output=True, text=True, check=True)
+    assert done.stdout == "left\n"
+
+
+async def test_no_more_threads_than_places_and_a_place_is_free_again_when_its_function_is_over() -> None:
+    threads, gate, running = Threads("two", 2), threading.Event(), []
+
+    def work(n: int) -> int:
+        running.append(n)
+        gate.wait(10)
+        return n
+
+    tasks = [asyncio.create_task(threads.run(work, n)) for n in range(3)]
+    await until(lambda: len(running) == 2)
+    tasks[0].cancel()  # the waiting ends, its thread does not
+    await asyncio.sleep(0.05)
+    assert len(running) == 2
+    gate.set()
+    assert await asyncio.gather(*tasks[1:]) == [1, 2]
+
+
+async def test_cancelling_the_caller_passes() -> None:
+    begun = asyncio.Event()
+
+    async def sink() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(call(sink, threads=Threads("x", 1)))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_a_plain_function_gives_is_awaited() -> None:
+    seen = []
+
+    async def later() -> None:
+        seen.append(threading.current_thread())
+        raise SystemExit(1)
+
+    with pytest.raises(SinkError, match="SystemExit: 1"):
+        await call(lambda: later(), threads=Threads("x", 1))
+    assert seen == [threading.main_thread()]
