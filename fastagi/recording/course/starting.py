@@ -129,7 +129,7 @@ class Starter:
     def _unwritten(self, request: Request, recording: Recording, error: str) -> Job:
         """A recording that is not begun, and of which no more than its caller is to know."""
         error = f"not recorded: {error}"
-        log.error("recording_failed", recording_id=recording.id, channel=recording.channel, error=error)
+        log.error("recording_failed", **recording.ids, error=error)
         failed = replace(recording, phase=Phase.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
         job = Job(failed, request.cipher, request.agi)
         self._jobs.close(job)

@@ -259,7 +259,7 @@ class Writer:
             try:
                 await self._store.run(self._restore_ours, side)
             except TakenOver as exc:
-                log.warning("backlog_entry_skipped", recording_id=recording_id, error=str(exc))
+                log.warning("backlog_entry_skipped", **side.recording.ids, error=str(exc))
                 if kept.job is not None:
                     self.on_lost(kept.job)
             except StoreDown:
@@ -267,7 +267,7 @@ class Writer:
             except StoreError as exc:
                 if recording_id not in self._unread:
                     self._unread.add(recording_id)
-                    log.error("ledger_refuses", recording_id=recording_id, error=str(exc))
+                    log.error("ledger_refuses", **side.recording.ids, error=str(exc))
                 continue
             self._overflow.drop(recording_id, kept)
             self._unread.discard(recording_id)

@@ -170,7 +170,13 @@ class Adoption:
     async def _adopt(self, pbx: Pbx, live: LiveChannel, row: MixMonitorRow, since: float | None) -> None:
         assert pbx.manager is not None
         if self._journal.full:
-            log.error("mixmonitor_not_adopted", channel=live.name, asterisk=pbx.name, error=self._journal.full)
+            log.error(
+                "mixmonitor_not_adopted",
+                channel=live.name,
+                uniqueid=live.uniqueid,
+                asterisk=pbx.name,
+                error=self._journal.full,
+            )
             return
         named = await actions.getvar(pbx.manager, "MIXMONITOR_FILENAME", live.name, timeout=PATIENCE_SECONDS)
         taken = frozenset(p for j in self._adopted_on(pbx, live) for p in j.recording.pieces[-1].paths)
