@@ -5,8 +5,7 @@
     @app.route("survey")                  # AGI(agi://host/survey)
     async def survey(call): ...
 
-The order of starting is the order of need: ledger, sinks, recovery, Asterisks, and the dialplan last; stopping is the
-reverse, and waits for endings that have begun.
+What it is made of while it runs, and in which order that starts and stops, is `parts`'.
 """
 
 from __future__ import annotations
@@ -15,46 +14,29 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-import os
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
-from fastagi.agi import AgiServer, HandlerThreads, run_blocking
+from fastagi.agi import run_blocking
 from fastagi.ami import Manager, tls
-from fastagi.app.keyfile import key_file, opens_the_ledger
+from fastagi.app.parts import OwnSinks, Parts
 from fastagi.app.routes import Handler, Routes, blocking, must_have_run
 from fastagi.app.signals import ended_by_signals
 from fastagi.app.systemd import Systemd
-from fastagi.cipher import MasterKey
-from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
-from fastagi.delivery.registry import must_be_name, registry_of
+from fastagi.delivery.registry import must_be_name
 from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error, FastAGIError
 from fastagi.handlers import ping, record
-from fastagi.handlers.user_events import UserEvents
-from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
-from fastagi.recording.commands import Commands
-from fastagi.recording.recorder import Recorder
 from fastagi.recording.runtime.steady import SteadyClock
-from fastagi.recording.sinks import SinkNames
 from fastagi.settings import AsteriskSettings, Settings, discover, load
-from fastagi.store import Store, open_store
-from fastagi.web import HttpServer, Observations, Sources
 
 log = structlog.get_logger(__name__)
 
 F = TypeVar("F", bound=Handler)
-
-EVENT_SECONDS = 0.5
-"""An AGI session can be quicker than the event of its channel; where several Asterisks call, that is waited for."""
-
-FOLDER_SECONDS = 2.0
 
 LINKEDID_SECONDS = 2.0
 """For one question to a session on which nothing else runs yet."""
@@ -85,9 +67,7 @@ class App:
         self._settings = settings
         self._source = ""
         self._clock = clock or SteadyClock()
-        self._recording_sink = recording_sink
-        self._named_sinks: dict[str, AnySink] = {}
-        self._default_sinks: list[str] = []
+        self._own = OwnSinks(recording_sink)
         self._routes = Routes({**record.ROUTES, **ping.ROUTES})
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
@@ -134,15 +114,15 @@ class App:
         """
         must_be_sink(sink)
         must_be_name(name)
-        if name in self._named_sinks:
+        if name in self._own.named:
             raise ConfigError(f"there is a sink {name!r} already")
         if self._parts is not None:
             registered = self._parts.registry.register(name, sink)
             if default:
                 self._parts.sink_names.add_default(registered)
-        self._named_sinks[name] = sink
+        self._own.named[name] = sink
         if default:
-            self._default_sinks.append(name)
+            self._own.defaults.append(name)
         return sink
 
     def configure(self, settings: Settings, source: str = "") -> None:
@@ -233,15 +213,20 @@ class App:
             self._starting = None
 
     async def _start(self) -> None:
-        parts = Parts(self)
+        managers = {section.name: self.ami(section.name) for section in self.settings.asterisk}
+        parts = Parts(self.settings, self._clock, managers, self._own, self.handle)
         if self._source:
             log.info("settings_read", file=self._source)
         try:
-            await parts.start()
+            await parts.start(lambda: self._serves(parts))
         except BaseException:
             # calls may have come already: they are given their time
             await self._close(parts, DRAIN_SECONDS if parts.agi.sessions else 0.0)
             raise
+
+    def _serves(self, parts: Parts) -> None:
+        """Calls come from here on."""
+        self._parts = parts
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Finish what has begun, close. Recordings of calls that are up go on in Asterisk. Until it is closed, calls
@@ -354,209 +339,3 @@ def _where(section: AsteriskSettings) -> dict[str, Any]:
         "secret": section.password(),
         "tls": tls.trusting(section.tls_ca_file) if section.tls else False,
     }
-
-
-class Parts:
-    """Everything a started app owns, in the order in which it starts."""
-
-    def __init__(self, app: App) -> None:
-        settings = app.settings
-        self.app = app
-        self.settings = settings
-        self.registry: SinkRegistry = registry_of(settings.sinks)
-        self.sink_names = SinkNames(self.registry, self._default_sinks())
-        self.store: Store = open_store(settings.store.url, node=settings.store.node)
-        self.dispatcher: Dispatcher = open_dispatcher(self.store, clock=app._clock)
-        self.observed = Observations(app._clock)
-        self.courier = Courier(
-            self.store,
-            self.dispatcher,
-            self.registry,
-            clock=app._clock,
-            on_attempt=self.observed.attempt,
-            shared_files=settings.recordings.shared,
-        )
-        self.master = MasterKey.load_or_create(self._key_file())
-        sections = settings.asterisk or [AsteriskSettings()]
-        self.pbxs: dict[str, Pbx] = {
-            s.name: Pbx(s, app.ami(s.name) if settings.asterisk else None, app._clock) for s in sections
-        }
-        self.recorder = Recorder(
-            settings.recordings,
-            self.store,
-            self.courier,
-            self.pbxs,
-            self.master,
-            node=settings.store.node,
-            clock=app._clock,
-        )
-        self.commands = Commands(self.recorder, self.sink_names)
-        self.user_events = UserEvents(self.recorder, self.commands, self.recorder.announcer)
-        self.threads = HandlerThreads(settings.agi.threads)
-        agi = settings.agi
-        self.agi: AgiServer[CallChannel] = AgiServer(
-            partial(app.handle, self),
-            host=agi.host,
-            port=agi.port,
-            allow=agi.allow,
-            max_sessions=agi.max_sessions,
-            header_seconds=agi.header_seconds,
-            idle_seconds=agi.idle_seconds,
-            channel_factory=CallChannel,
-        )
-        self.recorder.default_sinks = lambda: self.sink_names.names(None)
-        self.recorder.journal.listen(self.observed.journal)
-        self.http: HttpServer | None = HttpServer(self._sources(), self.observed) if settings.http.enabled else None
-
-    def _sources(self) -> Sources:
-        return Sources(
-            self.settings,
-            self.store,
-            self.recorder,
-            self.commands,
-            self.courier,
-            self.registry,
-            self.sink_names,
-            self.pbxs,
-            self.agi,
-            self.app._clock,
-        )
-
-    def _default_sinks(self) -> tuple[str, ...]:
-        names = [s.name for s in self.settings.sinks if s.default]
-        for name, sink in self.app._named_sinks.items():
-            registered = self.registry.register(name, sink)
-            if name in self.app._default_sinks:
-                names += registered
-        if self.app._recording_sink is not None:
-            names += self.registry.register("recording_sink", self.app._recording_sink)
-        return tuple(names)
-
-    def _key_file(self) -> Path:
-        path = key_file(self.settings)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise ConfigError(
-                f"recordings.key_file = {str(path)!r}: {exc.filename or path.parent}: {exc.strerror}: "
-                "it must be a file that this user may make"
-            ) from None
-        return path
-
-    async def _same_master(self) -> None:
-        """Another master key than before opens nothing that was encrypted so far; new recordings are made all the same.
-
-        A ledger was moved, or restored, and its key was not.
-        """
-        if not await opens_the_ledger(self.master, self.store.read):
-            log.error(
-                "master_key_is_another",
-                file=str(key_file(self.settings)),
-                hint="[recordings] key_file must name the master key that the ledger was written with",
-            )
-
-    async def pbx_of(self, call: CallChannel) -> Pbx:
-        """Which Asterisk a call is on: the one that is named, that knows the channel, whose address calls."""
-        named = self.pbxs.get(call.params.get("asterisk", ""))
-        if named is not None:
-            return named
-        all_of_them = list(self.pbxs.values())
-        if len(all_of_them) == 1:
-            return all_of_them[0]
-        knowing = self._knowing(call)
-        deadline = time.monotonic() + EVENT_SECONDS
-        while not knowing and all(pbx.up for pbx in all_of_them) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-            knowing = self._knowing(call)
-        possible = knowing or [pbx for pbx in all_of_them if not pbx.up] or all_of_them
-        near = [pbx for pbx in possible if call.peer in (*pbx.settings.agi_hosts, pbx.settings.host)]
-        return (near or possible)[0]
-
-    def _knowing(self, call: CallChannel) -> list[Pbx]:
-        """Those that have a channel of that name and uniqueid now."""
-        return [
-            pbx
-            for pbx in self.pbxs.values()
-            if pbx.up and (live := pbx.book.get(call.uniqueid)) is not None and live.name == call.channel
-        ]
-
-    async def start(self) -> None:
-        """Whoever calls it also calls `stop`, where it fails or is cancelled, too."""
-        await self.store.start()
-        await self._same_master()
-        await self.recorder.open()
-        for pbx in self.pbxs.values():
-            self.user_events.listen(pbx)
-        await self.courier.start()
-        for manager in self.app._managers.values():
-            await manager.start()
-        if self.http is not None:
-            await self.http.start()
-        self.app._parts = self  # calls come from here on, before this returns
-        await self.agi.start()
-        await self._look_at_folders()
-        if not self.settings.asterisk:
-            log.warning(
-                "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
-            )
-        log.info(
-            "serving",
-            agi_port=self.agi.port,
-            asterisks=list(self.pbxs) if self.settings.asterisk else [],
-            sinks=[entry.name for entry in self.registry],
-            store=self.store.shown,
-        )
-
-    async def _look_at_folders(self) -> None:
-        """Recordings would fail one by one: say at the start what `/readyz` says from then on."""
-        folders = dict.fromkeys([*(pbx.spool for pbx in self.pbxs.values()), self.settings.recordings.directory])
-        for folder in folders if self.settings.asterisk else ():
-            try:
-                async with asyncio.timeout(FOLDER_SECONDS):  # one that is on the network may never answer
-                    ok = await self.recorder.threads.run(_ours, folder)
-            except TimeoutError:
-                ok = False
-            if not ok:
-                log.error("folder_not_writable", path=str(folder), hint="fastagi doctor says what to do")
-
-    async def stop(self, drain_seconds: float) -> None:
-        """Each step is taken whatever became of the one before; when cancelled, they wait for nothing any more."""
-        deadline = time.monotonic() + drain_seconds
-        cancelled: asyncio.CancelledError | None = None
-
-        def left(least: float = 1.0) -> float:
-            return max(least, deadline - time.monotonic())
-
-        async def close_pbxs() -> None:
-            for pbx in self.pbxs.values():
-                pbx.close()
-
-        steps: dict[str, Callable[[], Awaitable[None]]] = {
-            **({"http": self.http.stop} if self.http is not None else {}),
-            "agi sessions": lambda: self.agi.drain(min(drain_seconds / 2, left(0.0))),
-            # until nothing is left to wait for, the dialplan is heard: who asks to stop or pause is not refused
-            "recordings": lambda: self.recorder.drain(left()),
-            "agi": lambda: self.agi.stop(0.0 if cancelled else min(1.0, drain_seconds)),
-            "recorder": lambda: self.recorder.close(left()),
-            **{f"ami {name}": manager.stop for name, manager in self.app._managers.items()},
-            "asterisks": close_pbxs,
-            "deliveries": lambda: self.courier.stop(left()),
-            "sinks": self.registry.aclose,
-            "threads": lambda: self.threads.stop(0.0 if cancelled else 5.0),
-            "ledger": self.store.stop,
-        }
-        for name, step in steps.items():
-            try:
-                await step()
-            except asyncio.CancelledError as exc:
-                cancelled, deadline = exc, 0.0
-            except Exception as exc:
-                log.error("stop_failed", step=name, error=f"{type(exc).__name__}: {exc}", exc_info=True)
-        log.info("stopped")
-        if cancelled is not None:
-            raise cancelled
-
-
-def _ours(folder: Path) -> bool:
-    """May this process read and write there? One that is not there yet is another's to say."""
-    return not folder.exists() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)

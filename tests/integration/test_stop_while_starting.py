@@ -24,7 +24,7 @@ from web_scene import web_settings
 from fastagi import App
 from fastagi.agi import AgiServer
 from fastagi.ami import Manager
-from fastagi.app.app import Parts
+from fastagi.app.parts import Parts
 from fastagi.delivery import Courier
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.pgqueuer_dispatch import PgQueuerDispatcher
@@ -228,7 +228,7 @@ async def test_a_folder_that_never_answers_holds_up_no_stop(tmp_path: Path, monk
         back.wait(60)
         return True
 
-    monkeypatch.setattr("fastagi.app.app._ours", hangs)
+    monkeypatch.setattr("fastagi.app.parts._ours", hangs)
     async with ScriptedAmi(spool=tmp_path / "spool") as ami:
         app = App(web_settings(ami.port, ami.secret, tmp_path))
         starting = asyncio.create_task(app.start())
