@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
@@ -52,7 +53,8 @@ class RenderPlan:
     """One finished file to be made.
 
     :param pieces: the raw files in order; a gap between two becomes silence
-    :param tail_seconds: silence after the last one
+    :param tail_seconds: silence after the last one, as far as it is not longer than `most_seconds` with it
+    :param most_seconds: by the clock it lasted so long
     :param target: the finished file. The caller has reserved the name (an empty file made with O_EXCL) and owns it:
         what is there is replaced, in one step, when the new file is synced
     :param file_format: codec; :param rate: Hz of the finished file
@@ -88,6 +90,7 @@ class RenderPlan:
     cuts: tuple[tuple[float, float], ...] = ()
     pauses: tuple[tuple[float, float], ...] = ()
     tail_seconds: float = 0.0
+    most_seconds: float = math.inf
     cipher: FileCipher | None = None
     permit: Permit | None = None
 

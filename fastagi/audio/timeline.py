@@ -92,7 +92,8 @@ def lay_out(plan: RenderPlan) -> Timeline:
             _place_legs(plan, line, piece, lengths, where)
         else:
             _place_what_there_is(plan, line, piece, lengths, where)
-    _leave_a_gap(line, plan.tail_seconds, f"the last piece ended {plan.tail_seconds:.0f} s before the recording")
+    tail = min(plan.tail_seconds, plan.most_seconds - line.frames / line.rate)
+    _leave_a_gap(line, tail, f"the last piece ended {tail:.0f} s before the recording")
     return line
 
 

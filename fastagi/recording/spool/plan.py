@@ -40,6 +40,8 @@ def render_plan(
         cuts=paused if recording.adopted and spec.pause_mode == "cut" else (),
         pauses=paused if recording.adopted and spec.pause_mode != "cut" else (),
         tail_seconds=_tail_seconds(recording, pieces[-1]),
+        # who dies before Asterisk has heard of a pause leaves a piece that is longer than the ledger says
+        most_seconds=recording.duration_seconds or 0.0,
         max_seconds=spec.seconds_timeout if recording.cause is Cause.TIMEOUT else None,
         silent=recording.cause is Cause.SILENCE,
     )

@@ -307,6 +307,9 @@ def test_a_pause_in_which_the_call_ended_is_silence(call: Call, mode: str) -> No
     made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5)
     assert (made.frames, made.copied, made.gaps) == (28000, False, ((2.0, 3.5),))
     assert not call.heard()[16000:].any()
+    made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5, most_seconds=2.25)
+    assert made.frames == 18000
+    assert call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5, most_seconds=1.0).frames == 16000
     made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5, max_seconds=3.0)
     assert made.frames == 24000
     if mode == "mixed":
