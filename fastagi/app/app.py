@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 
 F = TypeVar("F", bound=Handler)
 
+BUILT_IN = {**record.ROUTES, **ping.ROUTES}
+
 LINKEDID_SECONDS = 2.0
 """For one question to a session on which nothing else runs yet."""
 
@@ -68,7 +70,7 @@ class App:
         self._source = ""
         self._clock = clock or SteadyClock()
         self._own = OwnSinks(recording_sink)
-        self._routes = Routes({**record.ROUTES, **ping.ROUTES})
+        self._routes = Routes(BUILT_IN)
         self._managers: dict[str, Manager] = {}
         self._parts: Parts | None = None
         self._draining: Parts | None = None
@@ -312,7 +314,8 @@ class App:
             log.warning("route_unknown", route=call.route, channel=call.channel, uniqueid=call.uniqueid, known=known)
             await call.fail(f"fastagi has no route {call.route!r}")
             return
-        await _know_linkedid(call)
+        if handler not in BUILT_IN.values():  # those ask for it where they need it
+            await _know_linkedid(call)
         if blocking(handler):
             context = contextvars.copy_context()
             result = await run_blocking(partial(context.run, handler), call, parts.threads)

@@ -184,7 +184,9 @@ async def test_the_readmes_program_of_ones_own(pbx: AsteriskServer, tmp_path: Pa
     write_settings(tmp_path / "fastagi.toml", settings_data(pbx, tmp_path, agi={"port": scene.port}))
     (tmp_path / "mine.py").write_text(program.replace("https://crm.example.com", f"http://127.0.0.1:{port}"))
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "mine.py"], cwd=tmp_path, stdout=log, stderr=log)
+        # who runs the tests in the background has had Ctrl-C ignored, and so would this
+        command = ["env", "--default-signal=INT", sys.executable, "mine.py"]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
     try:
         await scene.until(lambda: process.poll() is not None or "asterisk_in_step" in scene.log())
         await scene.call("whatever", "DONE")
