@@ -22,6 +22,7 @@ import structlog
 
 from fastagi.agi import run_blocking
 from fastagi.ami import Manager, tls
+from fastagi.app.leaving import LEAVE_SECONDS, leave_within
 from fastagi.app.parts import OwnSinks, Parts
 from fastagi.app.routes import Handler, Routes, blocking, must_have_run
 from fastagi.app.signals import ended_by_signals
@@ -289,12 +290,22 @@ class App:
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
 
-    def run(self) -> None:
-        """`serve` on an event loop of its own (uvloop)."""
+    def run(self, *, leave: bool = False) -> None:
+        """`serve` on an event loop of its own (uvloop).
+
+        :param leave: the process has nothing else to do: after the drain it is ended by force if something of the
+            user's does not end
+        """
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self.serve())
+            code = 1
+            try:
+                runner.run(self.serve())
+                code = 0
+            finally:
+                if leave:
+                    leave_within(LEAVE_SECONDS, code)
 
     async def handle(self, parts: Parts, call: CallChannel) -> None:
         """One call: give it its recorder, find its handler, run it.

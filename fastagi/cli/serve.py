@@ -35,4 +35,4 @@ def serve(
     serving = load_app(app, Path.cwd()) if app else App()
     if config is not None or not serving.configured:
         serving.configure(settings, str(found) if found is not None else "none: every setting has its default")
-    serving.run()
+    serving.run(leave=True)

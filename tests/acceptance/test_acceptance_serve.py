@@ -21,10 +21,13 @@ from fastagi.testing.ports import free_port
 pytestmark = pytest.mark.asterisk
 
 APP = """
+import asyncio
+import time
 import structlog
 from fastagi import App
 
 app = App()
+kept = []
 log = structlog.get_logger("survey")
 
 @app.route("survey")
@@ -33,6 +36,18 @@ async def survey(call):
     await call.record_start("survey")
     log.info("records")
     await call.stream_file("demo-thanks")
+
+@app.route("stubborn")
+async def stubborn(call):
+    async def never():
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                pass
+    kept.append(asyncio.ensure_future(never()))
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 600)
+    log.info("will_not_end")
 
 @app.route("threaded")
 def threaded(call):
@@ -77,6 +92,17 @@ async def test_call_is_recorded_and_sigterm_drains(asterisk22: AsteriskServer, t
     [finished] = [line for each in logs for line in each.logged("recording_finished")]
     assert finished["recording_id"] == started["recording_id"]
     assert Path(finished["file"]).stat().st_size > 58
+
+
+async def test_what_a_user_has_begun_and_never_ends_holds_no_stop(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    config = write_settings(asterisk22, tmp_path)
+    (tmp_path / "survey.py").write_text(APP)
+    async with serving("--app", "survey:app", cwd=tmp_path, env={"FASTAGI_CONFIG": str(config)}) as server:
+        await asterisk22.originate("Local/tone@fastagi-testing/n", application="AGI", data=_agi(config, "stubborn"))
+        await server.until(lambda: server.logged("will_not_end"))
+        assert await server.end() == 0
+    assert server.logged("stopped")
+    assert server.logged("left_behind")[0]["threads"]
 
 
 async def test_broken_handler_and_unknown_route_are_lines(asterisk22: AsteriskServer, tmp_path: Path) -> None:
