@@ -287,7 +287,7 @@ class Session(asyncio.Protocol):
     def _call(self, callback: Callable[[], object]) -> None:
         try:
             callback()
-        except Exception:
+        except (Exception, SystemExit):  # how a script ends is no order to the server
             log.exception(
                 "hangup_callback_failed",
                 channel=self.env.get("agi_channel", ""),

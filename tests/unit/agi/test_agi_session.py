@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -248,6 +249,7 @@ async def test_a_raising_callback_is_logged_and_the_others_run(stage) -> None:
 
     async def handler(call: Channel) -> object:
         call.on_hangup(lambda: 1 / 0)
+        call.on_hangup(lambda: sys.exit(3))
         call.on_hangup(lambda: calls.append(1))
         return await call.get_variable("A")
 
