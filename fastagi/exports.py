@@ -30,27 +30,26 @@ def exports(
 
     :param package: its ``__name__``
     :param public: its ``__all__``
-    :param sources: module -> names that are there. Such a module can be had as an attribute, too, as type checkers
-        believe: ``import fastagi; fastagi.errors.Hangup``
+    :param sources: module -> names that are there. Modules of the package can be had as attributes, too:
+        ``import fastagi; fastagi.errors.Hangup``
     """
     homes = {name: module for module, names in sources.items() for name in names}
-    below = f"{package}."
-    children = {m.removeprefix(below).split(".")[0] for m in sources if m.startswith(below)}
 
     def get(name: str) -> Any:
         if name in homes:
             value = getattr(import_module(homes[name]), name)
-        elif name in children:
-            for module in sources:
-                if f"{module}.".startswith(f"{below}{name}."):
-                    import_module(module)
-            value = sys.modules[below + name]
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
+            try:
+                value = import_module(f"{package}.{name}")
+            except ModuleNotFoundError as exc:
+                if exc.name != f"{package}.{name}":
+                    raise
+                text = f"module {package!r} has no attribute {name!r}"
+                raise AttributeError(text, name=name, obj=sys.modules[package]) from None
         setattr(sys.modules[package], name, value)  # asked for once: from now on it is there
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *public, *children})
+        return sorted({*vars(sys.modules[package]), *public})
 
     return get, names

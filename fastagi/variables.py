@@ -22,7 +22,7 @@ Path = tuple[str | int, ...]
 
 Model = type[BaseModel]
 
-_SECRET = re.compile(r"secret|token|password|key$")
+_SECRET = re.compile(r"secret|token|pass|pwd|auth|key(__|$)")
 _SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:secret|token|password|key)[^=&]*=)[^&\s]*")
 _ORCHESTRATORS = ("tcp://", "udp://")
 """Kubernetes and Docker give the address of a service `fastagi-agi` as FASTAGI_AGI_PORT: not meant for us."""
@@ -149,7 +149,7 @@ def _astray(model: Model, parts: list[str], value: str) -> str:
         inner = kind.model
         following = parts[depth + 1 :]
         if kind.listed and following:
-            if not following[0].isdigit():
+            if not _is_index(following[0]):
                 return _fault(model, parts, value, f"{'.'.join(parts[: depth + 1])} is a list")
             if inner is None:
                 return "" if len(following) == 1 else _fault(model, parts, value, "it has no keys of its own")
@@ -170,7 +170,7 @@ def _astray_in(model: Model, item: Model, parts: list[str], start: int, value: s
 def _fault(model: Model, parts: list[str], value: str, what: str) -> str:
     right = _right(model, "_".join(part for part in parts if part))
     hint = f"; write {_spelt((*right, *_first_key(model, right)))}" if right and right != parts else ""
-    return f": {'.'.join(parts)}{shown(parts[-1], value)}: {what}{hint}"
+    return f": {'.'.join(parts)}{shown('__'.join(parts), value)}: {what}{hint}"
 
 
 def _right(model: Model, text: str) -> list[str] | None:
@@ -182,7 +182,7 @@ def _right(model: Model, text: str) -> list[str] | None:
             continue
         rest, found = text[len(kind.key) + 1 :], [kind.key]
         if kind.listed:
-            index = re.match(r"(\d+)(_|$)", rest)
+            index = re.match(r"([0-9]+)(_|$)", rest)
             rest, found = (rest[index.end() :], [*found, index[1]]) if index else (rest, [*found, "0"])
         if not rest:
             return found
@@ -199,7 +199,7 @@ def _first_key(model: Model, path: list[str]) -> list[str]:
     for part in path:
         if inner is None:
             return []
-        if kind is not None and kind.listed and part.isdigit():
+        if kind is not None and kind.listed and _is_index(part):
             kind = kind._replace(listed=False)
             continue
         kind = _kind(inner, part)
@@ -234,7 +234,7 @@ def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
     for depth, part in enumerate(parts):
         key: str | int = part
         if isinstance(where, list):
-            if not part.isdigit() or int(part) > len(where):
+            if not _is_index(part) or int(part) > len(where):
                 raise ConfigError(f"{part!r} is no index of that list (0 to {len(where)})")
             if int(part) == len(where):
                 where.append({})
@@ -244,7 +244,7 @@ def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
             where[key] = value
             break
         if isinstance(where, dict):
-            where.setdefault(key, [] if parts[depth + 1].isdigit() else {})
+            where.setdefault(key, [] if _is_index(parts[depth + 1]) else {})
         where = where[key]
         if not isinstance(where, (dict, list)):
             raise ConfigError(f"{'.'.join(parts[: depth + 1])} is a value, not a section")
@@ -259,3 +259,7 @@ def _value(text: str) -> Any:
         except tomllib.TOMLDecodeError:
             return text
     return text
+
+
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdecimal()

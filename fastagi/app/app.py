@@ -259,36 +259,29 @@ class App:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         systemd = Systemd()
         fault = ""
+        starting = asyncio.ensure_future(self.start())
         try:
-            with ended_by_signals(ended):  # a second one, while it drains, ends it at once
-                if await self._started(ended):
+            with ended_by_signals(ended):  # a second one, while it drains or breaks the start off, ends it at once
+                # a database that does not answer holds the start for a while
+                either: set[asyncio.Future[Any]] = {starting, ended}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
                     self.parts.recorder.tasks.fatal = ended
                     gc.freeze()
                     systemd.serving()
                     fault = await ended
         finally:
             systemd.stopping()
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
             if self._parts is not None:
                 log.info("stopping")
                 await self.stop()
             systemd.close()
         if fault:
             raise Error(f"stopped because a background task died: {fault}")
-
-    async def _started(self, ended: asyncio.Future[str]) -> bool:
-        """`start`, unless a signal comes first (a database that does not answer holds it for a while)."""
-        starting = asyncio.ensure_future(self.start())
-        try:
-            waiting: set[asyncio.Future[Any]] = {starting, ended}
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                return True
-            return False
-        finally:
-            if not starting.done():
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
 
     def run(self, *, leave: bool = False) -> None:
         """`serve` on an event loop of its own (uvloop).

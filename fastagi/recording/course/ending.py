@@ -49,6 +49,7 @@ one that Asterisk said it has closed, one in which nothing was heard. It closes 
 
 PERMIT_SECONDS = 3.0
 """What the ledger has to say whether a recording is still this server's: it takes some milliseconds."""
+
 UNREACHED = "asterisk_unreached"
 """Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
 
@@ -142,12 +143,15 @@ class Ender:
             self._spawn(self._close(job), f"close {job.id}")
         return True
 
-    async def stopped_elsewhere(self, job: Job, cause: Cause = Cause.ABORTED) -> bool:
-        """Somebody else stopped it (dialplan, another AMI client) and its file is closed, perhaps for a while."""
+    async def stopped_elsewhere(self, job: Job, cause: Cause = Cause.ABORTED, *, ended_at: float | None = None) -> bool:
+        """Somebody else stopped it (dialplan, another AMI client) and its file is closed, perhaps for a while.
+
+        :param ended_at: when, unix seconds; None where only the file tells
+        """
         async with job.lock:
             if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
                 return False
-            ended = await self._last_written(job)
+            ended = ended_at or await self._last_written(job)
             pauses = self._closed_pauses(job, ended)
             await self._journal.move(job, Event.STOPPED, cause=cause, ended_at=ended, pauses=pauses)
         self._spawn(self._close(job), f"close {job.id}")
@@ -164,13 +168,15 @@ class Ender:
         return await self.hung_up(job, ended_at=ended, facts=facts)
 
     async def _last_written(self, job: Job) -> float:
-        """When Asterisk closed its files, unix seconds; now where they do not tell."""
+        """When Asterisk closed its files, unix seconds; now where they do not tell. Their clock is the machine's, which
+        may be set while ours goes on: only how long ago it was is theirs to say."""
         recording = job.recording
         paths = tuple(path for piece in recording.pieces for path in piece.paths)
         last_write = await self._threads.run(files.last_write, paths)
         begun = recording.requested_at if recording.started_at is None else recording.started_at
         now = self._clock()
-        return last_write if begun <= last_write <= now else now
+        ended = now - (time.time() - last_write)
+        return ended if begun <= ended <= now else now
 
     def resume(self, job: Job) -> None:
         """Take an ending up where the last process left it. For phases from STOPPING on."""

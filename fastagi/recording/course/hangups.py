@@ -108,13 +108,13 @@ class Hangups:
 
     async def _perhaps_stopped(self, job: Job) -> None:
         """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""
-        piece = job.recording.pieces[-1]
+        piece, at = job.recording.pieces[-1], self._clock()
         if job.recording.spec.engine == "monitor":  # its MonitorStop comes before the Hangup, too
             await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
         for _ in range(STOP_LOOKS):
             if job.recording.pieces[-1] is not piece:
                 return  # we ended it ourselves: a pause, or the call moved
             if await self._threads.run(files.closed, piece.paths):
-                await self._ender.stopped_elsewhere(job)
+                await self._ender.stopped_elsewhere(job, ended_at=at)
                 return
             await asyncio.sleep(0.1)

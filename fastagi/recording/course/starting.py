@@ -127,10 +127,12 @@ class Starter:
             self._starting.discard(key)
 
     def _unwritten(self, request: Request, recording: Recording, error: str) -> Job:
-        """A recording that is not begun, and of which no more than its caller is to know."""
+        """A recording that is not begun, and is in no ledger: its caller is told, metrics and announcements."""
         error = f"not recorded: {error}"
         log.error("recording_failed", **recording.ids, error=error)
-        failed = replace(recording, phase=Phase.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
+        ended = {"phase": Phase.FAILED, "cause": Cause.ERROR, "error": error, "ended_at": self._clock()}
+        failed = recording.changed(**ended, file_path="")
+        self._journal.tell(failed, Event.FAILED.value, ended)
         job = Job(failed, request.cipher, request.agi)
         self._jobs.close(job)
         job.set_ended()

@@ -219,7 +219,8 @@ class LimitWatch:
         self._written_at = max(self._written_at, at)
         if fresh:
             self._heard_until(at, fresh, self._file)
-        if fresh >= self._step_frames and after == "still" and self._looked_at is not None:
+        overdue = self._step_frames + LATE_SECONDS * self._raw_rate  # one may have become complete in the flush itself
+        if fresh >= overdue and after == "still" and self._looked_at is not None:
             # a step was complete, and only the flush brought it out: Asterisk is slow, and gets more time from now on,
             # because a flush costs it something, too
             self._patience = min(2 * self._patience, MOST_PATIENCE)

@@ -20,7 +20,7 @@ STILL = frozenset(("wait", "waitexten", "agi"))
 class Playing:
     """What is known of one recording's channel.
 
-    :ivar plays: something is played, or was since the question before
+    :ivar plays: something is played
     :ivar unknown: nobody here knows whether something is
     """
 
@@ -44,9 +44,9 @@ class Playing:
             self.nothing()
             return
         before, self._sent = self._sent, await _sent(manager, channel)
-        if self._sent is not None and before is not None and before[0] == self._sent[0]:
-            self.plays, self.unknown = before != self._sent, False
-        else:
+        if self._sent is not None and before == self._sent:  # none went out
+            self.plays = self.unknown = False
+        else:  # what goes out may be silence (asterisk.conf, transmit_silence)
             self.plays = name in SOUNDING or name.startswith("say")
             self.unknown = not self.plays
 

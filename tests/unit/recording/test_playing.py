@@ -50,9 +50,12 @@ async def test_packets_tell_what_a_name_does_not(monkeypatch: pytest.MonkeyPatch
     assert await channel.ask() == UNKNOWN  # one number alone is none
     assert await channel.ask() == QUIET
     channel.packets = 25
-    assert await channel.ask() == PLAYS
+    assert await channel.ask() == UNKNOWN, "they may hold silence"
     assert await channel.ask() == QUIET
     channel.app = "Queue"
+    assert await channel.ask() == QUIET
+    channel.packets = 50
+    assert await channel.ask() == PLAYS
     assert await channel.ask() == QUIET
 
 
