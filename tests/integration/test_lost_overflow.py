@@ -196,6 +196,40 @@ async def test_a_side_file_that_somebody_made_unreadable_holds_up_no_other(ledge
     assert (await ledger.row(jobs[4])).phase is Phase.FINISHED
 
 
+async def test_a_side_file_that_somebody_removed_holds_up_no_other(ledger: Ledger) -> None:
+    with away(ledger):
+        jobs = [await whole(ledger, n) for n in range(1, 8)]
+    (ledger.folder / f"{jobs[4].id}.journal").unlink()
+    with structlog.testing.capture_logs() as lines:
+        assert await ledger.journal.flush()
+    assert [line["recording_id"] for line in lines if line["event"] == "side_file_gone"] == [jobs[4].id]
+    assert [await ledger.row(job) is None for job in jobs] == [job is jobs[4] for job in jobs]
+
+
+@pytest.mark.parametrize("where", ["memory", "side file"])
+async def test_what_the_ledger_refuses_of_one_call_holds_up_no_other(ledger: Ledger, where: str) -> None:
+    refused = await ledger.job(100)
+    with away(ledger):
+        if where == "memory":
+            await ledger.journal.move(refused, Event.HUNG_UP, ended_at=2.0)
+        done = [await whole(ledger, n) for n in range(1, 8)]
+        if where == "side file":
+            await ledger.journal.move(refused, Event.HUNG_UP, ended_at=2.0)
+    when = f"before update on recording when old.id = '{refused.id}'"
+    ledger.foreign(f"create trigger no {when} begin select raise(abort, 'no'); end")
+    assert not await ledger.journal.flush()
+    assert (ledger.journal.behind, ledger.journal.stuck) == (1, False)
+    later = await whole(ledger, 20)
+    assert (ledger.journal.behind, len(ledger.side_files())) == (1, 1), "at once"
+    for job in [*done, later]:
+        assert (await ledger.row(job)).phase is Phase.FINISHED
+    assert "restored" not in await ledger.events(later)
+    ledger.foreign("drop trigger no")
+    assert await ledger.journal.flush()
+    assert (await ledger.row(refused)).phase is Phase.CLOSING
+    assert ledger.side_files() == []
+
+
 async def test_what_another_server_has_taken_over_is_not_written_over(ledger: Ledger) -> None:
     lost: list[Job] = []
     ledger.journal.on_lost = lost.append

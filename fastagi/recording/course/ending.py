@@ -302,7 +302,7 @@ class Ender:
         loop = asyncio.get_running_loop()
 
         def permit() -> bool:
-            if self._journal.behind:  # it takes no writes: nobody asks it first, for other files wait for this thread
+            if self._journal.stuck:  # it takes no writes: nobody asks it first, for other files wait for this thread
                 return files.size(recording.file_path) <= 0
             asking = asyncio.run_coroutine_threadsafe(self._journal.held_here(recording.id), loop)
             try:

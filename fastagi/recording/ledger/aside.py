@@ -67,7 +67,10 @@ class Aside:
             async with self._lock(recording_id):
                 folder = None if wanted(recording_id) else self._folders.pop(recording_id, None)
                 if folder is not None:
-                    await asyncio.to_thread((folder / (recording_id + sidefile.SUFFIX)).unlink, True)
+                    try:
+                        await asyncio.to_thread((folder / (recording_id + sidefile.SUFFIX)).unlink, True)
+                    except OSError as exc:  # the next start reads it once more, and finds nothing new in it
+                        log.error("side_file_left", recording_id=recording_id, error=str(exc))
 
     def _lock(self, recording_id: str) -> asyncio.Lock:
         return self._locks[hash(recording_id) % LOCKS]

@@ -7,7 +7,7 @@ restart. Only what is kept where is here; when it comes to that, and when it is 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from fastagi.domain.states import OPEN
@@ -43,6 +43,7 @@ class Overflow:
     def __init__(self, aside: Aside) -> None:
         self._aside = aside
         self._kept: dict[str, Kept] = {}
+        self._of: Counter[Call] = Counter()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -58,10 +59,20 @@ class Overflow:
         """Keep the row as it is after that entry, in place of an older one."""
         row = entry.after
         call, side = call_of(row), Side(row, entry.at, self._aside.keys.get(row.id))
+        if row.id not in self._kept:
+            self._of[call] += 1
         kept = self._kept[row.id] = Kept(call, side, entry.job)
         if await self._aside.write(row) and row.phase not in OPEN and self._kept.get(row.id) is kept:
             self._kept[row.id] = Kept(call, None, None)
             self._aside.keys.pop(row.id, None)  # it is in the file
+
+    def has(self, call: Call) -> bool:
+        """Is anything kept of that call?"""
+        return call in self._of
+
+    def call(self, recording_id: str) -> Call:
+        """Whose it is. :raises KeyError: nothing is kept of it"""
+        return self._kept[recording_id].call
 
     def lanes(self, count: int) -> list[list[str]]:
         """Ids in at most so many lists: those of one call are in one, in their order."""
@@ -83,4 +94,11 @@ class Overflow:
     def drop(self, recording_id: str, kept: Kept) -> None:
         """That is in the ledger. What is newer stays."""
         if self._kept.get(recording_id) is kept:
-            del self._kept[recording_id]
+            self.forget(recording_id)
+
+    def forget(self, recording_id: str) -> None:
+        """Nothing can be made of it any more, or it is in the ledger."""
+        call = self._kept.pop(recording_id).call
+        self._of[call] -= 1
+        if not self._of[call]:
+            del self._of[call]

@@ -21,7 +21,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN
 from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.recording.ledger.aside import Aside
-from fastagi.recording.ledger.backlog import Backlog, Call, Entry
+from fastagi.recording.ledger.backlog import Backlog, Call, Entry, call_of
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.overflow import MOST_ASIDE, Overflow
 from fastagi.recording.spool.sidefile import Side
@@ -51,6 +51,7 @@ class Writer:
 
     :param spool_of: the folder for side files, by Asterisk name
     :param clock: unix seconds
+    :ivar stuck: the ledger takes nothing now. What it refuses of one call alone does not make it so
     :ivar refused: writes that the ledger did not take at once, since the start; a metric
     :ivar on_lost: called with a job that another server has taken over
     :ivar on_caught_up: called when the ledger has everything again
@@ -69,6 +70,7 @@ class Writer:
         self._writing: set[asyncio.Task[None]] = set()
         self._flushing = asyncio.Lock()
         self._slow = False
+        self.stuck = False
         self.refused = 0
         self.on_lost: Callable[[Job], None] = lambda job: None
         self.on_caught_up: Callable[[], None] = lambda: None
@@ -93,7 +95,8 @@ class Writer:
         :raises TakenOver: another server has the recording; :raises IllegalTransition: the ledger's row is elsewhere
         """
         entry = Entry(after, at, unit, args, job)
-        if not self.behind:
+        call = call_of(after)
+        if not (self.stuck or self._backlog.first(call) or self._overflow.has(call)):
             patience = SLOW_PATIENCE_SECONDS if self._store.pace.slow else PATIENCE_SECONDS
             error = f"no answer within {patience:g} s"
             try:
@@ -103,9 +106,10 @@ class Writer:
                 raise
             except StoreError as exc:
                 error = str(exc)
+            self.stuck = True
             log.error("ledger_unreachable", **after.ids, error=error)
         self.refused += 1
-        if entry.write is None and (self._overflow or self._backlog.full):
+        if entry.write is None and (self._overflow.has(call) or self._backlog.full):
             await self._keep_aside(entry)
             return
         self._backlog.add(entry)
@@ -113,7 +117,7 @@ class Writer:
         await self._aside.drop(after.id, self.waits)  # it may be in the ledger by now
 
     async def _keep_aside(self, entry: Entry) -> None:
-        """As long as one recording is kept so, all new entries are: what is in memory is older than that, always."""
+        """As long as a recording of a call is kept so, all its new entries are: what is in memory is older, always."""
         if not self._overflow:
             log.error(
                 "ledger_backlog_full", entries=len(self._backlog), hint="side files are all there is from here on"
@@ -195,8 +199,10 @@ class Writer:
             left = self.behind + 1
             while 0 < self.behind < left:  # more came meanwhile: with many calls, it would always be some
                 left = self.behind
-                if await self._side_by_side(self._flush_call, self._backlog.calls()) and not self._backlog:
-                    await self._side_by_side(self._flush_aside, self._overflow.lanes(self._store.side_by_side))
+                self.stuck = not (
+                    await self._side_by_side(self._flush_call, self._backlog.calls())
+                    and await self._side_by_side(self._flush_aside, self._overflow.lanes(self._store.side_by_side))
+                )
         return not self.behind
 
     async def _side_by_side(self, flush: Callable[[T], Awaitable[bool]], what: list[T]) -> bool:
@@ -249,8 +255,14 @@ class Writer:
     async def _flush_aside(self, ids: list[str]) -> bool:
         """Write what is kept of these in side files only. False when there is no use in trying others now."""
         for recording_id in ids:
+            if self._backlog.first(self._overflow.call(recording_id)) is not None:
+                continue  # what is older has been refused
             try:
                 kept, side = await self._overflow.newest(recording_id)
+            except FileNotFoundError as exc:
+                log.error("side_file_gone", recording_id=recording_id, error=str(exc), hint="somebody has removed it")
+                self._overflow.forget(recording_id)
+                continue
             except (OSError, ValueError) as exc:
                 if recording_id not in self._unread:
                     self._unread.add(recording_id)  # said once; it is tried again for ever
