@@ -14,9 +14,12 @@ from recorder_calls import of_call, place, route_for
 from recording_scene import Scene
 
 from fastagi import Cause, Error, Hangup, State
+from fastagi.domain.recording import Piece
+from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskDown
 from fastagi.recording import recorder as recorder_module
+from fastagi.recording.asterisk import control
 from fastagi.recording.asterisk.control import AgiControl
 from fastagi.testing import AmiSession, AsteriskServer
 from fastagi.testing.asterisk import Originated
@@ -325,3 +328,34 @@ async def test_any_new_session_of_the_call_carries_a_stop_out(deaf: Deaf) -> Non
     await deaf.note(call, "looked")
     assert await job.wait(5)
     assert (await deaf.told(call)).extra["cause"] == "ABORTED"
+
+
+async def test_a_further_file_that_had_to_be_given_up_is_not_recorded_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handler takes the session just when a further file was begun, and the old one cannot be ended."""
+    begun = asyncio.Event()
+    start = AgiControl.start
+
+    async def start_and_wait(self: AgiControl, piece: Piece, spec: RecordingSpec) -> str:
+        got = await start(self, piece, spec)
+        if piece.after == "still":
+            begun.set()
+            await asyncio.sleep(0.1)
+        return got
+
+    monkeypatch.setattr(AgiControl, "start", start_and_wait)
+    monkeypatch.setattr(control, "SESSION_SECONDS", 1.0)
+
+    async def handler(call: Any) -> Any:
+        rec = call.WholeCallRecorder
+        assert await rec.start("given-up", milliseconds_max_silence=25_000, dtmf_elim=False)
+        await begun.wait()
+        await call.exec("Wait", 4)
+        both = (await scene.asterisk.cli(f"mixmonitor list {call.channel}")).count(rec.recording.id)
+        assert await rec.stop()
+        return both, (await scene.asterisk.cli(f"mixmonitor list {call.channel}")).count(rec.recording.id)
+
+    call = await place(scene, handler, far_end="Local/nothing@fastagi-testing/n")
+    assert await asyncio.wait_for(call.done(), 40) == (2, 0)
+    await call.told(1)

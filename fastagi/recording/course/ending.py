@@ -31,6 +31,7 @@ from fastagi.errors import (
 )
 from fastagi.recording.asterisk.control import gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.pieces import control_of, end_given_up
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
@@ -217,13 +218,12 @@ class Ender:
         await self._close(job, told=told)
 
     async def _tell_stop(self, job: Job) -> None:
-        piece = job.recording.pieces[-1]
         pbx = self._pbxs.get(job.recording.asterisk)
         if pbx is None:
             return
-        live = pbx.book.get(piece.uniqueid)
-        control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
-        await control.stop(piece, job.recording.spec)
+        await end_given_up(job, pbx)
+        piece = job.recording.pieces[-1]
+        await control_of(job, piece, pbx).stop(piece, job.recording.spec)
 
     async def _closed(self, job: Job) -> bool:
         """Has Asterisk closed every file, as far as they tell?"""
@@ -275,10 +275,7 @@ class Ender:
         try:
             recording = await self._named(job)
             await self._unlock(job)
-            permit = self._permit(recording)
-            rendered = await self._threads.finish(
-                lambda: foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs, permit))
-            )
+            rendered = await self._rendered(job, recording)
         except (FastAGIError, OSError) as exc:
             await self._failed(job, exc)
             return
@@ -291,25 +288,42 @@ class Ender:
                 return
             await self._finished(job, rendered)
 
+    async def _rendered(self, job: Job, recording: Recording) -> Rendered:
+        """Make the file, however long the ledger is away that must say whose it is."""
+        permit, pause = self._permit(recording), 0.5
+
+        def make() -> Rendered:
+            return foreign.finish(recording, render_plan(recording, job.cipher, self._silence_dbfs, permit))
+
+        while True:
+            try:
+                return await self._threads.finish(make)
+            except StoreDown as exc:
+                log.warning("ledger_out_of_reach", **recording.ids, error=str(exc))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 30.0)
+
     def _permit(self, recording: Recording) -> Permit | None:
         """May its finished file be put in its place? Asked on a thread.
 
         A server that slept may have been taken for dead: its heir has finished the recording, and the ledger has the
-        heir's checksum. Where the ledger does not answer, a name that is still only reserved may be filled.
+        heir's checksum. Where the ledger does not answer, a name that is still only reserved may be filled; of a file
+        that is there nobody knows whose it is, and that raises StoreDown.
         """
         if self._journal.alone:
             return None
         loop = asyncio.get_running_loop()
 
         def permit() -> bool:
-            if self._journal.stuck:  # it takes no writes: nobody asks it first, for other files wait for this thread
-                return files.size(recording.file_path) <= 0
-            asking = asyncio.run_coroutine_threadsafe(self._journal.held_here(recording.id), loop)
-            try:
-                return asking.result(PERMIT_SECONDS)
-            except (StoreError, TimeoutError):
-                asking.cancel()
-                return files.size(recording.file_path) <= 0
+            if not self._journal.stuck:  # else nobody asks it first: other files wait for this thread
+                asking = asyncio.run_coroutine_threadsafe(self._journal.held_here(recording.id), loop)
+                try:
+                    return asking.result(PERMIT_SECONDS)
+                except (StoreError, TimeoutError):
+                    asking.cancel()
+            if files.size(recording.file_path) > 0:
+                raise StoreDown(f"{recording.file_path} is there, and the ledger does not say whose it is")
+            return True
 
         return permit
 
@@ -413,10 +427,12 @@ class Ender:
         """
         job = Job(recording)
         relative = files.relative_to(recording.file_path, self._directory)
-        path, _ = await self._threads.run(files.reserve, self._directory, relative, recording.id)
+        path, renamed = await self._threads.run(files.reserve, self._directory, relative, recording.id)
         async with job.lock:
             cause = Cause(recording.facts.get("ended_by", Cause.HANGUP.value))
             rest = {k: v for k, v in recording.facts.items() if k not in ("ended_by", "disk_full")}
+            if renamed:
+                rest["renamed"] = True
             await self._journal.move(job, Event.REFINISH, cause=cause, error="", facts=rest, file_path=path)
         self._jobs.add(job)
         self._spawn(self._finish(job), f"refinish {job.id}")

@@ -15,7 +15,7 @@ import structlog
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import AsteriskError, Error, Hangup
-from fastagi.recording.asterisk.control import gone
+from fastagi.recording.asterisk.control import Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.starting import Starter
 from fastagi.recording.ledger.job import Job, Jobs
@@ -81,13 +81,16 @@ class Pieces:
         :raises AsteriskError: Asterisk cannot be told, or refused. A piece or channel that is gone is no error.
         """
         pbx = self._pbxs[job.recording.asterisk]
-        live = pbx.book.get(piece.uniqueid)
+        await end_given_up(job, pbx)
+        await _end(job, piece, pbx)
+
+    async def give_up(self, job: Job, piece: Piece) -> None:
+        """That piece is not to be: Asterisk ends it now, or before anything else that it is told of this recording."""
         try:
-            control = pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
-            await control.stop(piece, job.recording.spec)
+            await _end(job, piece, self._pbxs[job.recording.asterisk])
         except (AsteriskError, Error, Hangup) as exc:
-            if not gone(exc):
-                raise
+            job.given_up.append(piece)
+            log.warning("piece_not_given_up", **job.recording.ids, file=piece.paths[0], error=str(exc))
 
     async def settle(self, job: Job) -> bool:
         """After a restart: was the last piece only intended when the server died? Then see whether Asterisk makes it,
@@ -126,6 +129,30 @@ class Pieces:
     def refile(self, job: Job, before: Piece) -> None:
         """The recording is on another channel than that of `before`."""
         self._jobs.on_other_channel(job, before.uniqueid)
+
+
+def control_of(job: Job, piece: Piece, pbx: Pbx) -> Control:
+    """How Asterisk is told of that piece. :raises AsteriskDown: there is no way to it"""
+    live = pbx.book.get(piece.uniqueid)
+    return pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
+
+
+async def _end(job: Job, piece: Piece, pbx: Pbx) -> None:
+    try:
+        await control_of(job, piece, pbx).stop(piece, job.recording.spec)
+    except (AsteriskError, Error, Hangup) as exc:
+        if not gone(exc):
+            raise
+
+
+async def end_given_up(job: Job, pbx: Pbx) -> None:
+    """End the pieces that were given up and could not be ended: nobody else knows that they are still recorded.
+
+    :raises AsteriskError: they still cannot be
+    """
+    while job.given_up:
+        await _end(job, job.given_up[-1], pbx)
+        job.given_up.pop()
 
 
 def _spec(recording: Recording, piece: Piece) -> RecordingSpec:

@@ -34,6 +34,7 @@ class Job:
     :ivar started: monotonic seconds when Asterisk was seen to record; None before
     :ivar unseen: its call ended while nobody looked, perhaps long ago
     :ivar failed_pieces: how many further pieces Asterisk did not begin: their names are not used again
+    :ivar given_up: further pieces that Asterisk is still to be told to end, and that are no part of it
     :ivar watched: the raw file that `size` is of, in bytes (-1: not there), and `largest` was; `closed` is that file
         once it was seen closed
     :ivar spool_full: there was a time when Asterisk had no room to write
@@ -56,6 +57,7 @@ class Job:
         self.resume_timer: asyncio.TimerHandle | None = None
         self.limits: LimitWatch | None = None
         self.failed_pieces = 0
+        self.given_up: list[Piece] = []
         self.watched = self.closed = ""
         self.size = -1
         self.largest = -1

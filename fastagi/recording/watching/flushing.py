@@ -14,12 +14,11 @@ from dataclasses import replace
 
 import structlog
 
-from fastagi.domain.recording import Piece
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import Pieces, muted
+from fastagi.recording.course.pieces import Pieces, end_given_up, muted
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
@@ -85,6 +84,7 @@ class Flusher:
             if not self.able(job):
                 return False
             try:
+                await end_given_up(job, self._pbxs[recording.asterisk])
                 piece = await self._pieces.begin(
                     job, before.channel, before.uniqueid, after="still", turned=before.turned
                 )
@@ -97,7 +97,7 @@ class Flusher:
                 self._fault(job, exc)
                 job.failed_pieces += 1
                 await self._journal.note(job, "piece_failed", pieces=recording.pieces)
-                await self._give_up(job, piece)
+                await self._pieces.give_up(job, piece)
                 return False
             kept = (*recording.pieces[:-1], replace(before, ended_at=self._clock()))
             empty = before.after == "still" and await self._threads.run(_empty, before.paths)
@@ -114,12 +114,6 @@ class Flusher:
         self._failed = {key: at for key, at in self._failed.items() if now - at < AGAIN_SECONDS}
         self._failed[job.id] = now
         log.warning("not_flushed", **job.recording.ids, error=str(exc))
-
-    async def _give_up(self, job: Job, piece: Piece) -> None:
-        try:
-            await self._pieces.end(job, piece)
-        except FastAGIError as exc:
-            log.debug("piece_not_given_up", **job.recording.ids, file=piece.paths[0], error=str(exc))
 
 
 def _reached(agi: AgiPath | None) -> bool:
