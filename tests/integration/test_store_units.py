@@ -463,7 +463,11 @@ async def test_a_dead_or_parked_delivery_can_go_to_another_sink_that_has_not_got
         assert await store.run(deliveries.claim, delivery.id, 5000.0, "one", delivery.sink) is None, "a stale queue"
         taken = await store.run(deliveries.claim, delivery.id, 5000.0, "one", "new")
         assert (taken.sink, taken.first_at) == ("new", 5000.0)
-    last = (await store.read(journal.history, dead.recording_id))[-1]
+        row = await store.read(recordings.get, delivery.recording_id)
+        made = len(await store.read(deliveries.of_recording, row.id))
+        await store.run(recordings.restore, row, 6000.0)
+        assert len(await store.read(deliveries.of_recording, row.id)) == made, "the one it went to before is gone"
+    last = [e for e in await store.read(journal.history, dead.recording_id) if e.event == "delivery_revived"][-1]
     assert (last.event, last.detail["sink"], last.detail["instead_of"]) == ("delivery_revived", "new", "crm")
 
 

@@ -429,8 +429,17 @@ def revive(
     detail = {"sink": sink, "delivery_id": delivery_id}
     if sink != row["sink"]:
         detail["instead_of"] = row["sink"]
+        _gets(conn, row["recording_id"], sink, instead_of=row["sink"])
     journal.write(conn, row["recording_id"], at=now, event="delivery_revived", detail=detail)
     return Due(row["id"], sink, row["home"], now)
+
+
+def _gets(conn: sa.Connection, recording_id: str, sink: str, *, instead_of: str) -> None:
+    """Its row names the sinks that get it: who puts the row back makes no delivery to the one that no longer does."""
+    mine = recording_table.c.id == recording_id
+    sinks = conn.execute(sa.select(recording_table.c.sinks).where(mine)).scalar_one()
+    named = [sink if name == instead_of else name for name in sinks]
+    conn.execute(sa.update(recording_table).where(mine).values(sinks=named))
 
 
 def to_revive(conn: sa.Connection, status: DeliveryStatus, sink: str = "") -> list[str]:
