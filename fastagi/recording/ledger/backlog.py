@@ -67,6 +67,11 @@ class Backlog:
     def full(self) -> bool:
         return len(self) >= MOST_ENTRIES
 
+    @property
+    def refused(self) -> int:
+        """Entries of calls of which the ledger has refused the oldest."""
+        return sum(len(waiting) for waiting in self._calls.values() if waiting[0].refused)
+
     def add(self, entry: Entry) -> None:
         """Put it behind those of its call."""
         self._calls.setdefault(call_of(entry.after), deque()).append(entry)

@@ -51,7 +51,7 @@ class Writer:
 
     :param spool_of: the folder for side files, by Asterisk name
     :param clock: unix seconds
-    :ivar stuck: the ledger takes nothing now. What it refuses of one call alone does not make it so
+    :ivar stuck: the ledger takes nothing now, or not as quickly as it comes. What it refuses of one call is not that
     :ivar refused: writes that the ledger did not take at once, since the start; a metric
     :ivar on_lost: called with a job that another server has taken over
     :ivar on_caught_up: called when the ledger has everything again
@@ -199,10 +199,11 @@ class Writer:
             left = self.behind + 1
             while 0 < self.behind < left:  # more came meanwhile: with many calls, it would always be some
                 left = self.behind
-                self.stuck = not (
-                    await self._side_by_side(self._flush_call, self._backlog.calls())
-                    and await self._side_by_side(self._flush_aside, self._overflow.lanes(self._store.side_by_side))
-                )
+                taken = await self._side_by_side(self._flush_call, self._backlog.calls())
+                if taken:
+                    lanes = self._overflow.lanes(self._store.side_by_side)
+                    taken = await self._side_by_side(self._flush_aside, lanes)
+                self.stuck = not taken or self.behind > self._backlog.refused + len(self._unread)
         return not self.behind
 
     async def _side_by_side(self, flush: Callable[[T], Awaitable[bool]], what: list[T]) -> bool:
@@ -262,6 +263,7 @@ class Writer:
             except FileNotFoundError as exc:
                 log.error("side_file_gone", recording_id=recording_id, error=str(exc), hint="somebody has removed it")
                 self._overflow.forget(recording_id)
+                self._unread.discard(recording_id)
                 continue
             except (OSError, ValueError) as exc:
                 if recording_id not in self._unread:
