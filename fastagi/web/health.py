@@ -84,7 +84,7 @@ class Health:
             "look at its disk, its permissions or the database server; recordings go on and are journalled in the spool"
         )
         if full:
-            return Problem("store", f"{store.shown}: no recording is begun: {full}", do)
+            return Problem("store", f"{store.shown}: no recording is begun: {full}", do.partition(";")[0])
         if not store.healthy:
             late = f"; {behind} journal entries wait" if behind else ""
             fault = (store.last_error or "not open").removeprefix(f"{store.shown}: ")
