@@ -125,6 +125,8 @@ def test_what_type_checkers_see_is_what_is_there(package: str) -> None:
 
 def test_packages_are_found_as_attributes_without_an_import_of_their_own() -> None:
     _after("import fastagi; assert fastagi.errors.Hangup is fastagi.Hangup and fastagi.recording.call.CallChannel")
+    for name in ("settings", "store", "delivery", "web", "ami", "audio", "handlers"):
+        _after(f"import fastagi; assert fastagi.{name}.__name__ == 'fastagi.{name}'")
     _after("import fastagi.app.logs, fastagi.app.app; from fastagi.app import App; assert App is fastagi.App")
 
 
