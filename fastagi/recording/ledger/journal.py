@@ -1,7 +1,7 @@
 """The only door from the recorder to the ledger: every transition is on disk before what it announces is done.
 
 What the entries are, and who is told of them. How they get into the ledger, and what becomes of those that it does not
-take, is `writing`'s; what a process left that died is read before anything else (`left`).
+take, is `writing`'s; what a process left that died is read before anything else (`left_side_files`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event, Phase, advance
 from fastagi.errors import TakenOver
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.left import LeftSides
+from fastagi.recording.ledger.left_side_files import LeftSides
 from fastagi.recording.ledger.writing import Writer
 from fastagi.recording.spool.sidefile import WrappedKey
 from fastagi.store import Store
