@@ -351,14 +351,14 @@ async def test_each_in_a_conference_has_a_file(site: Site) -> None:
 
 async def test_the_starting_dialplan_records_a_dialled_call(tmp_path: Path) -> None:
     """extensions.conf stands alone; only the server's address is told, as its comment says."""
-    extra = {name: SHIPPED / name for name in ("extensions.conf", "record.conf", "features.conf")}
+    extra = {"extensions.conf": f'#include "{SHIPPED / "extensions.conf"}"\n'}
     async with AsteriskServer(22, extra_files=extra) as pbx, contextlib.AsyncExitStack() as stack:
         scene = await stack.enter_async_context(recording_scene(pbx, tmp_path, agi={"port": pbx.agi_port}))
         await pbx.cli(f"dialplan set global FASTAGI agi://127.0.0.1:{pbx.agi_port}")
         call = await pbx.originate("Local/4711@recorded-calls/n", wait=False)
         (told,) = await scene.delivered(1)  # nobody has 4711: the call ends, and so does its recording
         assert (told.session_id, told.extra["cause"]) == (call.other_uniqueid, "HANGUP")
-        assert told.extra["called"] == "4711"  # though a subroutine's `s` asked for it
+        assert told.extra["called"] == "4711"
 
 
 class ShippedUser(AsteriskServer):

@@ -246,16 +246,19 @@ PROBE = ("Answer()", "Gosub(sub-record-status,s,1)", "Set(GLOBAL(OUTCOME)=${FAST
 
 
 @pytest.mark.parametrize("version", [22, 16])
-async def test_the_starting_dialplan_stands_on_its_own(version: int) -> None:
-    """extensions.conf alone, FASTAGI not set anywhere: the default address is asked."""
-    shipped = {name: SHIPPED / name for name in ("extensions.conf", "record.conf")}
-    async with AsteriskServer(version, extra_files=shipped) as pbx, pbx.ami() as ami:
+async def test_default_server_address(version: int) -> None:
+    """FASTAGI is not set anywhere: the default address is asked, by the subroutines and by the starting dialplan."""
+    shipped = "".join(f'#include "{SHIPPED / name}"\n' for name in ("record.conf", "extensions.conf"))
+    async with AsteriskServer(version, extra_files={"extensions.conf": shipped}) as pbx, pbx.ami() as ami:
         for priority, application in enumerate(PROBE, 1):
             await pbx.cli(f"dialplan add extension s,{priority},{application} into probe")
-        assert "sub-record-whole-call" in await pbx.cli("dialplan show recorded-calls")
         assert pbx.complaints() == []
         await pbx.originate("Local/s@probe/n")
         done = await ami.wait_event("VarSet", lambda e: "OUTCOME" in e["Variable"])
+        assert done["Value"] == "agi://127.0.0.1:4573"
+        call = await pbx.originate("Local/4711@recorded-calls/n", wait=False)
+        own = {"Variable": "FASTAGI", "Uniqueid": call.other_uniqueid}
+        done = await ami.wait_event("VarSet", lambda e: own.items() <= e.items())
         assert done["Value"] == "agi://127.0.0.1:4573"
 
 
