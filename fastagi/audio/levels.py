@@ -63,6 +63,11 @@ class Levels:
         self._frames = 0
         self._active = 0
 
+    @property
+    def peak(self) -> int:
+        """Return the largest sample so far, without its sign."""
+        return self._peak
+
     def feed(self, block: Samples) -> None:
         """Add samples: one channel, or (frames, 2), of which the mean of the two counts."""
         if len(block) == 0:

@@ -13,11 +13,17 @@ def mix(received: Samples, sent: Samples) -> Samples:
 
     The rule is Asterisk's `ast_slinear_saturated_add`, which MixMonitor mixes with.
     """
+    out = add(received, sent)
+    np.clip(out, -32768, 32767, out=out)
+    return out.astype(np.int16)
+
+
+def add(received: Samples, sent: Samples) -> NDArray[np.int32]:
+    """Return the sum of two legs, which may be beyond int16; the shorter one is continued with silence."""
     long, short = (received, sent) if len(received) >= len(sent) else (sent, received)
     out = long.astype(np.int32)
     out[: len(short)] += short
-    np.clip(out, -32768, 32767, out=out)
-    return out.astype(np.int16)
+    return out
 
 
 def interleave(left: Samples, right: Samples) -> Samples:

@@ -127,6 +127,9 @@ class Rendered:
     :param digit_spans: where they were, (start, end) in seconds since the recording's start; at most `MOST_SPANS`
     :param level: of what was kept; :param received: of that leg; :param sent: of that leg (None: it was not recorded)
     :param one_sided: one leg was never heard while the other was
+    :param clipped: samples (of each channel, at the raw rate) at full scale or beyond
+    :param limited: they were beyond it in the sum of the legs, and have been made quieter; else they are cut off in the
+        file, as they were when they came
     :param copied: the raw file already was what was asked for
     :param gaps: the silence between pieces, (start, end) in seconds of the finished file
     :param warnings: what could not be done as asked, for people
@@ -145,6 +148,8 @@ class Rendered:
     received: LevelFacts | None = None
     sent: LevelFacts | None = None
     one_sided: bool = False
+    clipped: int = 0
+    limited: bool = False
     copied: bool = False
     gaps: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
@@ -152,6 +157,7 @@ class Rendered:
     def facts(self) -> dict[str, Any]:
         """What is worth telling a sink, ready for JSON; the digits themselves are nowhere in it."""
         facts: dict[str, Any] = {"salvaged": self.salvaged, "silent": self.level.silent, "one_sided": self.one_sided}
+        facts |= {"clipped": self.clipped, "limited": self.limited}
         facts["level"] = self.level.to_dict()
         if self.received is not None and self.sent is not None:
             facts["legs"] = {"received": self.received.to_dict(), "sent": self.sent.to_dict()}

@@ -8,7 +8,6 @@ out, legs mixed or side by side, cut, resampled, encoded, encrypted, synced, ren
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 
 from fastagi.audio import wavfile
 from fastagi.audio.dtmf import DtmfScanner
-from fastagi.audio.elimination import eliminate, spans
+from fastagi.audio.elimination import spans
 from fastagi.audio.encoder import Encoder
 from fastagi.audio.finalfile import FinalFile
+from fastagi.audio.finalmix import Blocks, as_mixed_by_asterisk, limited, raw_mix, separate
 from fastagi.audio.levels import LevelFacts, Levels, one_sided
-from fastagi.audio.mix import interleave, mix
+from fastagi.audio.limiter import FULL_SCALE
 from fastagi.audio.plan import MOST_SPANS, Rendered, RenderPlan, ranges, without
 from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.silence import SilenceWatch
@@ -31,6 +31,8 @@ from fastagi.errors import AudioError
 
 Samples = NDArray[np.int16]
 Spans = list[tuple[int, int]]
+
+_NO_PEAKS = np.zeros(0, np.bool_)
 
 _WATCHED_FRAMES = 1 << 11
 """Frames between two looks at the size of a FLAC, Opus or MP3 file: 0.26 s."""
@@ -54,6 +56,20 @@ class _Findings:
     digits: int = 0
     received: LevelFacts | None = None
     sent: LevelFacts | None = None
+    own_mix: bool = False
+    """The legs are mixed here: no mixed file, digits to take out, or both so loud that Asterisk may have clipped them."""
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What the second pass saw in what it wrote."""
+
+    level: Levels
+    clipped: int = 0
+
+    def feed(self, block: Samples, peaks: NDArray[np.bool_]) -> None:
+        self.level.feed(block)
+        self.clipped += int(np.count_nonzero(peaks))
 
 
 def render(plan: RenderPlan) -> Rendered:
@@ -66,16 +82,16 @@ def render(plan: RenderPlan) -> Rendered:
     line = lay_out(plan)
     found = _look(plan, line)
     kept = sum(end - start for start, end in found.keep)
-    level = Levels(line.rate, plan.silence_dbfs)
+    heard = _Heard(Levels(line.rate, plan.silence_dbfs))
     with FinalFile(plan.target, plan.cipher, plan.permit) as final:
         raw = _as_it_is(plan, line, found)
         if raw:
-            for _, block in line.blocks("mixed", found.keep):
-                level.feed(block)
+            for block, peaks in as_mixed_by_asterisk(line, found.keep):
+                heard.feed(block, peaks)
             final.take(raw)
             frames, size, full = kept, final.seal(), False
         else:
-            level, frames, size, full = _make(plan, line, found, kept, final)
+            heard, frames, size, full = _make(plan, line, found, kept, final)
         digest = final.commit()
     digit_spans = sorted((*found.left_digits, *found.right_digits))[:MOST_SPANS]
     return Rendered(
@@ -83,7 +99,9 @@ def render(plan: RenderPlan) -> Rendered:
         frames=frames,
         bytes=size,
         sha256=digest,
-        level=level.facts(),
+        level=heard.level.facts(),
+        clipped=heard.clipped,
+        limited=bool(heard.clipped and plan.mode == "mixed" and found.own_mix),
         limit="SIZE" if full else found.limit,
         no_sound=found.no_sound,
         salvaged=line.salvaged,
@@ -115,7 +133,7 @@ def _look(plan: RenderPlan, line: Timeline) -> _Findings:
     if plan.max_seconds is not None:
         end = min(end, round(plan.max_seconds * line.rate))
     holes = ranges(plan.cuts, line.rate, end)
-    found = _Findings(without(0, end, holes))
+    found = _Findings(without(0, end, holes), own_mix=line.own_mix)
     initial_ms, max_ms = plan.silence_limits
     if initial_ms or max_ms:
         gaps = ((start / line.rate, stop / line.rate) for start, stop in line.gaps)
@@ -142,18 +160,20 @@ def _look(plan: RenderPlan, line: Timeline) -> _Findings:
                 scanners[index].feed(block)
     if line.legs:
         found.received, found.sent = levels[0].facts(), levels[1].facts()
+        found.own_mix = found.own_mix or levels[0].peak + levels[1].peak > FULL_SCALE
     if scanners:
         for scanner, target in zip(scanners, (found.left_digits, found.right_digits), strict=True):
             digits = [d for d in scanner.finish() if any(d.start < b and d.end > a for a, b in found.keep)]
             found.digits += len(digits)
             target += spans(digits)
+        found.own_mix = found.own_mix or found.digits > 0
     return found
 
 
 def _judge(watch: SilenceWatch, line: Timeline, end: int, unjudged: Spans) -> None:
     judged = without(0, end, unjudged)
     at = 0
-    for start, block in _raw_mix(line, judged):
+    for start, block in raw_mix(line, judged):
         watch.skip(start - at)
         if watch.feed(block) is not None:
             return
@@ -162,32 +182,20 @@ def _judge(watch: SilenceWatch, line: Timeline, end: int, unjudged: Spans) -> No
     watch.finish()
 
 
-def _raw_mix(line: Timeline, parts: Spans) -> Iterator[tuple[int, Samples]]:
-    """The mixed recording as Asterisk wrote it, or would have."""
-    if not line.own_mix:
-        yield from line.blocks("mixed", parts)
-        return
-    for (at, left), (_, right) in zip(line.blocks("left", parts), line.blocks("right", parts), strict=True):
-        yield at, mix(left, right)
-
-
-def _final_mix(plan: RenderPlan, line: Timeline, found: _Findings) -> Generator[Samples, None, None]:
+def _blocks(plan: RenderPlan, line: Timeline, found: _Findings) -> Blocks:
     """What the finished file holds, before resampling."""
-    if plan.mode == "mixed" and not found.digits:
-        for _, block in _raw_mix(line, found.keep):
-            yield block
-        return
-    legs = zip(line.blocks("left", found.keep), line.blocks("right", found.keep), strict=True)
-    join = mix if plan.mode == "mixed" else interleave
-    for (at, left), (_, right) in legs:
-        yield join(eliminate(left, at, found.left_digits), eliminate(right, at, found.right_digits))
+    if plan.mode == "separate":
+        return separate(line, found.keep, found.left_digits, found.right_digits)
+    if found.own_mix:
+        return limited(line, found.keep, found.left_digits, found.right_digits)
+    return as_mixed_by_asterisk(line, found.keep)
 
 
 def _as_it_is(plan: RenderPlan, line: Timeline, found: _Findings) -> str:
     """The raw file that already is what was asked for, or an empty string."""
-    if plan.file_format != "s16bit" or plan.mode != "mixed" or plan.cipher is not None or found.digits:
+    if plan.file_format != "s16bit" or plan.mode != "mixed" or plan.cipher is not None or found.own_mix:
         return ""
-    if line.pieces != 1 or line.own_mix or found.keep != [(0, line.frames)] or line.rate != plan.rate:
+    if line.pieces != 1 or found.keep != [(0, line.frames)] or line.rate != plan.rate:
         return ""
     path = line.parts["mixed"][0].path
     try:
@@ -202,23 +210,23 @@ def _as_it_is(plan: RenderPlan, line: Timeline, found: _Findings) -> str:
 
 def _make(
     plan: RenderPlan, line: Timeline, found: _Findings, kept: int, final: FinalFile
-) -> tuple[Levels, int, int, bool]:
+) -> tuple[_Heard, int, int, bool]:
     """The second pass.
 
-    :returns: levels, frames, bytes on disk, and whether the size limit cut something off
+    :returns: what was heard, frames, bytes on disk, and whether the size limit cut something off
     """
     length = resampled_length(kept, line.rate, plan.rate)
     if not plan.byte_limit:
-        level, frames, _ = _encode(plan, line, found, final, length, 0)
-        return level, frames, final.seal(), False
+        heard, frames, _ = _encode(plan, line, found, final, length, 0)
+        return heard, frames, final.seal(), False
     budget = plan.byte_limit if plan.cipher is None else plan.cipher.plaintext_budget(plan.byte_limit)
     most = max_frames(plan.file_format, plan.rate, plan.channels, budget)
     cap = length if most is None else min(length, most)
     for _ in range(_TRIES):
-        level, frames, plain = _encode(plan, line, found, final, cap, budget if most is None else 0)
+        heard, frames, plain = _encode(plan, line, found, final, cap, budget if most is None else 0)
         size = final.seal()
         if plain <= budget and size <= plan.byte_limit:
-            return level, frames, size, frames < length
+            return heard, frames, size, frames < length
         cap = int(frames * min(0.95, budget / plain * 0.98)) if frames > plan.rate // 10 else 0
         if frames == 0:
             break
@@ -228,23 +236,23 @@ def _make(
 
 def _encode(
     plan: RenderPlan, line: Timeline, found: _Findings, final: FinalFile, cap: int, budget: int
-) -> tuple[Levels, int, int]:
+) -> tuple[_Heard, int, int]:
     """Encode at most `cap` frames, and stop before `budget` bytes (0: no need to look).
 
-    :returns: levels, frames, plain bytes
+    :returns: what was heard, frames, plain bytes
     """
-    level = Levels(line.rate, plan.silence_dbfs)
+    heard = _Heard(Levels(line.rate, plan.silence_dbfs))
     unheard = -(-cap * line.rate // plan.rate)  # raw frames that the cap lets through
     stream = Resampler(line.rate, plan.rate, plan.channels)
     encoder = Encoder(final.file, plan.file_format, plan.rate, plan.channels, plan.target)
-    with encoder, closing(_final_mix(plan, line, found)) as blocks:
+    with encoder, closing(_blocks(plan, line, found)) as blocks:
         empty = encoder.bytes_written
         step = _WATCHED_FRAMES if budget else cap or 1
         full = cap == 0
         while not full:
-            block = next(blocks, None)
+            block, peaks = next(blocks, (None, _NO_PEAKS))
             if block is not None:
-                level.feed(block[:unheard])
+                heard.feed(block[:unheard], peaks[:unheard])
                 unheard = max(0, unheard - len(block))
             out = stream.finish() if block is None else stream.feed(block)
             for start in range(0, len(out), step):
@@ -258,7 +266,7 @@ def _encode(
                     break
             if block is None:
                 break
-    return level, encoder.frames, encoder.bytes_written
+    return heard, encoder.frames, encoder.bytes_written
 
 
 def _would_pass(plan: RenderPlan, encoder: Encoder, empty: int, more: int, budget: int) -> bool:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -27,8 +27,14 @@ FINISH_BUCKETS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 ARRIVAL_BUCKETS = (0.05, 0.25, 1, 5, 15, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600)
 
-FLAWS = ("silent", "one_sided", "salvaged")
+FLAWS = ("silent", "one_sided", "salvaged", "clipped")
 """Facts of a finished recording that somebody should look at."""
+
+
+def flaws(facts: Mapping[str, Any]) -> set[str]:
+    """Return which of `FLAWS` a finished recording has. Samples that were limited in time are no flaw."""
+    found = {flaw for flaw in FLAWS if facts.get(flaw) is True}
+    return found | ({"clipped"} if facts.get("clipped") and not facts.get("limited") else set())
 
 
 class SinkLabels:
@@ -122,9 +128,8 @@ class Observations:
         self._bytes.inc(max(0, recording.bytes or 0))
         if recording.finished_at is not None and recording.ended_at is not None:
             self._finish.observe(max(0.0, recording.finished_at - recording.ended_at))
-        for flaw in FLAWS:
-            if recording.facts.get(flaw) is True:
-                self._flawed.labels(flaw).inc()
+        for flaw in flaws(recording.facts):
+            self._flawed.labels(flaw).inc()
 
     def attempt(self, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
         """The courier's `on_attempt`: the delivery after the attempt, what became of it, how long it took."""

@@ -20,7 +20,7 @@ from fastagi.errors import SinkError, StoreDown
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.web import disks, lag
-from fastagi.web.observed import MOST_SINKS, Observations, SinkLabels
+from fastagi.web.observed import FLAWS, MOST_SINKS, Observations, SinkLabels
 
 
 async def test_a_call_that_is_recorded_and_delivered_moves_the_figures(
@@ -256,10 +256,12 @@ def test_flaws_of_finished_recordings_are_counted() -> None:
         ended_at=100.0, finished_at=100.25, facts={"silent": False, "one_sided": True, "salvaged": True},
     )  # fmt: skip
     observed.journal(done, "finished", {})
+    for facts in ({"clipped": 5, "limited": False}, {"clipped": 5, "limited": True}, {"clipped": 0, "limited": False}):
+        observed.journal(replace(done, facts=facts, audio_seconds=0.0), "finished", {})
     value = observed.registry.get_sample_value
-    found = {f: value("fastagi_recordings_flawed_total", {"flaw": f}) for f in ("silent", "one_sided", "salvaged")}
-    assert found == {"silent": 0, "one_sided": 1, "salvaged": 1}
-    assert value("fastagi_finish_seconds_sum") == 0.25
+    found = {f: value("fastagi_recordings_flawed_total", {"flaw": f}) for f in FLAWS}
+    assert found == {"silent": 0, "one_sided": 1, "salvaged": 1, "clipped": 1}
+    assert value("fastagi_finish_seconds_sum") == 1.0
 
 
 def test_a_recording_found_running_after_a_restart_says_nothing_of_how_long_starting_takes() -> None:

@@ -92,6 +92,7 @@ function size(bytes) {
 
 function notes(r) {
   const found = ["silent", "one_sided", "salvaged"].filter((name) => r.facts[name] === true);
+  if (r.facts.clipped && !r.facts.limited) found.push("clipped");
   if (r.legal_hold) found.push("on hold");
   if (r.deleted_at) found.push("deleted");
   if (r.error) found.push(r.error);
