@@ -57,7 +57,7 @@ class _Findings:
     received: LevelFacts | None = None
     sent: LevelFacts | None = None
     own_mix: bool = False
-    """The legs are mixed here: no mixed file, digits to take out, or both so loud that Asterisk may have clipped them."""
+    """The legs are mixed here: no mixed file, digits to take out, or both too loud for Asterisk's sum."""
 
 
 @dataclass(slots=True)
