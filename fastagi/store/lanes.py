@@ -19,6 +19,7 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.errors import StoreDown, StoreError
+from fastagi.store.erasing import Erasure, take_erased
 from fastagi.store.ledger import SEARCH_SECONDS, hooks, take_hooks
 
 log = structlog.get_logger(__name__)
@@ -168,7 +169,7 @@ class Lane:
             self._call(self._open_failed, opened, one_line(exc, self._shown))
             return
         self._call(self._opened, opened)
-        while (job := self._queue.get()) is not None:
+        while (job := self._await_job(conn)) is not None:
             jobs = [job]
             try:
                 if conn is None or self._elsewhere():
@@ -184,6 +185,9 @@ class Lane:
                 break
         if conn is not None:
             _closed(conn)
+
+    def _await_job(self, conn: sa.Connection | None) -> _Job | None:
+        return self._queue.get()
 
     def _open(self) -> sa.Connection:
         conn = self._connect()
@@ -270,11 +274,26 @@ def _closed(conn: sa.Connection) -> None:
 
 
 class Writer(Lane):
-    """Everything that waits goes into one transaction."""
+    """Everything that waits goes into one transaction. Truncates the log after a deletion, between two of them."""
 
     kind = "writer"
     commits = 0
     _crowded = False
+
+    def __init__(self, connect: Callable[[], sa.Connection], *, shown: str, **options: Any) -> None:
+        super().__init__(connect, shown=shown, **options)
+        self.erasure = Erasure(shown)
+
+    def _await_job(self, conn: sa.Connection | None) -> _Job | None:
+        while conn is not None and (wait := self.erasure.due_in()) is not None:
+            if wait <= 0:
+                self.erasure.attempt(conn)
+                continue
+            try:
+                return self._queue.get(timeout=wait)
+            except queue.Empty:
+                continue
+        return self._queue.get()
 
     def _batch(self, conn: sa.Connection, jobs: list[_Job]) -> None:
         if self._crowded:
@@ -294,6 +313,8 @@ class Writer(Lane):
                     self._one(conn, raw, job)
         self.commits += 1
         self._crowded = len(jobs) >= CROWD_UNITS
+        if take_erased(conn):
+            self.erasure.owe()
         self._call(self._answer, jobs, take_hooks(conn), None)
 
     def _coming(self, jobs: list[_Job]) -> Iterator[_Job]:

@@ -130,6 +130,8 @@ class SqliteStore(Store):
         version = await self.run(_data_version)
         changed = version != self._version
         self._version = version
+        if changed and self._writer is not None:
+            self._writer.erasure.owe()  # it may have been a deletion, whose command was killed before it truncated the log
         return changed
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from fastagi.store.erasing import mark_erased
 from fastagi.store.schema import recording_key as table
 
 
@@ -28,6 +29,10 @@ def newest(conn: sa.Connection) -> tuple[str, bytes] | None:
 def forget(conn: sa.Connection, recording_id: str) -> bool:
     """Deletes a recording's key; whether there was one.
 
-    SQLite writes zeros over it (`secure_delete`); on PostgreSQL its bytes stay in the table until the next VACUUM.
+    SQLite writes zeros over it (`secure_delete`) and truncates its log; on PostgreSQL its bytes stay in the table until
+    the next VACUUM.
     """
-    return conn.execute(sa.delete(table).where(table.c.recording_id == recording_id)).rowcount > 0
+    there = conn.execute(sa.delete(table).where(table.c.recording_id == recording_id)).rowcount > 0
+    if there:
+        mark_erased(conn)
+    return there
