@@ -131,7 +131,7 @@ class SqliteStore(Store):
         changed = version != self._version
         self._version = version
         if changed and self._writer is not None:
-            self._writer.erasure.owe()  # it may have been a deletion, whose command was killed before it truncated the log
+            self._writer.erasure.owe()  # a deletion, perhaps, by a command that was killed before it truncated the log
         return changed
 
     @property
