@@ -20,6 +20,7 @@ from typing import BinaryIO, Self
 from fastagi.audio.encoder import NO_ROOM
 from fastagi.audio.plan import FileCipher, Permit
 from fastagi.errors import AudioError, DiskFull
+from fastagi.exposed_files import open_file
 
 TEMPORARY_SUFFIX = ".fastagi-tmp"
 
@@ -62,7 +63,7 @@ class FinalFile:
             raise self._fault(exc) from None
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.fchmod(self._file.fileno(), os.stat(self._target).st_mode & 0o777)
+                os.fchmod(self._file.fileno(), os.lstat(self._target).st_mode & 0o777)
             if cipher is not None:
                 self._plain = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as this object
                     buffering=0, dir=self._target.parent, prefix=f".{self._target.name}", suffix=TEMPORARY_SUFFIX
@@ -87,7 +88,7 @@ class FinalFile:
         """Become a copy of `path`, without reading it where the file system can share its blocks."""
         source = -1
         try:
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            source = open_file(path)
             try:
                 fcntl.ioctl(self._file.fileno(), _FICLONE, source)
             except OSError:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastagi.audio import wavfile
 from fastagi.errors import AudioError
+from fastagi.exposed_files import open_file
 
 Samples = NDArray[np.int16]
 
@@ -44,7 +45,7 @@ class GrowingWav:
         """
         empty: Samples = np.zeros(0, np.int16)
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = open_file(self.path)
         except FileNotFoundError:
             return empty
         except OSError as exc:

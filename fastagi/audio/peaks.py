@@ -56,7 +56,7 @@ def file_peaks(path: str | PathLike[str], points: int = 0, window_ms: int = 20) 
 
     :raises AudioError: it cannot be read (an encrypted file is no audio)
     """
-    reader = open_reader(path)
+    reader = open_reader(path, own=True)
     try:
         peaks = Peaks(reader.rate, reader.channels, window_ms)
         while len(block := reader.read(BLOCK_FRAMES)):

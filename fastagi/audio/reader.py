@@ -20,6 +20,7 @@ from fastagi.audio import wavfile
 from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.sequential import SequentialFile
 from fastagi.errors import AudioError
+from fastagi.exposed_files import open_file
 
 Samples = NDArray[np.int16]
 
@@ -59,15 +60,16 @@ class Reader(Protocol):
         """Let go of the file."""
 
 
-def open_reader(path: str | PathLike[str], rate: int = 0) -> Reader:
+def open_reader(path: str | PathLike[str], rate: int = 0, *, own: bool = False) -> Reader:
     """Open any audio file that this project knows.
 
     :param rate: Hz that is wanted; another rate is converted while reading; 0 takes the file's own
-    :raises AudioError: no file, empty, not audio, or a codec that nobody here knows
+    :param own: the file lies where only the server writes; anywhere else a link is not followed
+    :raises AudioError: no file, a link, empty, not audio, or a codec that nobody here knows
     """
     name = os.fspath(path)
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK) if own else open_file(name)
     except OSError as exc:
         raise AudioError(f"{name}: {exc.strerror}") from None
     reader: Reader | None = None
@@ -82,29 +84,29 @@ def open_reader(path: str | PathLike[str], rate: int = 0) -> Reader:
 
 
 def _reader(fd: int, name: str) -> Reader:
-    """What reads it: a `_Pcm` goes on with this descriptor, all others open the file by themselves."""
+    """What reads it: a `_Pcm` goes on with this descriptor, all others with a copy of it."""
     reader: Reader
     suffix = PurePath(name).suffix
     head = _head(fd, name)
     magic = head[:4]
     if suffix in HEADERLESS and magic not in (b"RIFF", b"fLaC", b"OggS"):
         codec, own = HEADERLESS[suffix]
-        reader = _Decoded(name, codec=codec, rate=own)
+        reader = _Decoded(fd, name, codec=codec, rate=own)
     elif magic == b"RIFF":
         info = wavfile.inspect_fd(fd, name, head)
         if info.tag == wavfile.PCM and info.bits == 16:
             reader = _Pcm(fd, name, info)
         elif info.tag == wavfile.OKI:
-            reader = _Decoded(name, codec="VOX_ADPCM", rate=info.rate, window=(info.data_offset, info.data_bytes))
+            reader = _Decoded(fd, name, codec="VOX_ADPCM", rate=info.rate, window=(info.data_offset, info.data_bytes))
             reader.frames = min(reader.frames, info.frames)
         else:
             if not info.complete:
                 raise AudioError(f"{name}: its header was never finished")
-            reader = _Decoded(name)
+            reader = _Decoded(fd, name)
             if info.tag == wavfile.IMA:
                 reader.frames = min(reader.frames, info.frames)  # whole blocks are decoded; `fact` has the true count
     else:
-        reader = _Decoded(name)
+        reader = _Decoded(fd, name)
     return reader
 
 
@@ -162,17 +164,20 @@ def _read_past(reader: Reader, count: int) -> None:
 class _Decoded:
     """Whatever libsndfile decodes."""
 
-    def __init__(self, name: str, codec: str = "", rate: int = 0, window: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, fd: int, name: str, codec: str = "", rate: int = 0, window: tuple[int, int] | None = None
+    ) -> None:
         self._name = name
         try:
-            self._raw = _Window(name, *window) if window else None
-            source = self._raw or name
+            self._raw = _Window(os.dup(fd), *window) if window else None
+            source = self._raw or os.dup(fd)  # libsndfile closes its own, also where it cannot read the file
             if codec:
                 self._file = SequentialFile(source, "r", rate, 1, codec, format="RAW")
             else:
                 self._file = SequentialFile(source)
         except (soundfile.SoundFileError, RuntimeError) as exc:
-            raise AudioError(f"{name}: not audio that can be read ({str(exc).rstrip('.')})") from None
+            why = str(getattr(exc, "error_string", exc)).rstrip(".")
+            raise AudioError(f"{name}: not audio that can be read ({why})") from None
         except OSError as exc:
             raise AudioError(f"{name}: {exc.strerror}") from None
         self.rate = int(self._file.samplerate)
@@ -251,9 +256,9 @@ class _Converted:
 class _Window(io.RawIOBase):
     """Part of a file as a file: libsndfile decodes VOX ADPCM only where there is no header."""
 
-    def __init__(self, name: str, offset: int, length: int) -> None:
+    def __init__(self, fd: int, offset: int, length: int) -> None:
         super().__init__()
-        self._fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        self._fd = fd
         self._offset = offset
         self._length = length
         self._at = 0

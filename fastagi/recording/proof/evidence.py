@@ -8,6 +8,7 @@ included; the file goes after that; a crash in between is made good by the next 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
@@ -22,6 +23,7 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import BadArgument, Error, StoreError
+from fastagi.exposed_files import remove_file
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 from fastagi.store import Store
@@ -252,7 +254,8 @@ class Evidence:
             return finished
         raw = (Path(p) for piece in recording.pieces for p in piece.paths)
         left = [p for p in raw if p.parent == spool and files.recording_id_of(p) == recording.id]
-        left += (spool / files.SET_ASIDE).glob(f"{recording.id}*")
+        with contextlib.suppress(OSError), files.listed(spool / files.SET_ASIDE) as entries:
+            left += [spool / files.SET_ASIDE / e.name for e in entries if e.name.startswith(recording.id)]
         return (*finished, *map(str, left))
 
 
@@ -271,10 +274,8 @@ def _unlink(paths: tuple[str, ...]) -> str:
     """Remove and sync the folder; what is gone is gone. Returns the fault, empty when there is none."""
     for path in paths:
         try:
-            os.unlink(path)
-            files.sync(Path(path).parent)
-        except FileNotFoundError:
-            continue
+            if remove_file(path):
+                files.sync(Path(path).parent)
         except OSError as exc:
             return f"{path}: {exc.strerror}"
     return ""

@@ -126,11 +126,11 @@ class Strays:
             return []  # finished files lie there
         now = time.time()
         found = []
-        with os.scandir(spool) as entries:
+        with files.listed(spool) as entries:
             for count, entry in enumerate(entries):
                 if count >= MOST_ENTRIES:
                     break
-                path = Path(entry.path)
+                path = spool / entry.name
                 if entry.name.startswith(".") or foreign.bears_our_id(path.stem) or not foreign.readable(path.suffix):
                     continue
                 try:

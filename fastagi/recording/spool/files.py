@@ -5,16 +5,18 @@ Blocking functions; the recorder runs them in its file threads. Nothing here kno
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastagi.domain import naming
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
+from fastagi.exposed_files import folder_of, open_folder, remove_file
 
 SECRET = "-secret"
 """In the name of a raw file that is clear only until its recording is encrypted: who finds it, and knows no more, must
@@ -92,8 +94,8 @@ def release(path: str) -> None:
     Never raises: what cannot be removed (its folder has been replaced, is read-only now) has lost no recording.
     """
     try:
-        if os.stat(path).st_size == 0:
-            os.unlink(path)
+        if os.lstat(path).st_size == 0:
+            remove_file(path)
     except OSError:
         pass
 
@@ -117,16 +119,13 @@ def forget(path: Path) -> bool:
 def remove(paths: tuple[str, ...]) -> None:
     """Remove Asterisk's own files; what is already gone is gone."""
     for path in paths:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+        remove_file(path)
 
 
 def size(path: str) -> int:
-    """Bytes, or -1 when it is not there, or is no file."""
+    """Bytes, or -1 when it is not there, or is no file but a link to one, or a folder."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return -1
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
@@ -191,15 +190,29 @@ def last_write(paths: tuple[str, ...]) -> float:
     latest = 0.0
     for path in paths:
         try:
-            latest = max(latest, os.stat(path).st_mtime)
+            latest = max(latest, os.lstat(path).st_mtime)
         except OSError:
             continue
     return latest
 
 
+@contextlib.contextmanager
+def listed(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The entries of a folder, which is reached over no link of another user. Their `path` is their name only.
+
+    :raises OSError: it cannot be read
+    """
+    fd = open_folder(folder)
+    try:
+        with os.scandir(fd) as entries:
+            yield entries
+    finally:
+        os.close(fd)
+
+
 def sync(folder: Path) -> None:
     """Make names in that folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = open_folder(folder)
     try:
         os.fsync(fd)
     finally:
@@ -214,23 +227,44 @@ def set_aside(paths: tuple[str, ...], reason: str) -> list[Path]:
     """Move files into `set-aside` beside them, each with a `.reason`; none is ever overwritten or deleted.
 
     :returns: where they are now; of those that are gone, nothing
+    :raises OSError: `set-aside` is a link or no folder, or may not be written
     """
     moved: list[Path] = []
     for path in map(Path, paths):
-        folder = path.parent / SET_ASIDE
-        folder.mkdir(mode=0o750, exist_ok=True)
-        target = folder / path.name
-        number = 0
-        while target.exists():
-            number += 1
-            target = folder / f"{path.stem}.{number}{path.suffix}"
         try:
-            os.rename(path, target)
+            moved.append(_set_aside(path, reason))
         except FileNotFoundError:
             continue
-        target.with_name(target.name + ".reason").write_text(reason.strip() + "\n")
-        moved.append(target)
     return moved
+
+
+def _set_aside(path: Path, reason: str) -> Path:
+    """:raises FileNotFoundError: it is gone"""
+    with folder_of(path) as (folder, name):
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(SET_ASIDE, 0o750, dir_fd=folder)
+        aside = os.open(SET_ASIDE, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            target, number = name, 0
+            while _taken(target, aside) or _taken(f"{target}.reason", aside):
+                number += 1
+                target = f"{path.stem}.{number}{path.suffix}"
+            os.rename(name, target, src_dir_fd=folder, dst_dir_fd=aside)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(f"{target}.reason", flags, 0o640, dir_fd=aside), "w") as file:
+                file.write(reason.strip() + "\n")
+        finally:
+            os.close(aside)
+    return path.parent / SET_ASIDE / target
+
+
+def _taken(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def free_bytes(path: Path) -> int:

@@ -94,8 +94,8 @@ def _with_suffix(stem: str, named: str, taken: frozenset[str]) -> str:
                 rest = entry.name[len(name) + 1 :]
                 if not entry.name.startswith(name + ".") or not rest or "." in rest or entry.path in taken:
                     continue
-                if entry.is_file():
-                    written = entry.stat().st_mtime
+                if entry.is_file(follow_symlinks=False):
+                    written = entry.stat(follow_symlinks=False).st_mtime
                     if written > when:
                         newest, when = entry.path, written
     except OSError:

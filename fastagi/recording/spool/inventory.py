@@ -107,7 +107,7 @@ def listing(folder: Path) -> dict[str, Raw]:
     :raises OSError: the folder cannot be read
     """
     found: dict[str, Raw] = {}
-    with os.scandir(folder) as entries:
+    with files.listed(folder) as entries:
         for count, entry in enumerate(entries):
             if count >= MOST_ENTRIES:
                 break
@@ -121,7 +121,7 @@ def listing(folder: Path) -> dict[str, Raw]:
             except OSError:
                 continue  # it went meanwhile
             raw = found.setdefault(match[1], Raw(match[1], folder))
-            raw.files[int(match[3] or 0), _ROLES[match[4]]] = Path(entry.path)
+            raw.files[int(match[3] or 0), _ROLES[match[4]]] = folder / entry.name
             raw.secret = raw.secret or match[2] is not None
             raw.last_write = max(raw.last_write, stat.st_mtime)
             raw.bytes += stat.st_size
@@ -131,21 +131,22 @@ def listing(folder: Path) -> dict[str, Raw]:
 def remove_drafts(folder: Path, age_seconds: float) -> list[Path]:
     """Remove side files that a crash left half written; which. They say who called whom, and were never needed."""
     removed = []
-    with os.scandir(folder) as entries:
+    with files.listed(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("rec-") or not entry.name.endswith(DRAFT_SUFFIX):
                 continue
             with contextlib.suppress(OSError):
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > age_seconds:
-                    os.unlink(entry.path)
-                    removed.append(Path(entry.path))
+                    files.remove((str(folder / entry.name),))
+                    removed.append(folder / entry.name)
     return removed
 
 
 def set_aside_count(folder: Path, name: str) -> int:
     """Files in its `set-aside` folder, the reasons not counted."""
     try:
-        return sum(not entry.endswith(".reason") for entry in os.listdir(folder / name))
+        with files.listed(folder / name) as entries:
+            return sum(not entry.name.endswith(".reason") for entry in entries)
     except OSError:
         return 0
 
@@ -189,6 +190,6 @@ def _seconds(path: Path) -> float:
 
 def _written(path: Path) -> float:
     try:
-        return path.stat().st_mtime
+        return path.lstat().st_mtime
     except OSError:
         return time.time()

@@ -36,7 +36,7 @@ class Sound:
     @property
     def written_at(self) -> float:
         """When any of its files was written last, unix seconds by the clock of its disk."""
-        return max(os.stat(file.path).st_mtime for file in self._files)
+        return max(os.lstat(file.path).st_mtime for file in self._files)
 
     @property
     def waiting(self) -> int:

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from fastagi.audio import Levels, inspect
+from fastagi.audio import Levels
 from fastagi.audio.levels import ONE_SIDED_SECONDS, SILENT_SECONDS
-from fastagi.audio.wavfile import PCM
+from fastagi.audio.wavfile import PCM, inspect_fd
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError
+from fastagi.exposed_files import open_file
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 
@@ -97,13 +98,13 @@ class Ear:
     def _hear(self, side: _Side, everything: bool) -> float | None:
         """Seconds since the last sound in what is new, None when there is none."""
         try:
-            fd = os.open(side.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = open_file(side.path)
         except OSError:
             return None  # not there (yet): nothing is heard
         try:
             if os.fstat(fd).st_size < 44:  # Asterisk's header; libc may flush it in parts
                 return None
-            info = inspect(side.path)
+            info = inspect_fd(fd, side.path)
             if info.tag != PCM or info.bits != 16 or info.channels != 1:
                 raise AudioError(f"{side.path}: not 16-bit mono PCM")
             ago = None

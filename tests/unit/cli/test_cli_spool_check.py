@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +94,32 @@ async def test_spool(tmp_path: Path, answers: Answers, status: Status, said: str
     assert finding.status is status
     assert said in finding.text
     assert bool(finding.remedy) is (status is not Status.OK)
+
+
+async def test_probe_follows_no_planted_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asterisk's user puts a link under the name that the doctor, run as root, is about to write."""
+    victim = tmp_path / "victim"
+    victim.write_text("untouched")
+    victim.chmod(0o600)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "guessed")
+    for name in ("fastagi-doctor.conf", "fastagi-doctor-guessed.conf"):
+        (spool / name).symlink_to(victim)
+    (finding,) = [f async for f in same_spool(Reporter("pbx"), cast(Session, Answers(None)), spool)]
+    assert finding.status is Status.FAIL
+    assert victim.read_text() == "untouched"
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+async def test_answer_of_asterisk_as_link_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "key").write_bytes(b"RIFF")
+
+    def link(sent: Path, back: Path) -> str:
+        back.symlink_to(tmp_path / "key")
+        return ""
+
+    finding = await _one(Answers(link), tmp_path / "spool")
+    assert finding.status is Status.FAIL
+    assert "is a link" in finding.text
