@@ -16,6 +16,7 @@
     │   └── DiskFull           no room left where the finished file should go; the raw file is kept
     ├── StoreError             the ledger's database is locked, gone or older than this program
     │   ├── StoreDown          not reachable now; try again
+    │   ├── StoreDamaged       its file is damaged, or none of ours; put the backup back
     │   └── TakenOver          another server has that recording now
     │       └── HeldElsewhere  another server beside the same Asterisk does that already
     ├── IllegalTransition      a bug: an event came in a phase that does not know it
@@ -101,6 +102,19 @@ class StoreError(FastAGIError):
 
 class StoreDown(StoreError):
     """The ledger's database is not reachable now; trying again may help."""
+
+
+class StoreDamaged(StoreError):
+    """The ledger's file is damaged, or is no ledger.
+
+    :param shown: the ledger's address; :param fault: what the database says
+    """
+
+    REMEDY = "stop the server, keep a copy of the ledger, and put the last backup back (guide: upkeep.md, Restore)"
+
+    def __init__(self, shown: str, fault: str) -> None:
+        self.fault = f"{shown}: is damaged ({fault})"
+        super().__init__(f"{self.fault}: {self.REMEDY}")
 
 
 class TakenOver(StoreError):

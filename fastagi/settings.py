@@ -350,6 +350,10 @@ def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Set
             raise ConfigError(f"--config {path}: {exc.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
             raise ConfigError(f"{path}: not TOML: {exc}") from None
+        except RecursionError:
+            raise ConfigError(f"{path}{variables.TOO_DEEP}") from None
+        if variables.too_deep(data):
+            raise ConfigError(f"{path}{variables.TOO_DEEP}")
     environ = dict(os.environ) if environ is None else environ
     file = copy.deepcopy(data)
     origins, lines = variables.merge(data, environ, Settings)

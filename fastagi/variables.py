@@ -23,11 +23,16 @@ Path = tuple[str | int, ...]
 Model = type[BaseModel]
 
 _SECRET = re.compile(r"secret|token|pass|pwd|auth|key(__|$)")
-_SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:secret|token|password|key)[^=&]*=)[^&\s]*")
+_SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:secret|token|pass|pwd|key)[^=&]*=)[^&\s]*")
 _ORCHESTRATORS = ("tcp://", "udp://")
 """Kubernetes and Docker give the address of a service `fastagi-agi` as FASTAGI_AGI_PORT: not meant for us."""
 
 LONGEST_SHOWN = 200
+
+DEEPEST = 32
+"""Tables and lists in each other: the settings' own need 4, a sink's options perhaps some more."""
+
+TOO_DEEP = f": tables or lists are nested more than {DEEPEST} deep: no setting needs that"
 
 
 class _Kind(NamedTuple):
@@ -52,7 +57,10 @@ def merge(data: dict[str, Any], environ: Mapping[str, str], model: Model) -> tup
             continue
         parts = variable[len(ENV_PREFIX) :].lower().split("__")
         value = environ[variable]
-        fault = _misspelt(model, parts[0], value) if len(parts) == 1 else _astray(model, parts, value)
+        if len(parts) == 1:
+            fault = _misspelt(model, parts[0], value)
+        else:
+            fault = TOO_DEEP if len(parts) > DEEPEST else _astray(model, parts, value)
         if not fault and len(parts) > 1:
             try:
                 origins[_put(data, parts, _value(value))] = variable
@@ -122,7 +130,23 @@ def hide_password(address: str) -> str:
     user, colon, _ = credentials.partition(":")
     if at and colon:
         address = f"{scheme}{there}{user}:[hidden]@{tail}"
+    return hide_in_query(address)
+
+
+def hide_in_query(address: str) -> str:
+    """``?password=[hidden]``, and other secrets that stand in an address as parameters."""
     return _SECRET_IN_QUERY.sub(r"\1[hidden]", address)
+
+
+def too_deep(data: Any) -> bool:
+    """Whether tables and lists are nested so deeply that no setting is meant, and whoever walks them would fail."""
+    layer = [data]
+    for _ in range(DEEPEST):
+        layer = [item for item in layer if isinstance(item, (dict, list))]
+        if not layer:
+            return False
+        layer = [inner for item in layer for inner in (item.values() if isinstance(item, dict) else item)]
+    return True
 
 
 def _misspelt(model: Model, text: str, value: str) -> str:
@@ -252,12 +276,20 @@ def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
 
 
 def _value(text: str) -> Any:
-    """Numbers, booleans, lists and tables as TOML writes them; anything else is the text itself."""
+    """Numbers, booleans, lists and tables as TOML writes them; anything else is the text itself.
+
+    :raises ConfigError: it is nested too deeply
+    """
     if re.fullmatch(r"(true|false|\[.*\]|\{.*\})", text, re.DOTALL):
         try:
-            return tomllib.loads(f"v = {text}")["v"]
+            value = tomllib.loads(f"v = {text}")["v"]
         except tomllib.TOMLDecodeError:
             return text
+        except RecursionError:
+            raise ConfigError(TOO_DEEP.removeprefix(": ")) from None
+        if too_deep(value):
+            raise ConfigError(TOO_DEEP.removeprefix(": "))
+        return value
     return text
 
 

@@ -8,6 +8,7 @@ savepoint of its own: one that fails takes nobody with it.
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 import sqlite3
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from fastagi.errors import StoreDown, StoreError
+from fastagi.errors import StoreDamaged, StoreDown, StoreError
 from fastagi.store.erasing import Erasure, take_erased
 from fastagi.store.ledger import SEARCH_SECONDS, hooks, take_hooks
 
@@ -52,7 +53,8 @@ _DOWN = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
-_DATABASE = (sa.exc.SQLAlchemyError, sqlite3.Error)
+_GARBLED = (UnicodeDecodeError, json.JSONDecodeError)
+DATABASE = (sa.exc.SQLAlchemyError, sqlite3.Error, *_GARBLED)
 _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -68,6 +70,9 @@ def one_line(exc: BaseException, shown: str) -> StoreError:
     if isinstance(exc, StoreError):
         return exc
     text = " ".join(str(getattr(exc, "orig", exc)).split())[:300] or type(exc).__name__
+    damaged = error_code(exc) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if damaged or isinstance(exc, _GARBLED) or text.startswith("Could not decode"):
+        return StoreDamaged(shown, text)
     kind = StoreDown if error_code(exc) in _DOWN or isinstance(exc, OSError) else StoreError
     return kind(f"{shown}: {text}")
 
@@ -268,7 +273,7 @@ def _closed(conn: sa.Connection) -> None:
     """Closes it, whatever state it is in."""
     try:
         conn.invalidate()
-    except _DATABASE:
+    except DATABASE:
         pass
     conn.close()
 
@@ -336,7 +341,7 @@ class Writer(Lane):
             if not raw.in_transaction:  # SQLite took back the whole batch (disk full, I/O error)
                 raise
             raw.execute("ROLLBACK TO unit")
-            job.error = one_line(exc, self._shown) if isinstance(exc, _DATABASE) else exc
+            job.error = one_line(exc, self._shown) if isinstance(exc, DATABASE) else exc
         raw.execute("RELEASE unit")
 
 
@@ -363,7 +368,7 @@ class Reader(Lane):
             if error_code(exc) == sqlite3.SQLITE_INTERRUPT:
                 job.error = StoreDown(f"{self._shown}: broken off after {self.seconds:g} s: ask for less")
             else:
-                job.error = one_line(exc, self._shown) if isinstance(exc, _DATABASE) else exc
+                job.error = one_line(exc, self._shown) if isinstance(exc, DATABASE) else exc
         self._call(self._answer, jobs, [], None)
 
 

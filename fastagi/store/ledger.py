@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from fastagi.store.pace import Pace
+from fastagi.variables import hide_in_query
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,6 +93,11 @@ class Store(ABC):
 
     def _ill(self, error: Exception) -> None:
         self.healthy, self.last_error = False, str(error)
+
+
+def shown_address(url: sa.URL) -> str:
+    """A PostgreSQL database's address for messages: without a password, wherever in it one stands."""
+    return hide_in_query(url.set(drivername="postgresql").render_as_string(hide_password=True))
 
 
 def after_commit(conn: sa.Connection, callback: Callable[[], None]) -> None:

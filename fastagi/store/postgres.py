@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.ledger import SEARCH_SECONDS, P, Store, T, take_hooks
+from fastagi.store.ledger import SEARCH_SECONDS, P, Store, T, shown_address, take_hooks
 from fastagi.store.migrate import WAIT_SECONDS, MigrationUnderWay, migrate
 
 log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class PostgresStore(Store):
             parsed = sa.make_url(url)
         except sa.exc.ArgumentError:
             raise StoreError("store.url is no PostgreSQL URL: postgresql://user:password@host/database") from None
-        super().__init__(node, parsed.set(drivername="postgresql").render_as_string(hide_password=True))
+        super().__init__(node, shown_address(parsed))
         self.dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
         self._url = parsed.set(drivername="postgresql+asyncpg")
         self._connections = connections

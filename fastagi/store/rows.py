@@ -13,6 +13,7 @@ from fastagi.domain.delivery import Delivery, DeliveryStatus
 from fastagi.domain.recording import Piece, Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
+from fastagi.errors import BadArgument, StoreDamaged
 
 _PIECE_FIELDS = tuple(Piece.__dataclass_fields__)
 _piece_values = attrgetter(*_PIECE_FIELDS)  # `dataclasses.asdict` copies each value first
@@ -58,7 +59,10 @@ def recording_of(row: Mapping[Any, Any]) -> Recording:
     for name in _RECORDING_FIELDS:
         value = row[name]
         convert = _FROM_COLUMN.get(name)
-        fields[name] = value if convert is None else convert(value)
+        try:
+            fields[name] = value if convert is None else convert(value)
+        except (ValueError, TypeError, BadArgument) as exc:
+            raise StoreDamaged("the ledger", f"recording {row['id']}: {name}: {exc}") from None
     return Recording(**fields)
 
 

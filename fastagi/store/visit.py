@@ -17,8 +17,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from fastagi.errors import StoreDown, StoreError
+from fastagi.errors import StoreDamaged, StoreDown, StoreError
 from fastagi.store.erasing import take_erased, truncate_log
+from fastagi.store.lanes import DATABASE, one_line
+from fastagi.store.ledger import shown_address
 from fastagi.store.migrate import revision
 from fastagi.store.schema import HEAD
 from fastagi.store.sqlite import BUSY_SECONDS, path_of
@@ -53,7 +55,7 @@ class Visit:
                 parsed = sa.make_url(url)
             except sa.exc.ArgumentError:
                 raise StoreError("store.url is no PostgreSQL URL: postgresql://user:password@host/database") from None
-            self.shown = parsed.set(drivername="postgresql").render_as_string(hide_password=True)
+            self.shown = shown_address(parsed)
 
     async def __aenter__(self) -> Self:
         """:raises StoreError: there is no ledger, or another version's; :raises StoreDown: it cannot be reached"""
@@ -102,7 +104,9 @@ class Visit:
                 value: T = await conn.run_sync(unit, *args, **kwargs)
                 await (conn.commit() if writes else conn.rollback())
                 return value
-        except (sa.exc.SQLAlchemyError, sqlite3.Error, OSError, TimeoutError) as exc:
+        except (*DATABASE, OSError, TimeoutError) as exc:
+            if isinstance(damaged := one_line(exc, self.shown), StoreDamaged):
+                raise damaged from None
             raise StoreDown(self._line(exc)) from None
         except Exception as exc:
             if type(exc).__module__.startswith("asyncpg"):  # the extra may not be there to be imported

@@ -238,8 +238,8 @@ async def test_ledger(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     settings = load(write_settings(asterisk22, tmp_path), {})
     (tmp_path / "ledger.db").write_text("this is no database " * 100)
     findings = await _all(settings)
-    assert _failed(findings) == ["store/reachable"]
-    assert "not a database" in _one(findings, "store", "reachable").text
+    assert _failed(findings) == ["store/damaged"]
+    assert "not a database" in _one(findings, "store", "damaged").text
     (tmp_path / "ledger.db").unlink()
     # keys of encrypted recordings, and no master key: nobody may make a new one over that
     store = open_store(settings.store.url, node="test")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -11,13 +13,16 @@ import sqlalchemy as sa
 from fastagi.app.doctor.finding import Finding, Findings, Reporter
 from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.cipher import MasterKey
-from fastagi.errors import CipherError, StoreDown, StoreError
+from fastagi.errors import CipherError, StoreDamaged, StoreDown, StoreError
 from fastagi.recording.spool import sidefile
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
 from fastagi.store.schema import HEAD, recording_key
 from fastagi.store.sqlite import path_of
 from fastagi.store.visit import Visit
+
+CHECK_SECONDS = 10.0
+"""A ledger that is larger than can be looked through meanwhile is looked at in part."""
 
 
 async def examine(settings: Settings) -> Findings:
@@ -44,11 +49,15 @@ async def examine(settings: Settings) -> Findings:
         async with Visit(url, any_schema=True) as ledger:
             found = await ledger.read(revision)
             yield _shape(say, ledger.shown, found)
+            if url.startswith("sqlite"):
+                await ledger.read(_sound, ledger.shown)
             if found == HEAD:
                 async for finding in _keys(ledger, key_file(settings)):
                     yield finding
             if not url.startswith("sqlite"):
                 yield await _may_write(say, ledger)
+    except StoreDamaged as exc:
+        yield say.fail("damaged", exc.fault, exc.REMEDY)
     except StoreDown as exc:
         yield say.fail("reachable", str(exc), "is the database up, and are user, password and host in store.url right?")
     except StoreError as exc:
@@ -127,6 +136,23 @@ async def _opens(master: Path, ledger: Visit) -> bool:
         return await opens_the_ledger(await asyncio.to_thread(MasterKey.load_or_create, master), ledger.read)
     except CipherError:
         return True  # it is no key at all, which is said where the file is looked at
+
+
+def _sound(conn: sa.Connection, shown: str) -> None:
+    """Looks through the file for `CHECK_SECONDS` at most. :raises StoreDamaged: SQLite finds it damaged"""
+    raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
+    deadline = time.monotonic() + CHECK_SECONDS
+    raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 200_000)
+    try:
+        (found,) = raw.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return  # too large to be looked at whole
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)
+    if found != "ok":
+        raise StoreDamaged(shown, " ".join(str(found).split())[:200])
 
 
 def _count_keys(conn: sa.Connection) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
-from fastagi.errors import StoreDown, StoreError
+from fastagi.errors import StoreDamaged, StoreDown, StoreError
 from fastagi.recording.ledger.backlog import Call, call_of
 from fastagi.recording.spool import sidefile
 from fastagi.recording.spool.sidefile import Side
@@ -55,7 +55,7 @@ class LeftSides:
         for path, side in sides:
             try:
                 await self._store.run(self._restore, side)
-            except StoreDown:
+            except (StoreDown, StoreDamaged):  # once the backup is back, the ledger takes it
                 raise
             except StoreError as exc:
                 moved = await asyncio.to_thread(sidefile.put_aside, path, str(exc))

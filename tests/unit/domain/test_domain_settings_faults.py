@@ -196,3 +196,28 @@ def test_a_ledgers_password_is_not_shown_where_its_url_is_refused(tmp_path: Path
         assert "[hidden]" in line
         assert "hush" not in line
         assert "must start with sqlite:///" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        "x" + ".x" * 5000 + " = 1",
+        "[recordings.defaults]\nrate = " + "[" * 300 + "]" * 300,
+    ],
+)
+def test_deep_nesting_is_one_line(tmp_path: Path, text: str) -> None:
+    """Whatever walks such a file (the TOML reader, a copy) ends in a RecursionError, which names no file."""
+    assert fault(tmp_path, text).endswith(
+        "fastagi.toml: tables or lists are nested more than 32 deep: no setting needs that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("FASTAGI_AGI__ALLOW", "[" * 5000 + "]" * 5000), ("FASTAGI_SINKS__0" + "__X" * 5000, "1")],
+)
+def test_deeply_nested_variables_are_refused(variable: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {variable: value})
+    assert str(caught.value).splitlines()[0].endswith("nested more than 32 deep: no setting needs that")
