@@ -311,7 +311,15 @@ class Settings(_Section):
 
 
 def read_secret(path: Path, key: str) -> str:
-    """The first line of a file that holds a secret.
+    """Return the first line of a file that holds a secret.
+
+    :raises ConfigError: it cannot be read or is empty
+    """
+    return read_secrets(path, key)[0]
+
+
+def read_secrets(path: Path, key: str) -> list[str]:
+    """Return the lines of a file that holds secrets, without those that are empty.
 
     :raises ConfigError: it cannot be read or is empty
     """
@@ -321,7 +329,7 @@ def read_secret(path: Path, key: str) -> str:
         raise ConfigError(f"{key} = {str(path)!r}: {exc.strerror}") from None
     if not text:
         raise ConfigError(f"{key} = {str(path)!r}: the file is empty")
-    return text.splitlines()[0].strip()
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def discover(environ: dict[str, str] | None = None, default: Path = CONFIG_FILE) -> Path | None:

@@ -12,6 +12,7 @@ from fastagi.cli.demo import demo
 from fastagi.cli.doctor import doctor
 from fastagi.cli.exits import Commands
 from fastagi.cli.recordings import recordings
+from fastagi.cli.secret import secret
 from fastagi.cli.serve import serve
 from fastagi.cli.store import store
 
@@ -30,6 +31,7 @@ cli = typer.Typer(
 cli.command(short_help="Run the server until SIGTERM.")(serve)
 cli.command(short_help="Prove the settings against the live system.")(doctor)
 cli.command(short_help="Record and deliver a real call on a real Asterisk.")(demo)
+cli.command(short_help="Make a signing secret for a webhook.")(secret)
 cli.add_typer(recordings, name="recordings")
 cli.add_typer(deliveries, name="deliveries")
 cli.add_typer(calls, name="calls")

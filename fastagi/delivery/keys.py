@@ -26,11 +26,14 @@ def check_template(template: str) -> str:
     return template
 
 
-def key_of(template: str, metadata: RecordingMetadata) -> str:
+def key_of(template: str, metadata: RecordingMetadata, below: str = "") -> str:
     """The key of a recording. Fields hold no separator, so what callers send cannot make a folder.
 
-    `{date}` is when the recording started (UTC), so that every attempt gives the same key.
+    `{date}` is when the recording started (UTC), so that every attempt gives the same key. Where the place ends with
+    the year (or year and month, …) that the key begins with, the key leaves it out: ``2026/11/30`` below ``calls/2026``
+    is ``calls/2026/11/30``.
 
+    :param below: path of the folder or prefix that the key will stand below
     :raises BadArgument: the template does not fit
     """
     extra = metadata.extra
@@ -44,7 +47,16 @@ def key_of(template: str, metadata: RecordingMetadata) -> str:
         "format": metadata.format,
         **{name: str(extra.get(name) or "") for name in ("caller", "called", "channel", "node")},
     }
-    return _path(expand(template, fields, started_at(metadata)), template)
+    key = _path(expand(template, fields, started_at(metadata)), template)
+    return _date_once(below, key) if template.startswith("{date:%Y") else key
+
+
+def _date_once(below: str, key: str) -> str:
+    folders, parts = below.strip("/").split("/"), key.split("/")
+    for count in range(min(len(folders), len(parts) - 1), 0, -1):
+        if folders[-count:] == parts[:count] and all(part.isdecimal() for part in parts[:count]):
+            return "/".join(parts[count:])
+    return key
 
 
 def started_at(metadata: RecordingMetadata) -> float:

@@ -89,6 +89,7 @@ class ObjectStoreSink(RecordingSink):
         self.key_template = check_template(key_template)
         self.delete_local = delete_local
         self.shown = shown_url(URL(url))
+        self._below = URL(url).path
         places = [f"{key}={value}" for key, value in sorted((options or {}).items()) if "endpoint" in key]
         self._identity = "\n".join((identity_of(URL(url)), key_template, *places))
         self._verify = verify
@@ -130,7 +131,7 @@ class ObjectStoreSink(RecordingSink):
 
         path = Path(metadata.file_path)
         try:
-            key = key_of(self.key_template, metadata)
+            key = key_of(self.key_template, metadata, self._below)
         except BadArgument as exc:
             raise SinkError(str(exc), retry=False) from None
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fastagi.delivery.closing import close
 from fastagi.delivery.command import CommandSink
@@ -35,7 +35,7 @@ from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.domain.delivery import OBJECT
 from fastagi.errors import BadArgument, ConfigError
-from fastagi.settings import SinkSettings, read_secret
+from fastagi.settings import SinkSettings, read_secrets
 
 
 @dataclass(slots=True)
@@ -228,9 +228,19 @@ class LocalOptions(_Options):
 
 class WebhookOptions(_Options):
     url: str = Field(description="http or https address that takes a POST")
-    signing_secret: SecretStr = Field(SecretStr(""), description="key of the signatures; whsec_… is base64")
-    signing_secret_file: Path | None = Field(None, description="a file that holds it, instead of `signing_secret`")
+    signing_secret: list[SecretStr] = Field(
+        [],
+        description="key of the signatures; a list signs with each, the newest first; `fastagi secret` makes one",
+    )
+    signing_secret_file: Path | None = Field(
+        None, description="a file that holds it, or several, one a line, instead of `signing_secret`"
+    )
     timeout_seconds: float = Field(10.0, gt=0, le=600, description="for the whole exchange")
+
+    @field_validator("signing_secret", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return ([value] if value else []) if isinstance(value, str) else value
 
 
 class ObjectStoreOptions(_Options):
@@ -258,12 +268,12 @@ class CommandOptions(_Options):
 
 
 def _webhook(options: WebhookOptions, key: str) -> AnySink:
-    secret = options.signing_secret.get_secret_value()
+    signing = [secret.get_secret_value() for secret in options.signing_secret]
     if options.signing_secret_file is not None:
-        if secret:
+        if signing:
             raise ConfigError(f"{key}: has both signing_secret and signing_secret_file: keep one")
-        secret = read_secret(options.signing_secret_file, f"{key}.signing_secret_file")
-    return WebhookSink(options.url, signing_secret=secret, timeout_seconds=options.timeout_seconds)
+        signing = read_secrets(options.signing_secret_file, f"{key}.signing_secret_file")
+    return WebhookSink(options.url, signing_secret=signing, timeout_seconds=options.timeout_seconds)
 
 
 _TYPES: dict[str, tuple[type[_Options], Callable[[Any, str], AnySink]]] = {

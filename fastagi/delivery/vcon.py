@@ -169,7 +169,7 @@ class VconSink(RecordingSink):
 
     def _write(self, metadata: RecordingMetadata, body: bytes) -> None:
         try:
-            path = self._folder / key_of(self._key_template, metadata)
+            path = self._folder / key_of(self._key_template, metadata, str(self._folder))
         except BadArgument as exc:
             raise SinkError(str(exc), retry=False) from None
         part = path.with_name(f".{path.name}.part")

@@ -1,32 +1,32 @@
 """WebhookSink: the metadata as a signed POST (seed: recording-sink, class WebhookSink).
 
 Beyond the seed's header it signs by the Standard Webhooks specification (webhook-id, webhook-timestamp,
-webhook-signature), so that receivers can use any of its libraries.
+webhook-signature), so that receivers can use any of its libraries. Several secrets give several signatures: a receiver
+may know the new one or still the old one.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import aiohttp
 
 from fastagi.delivery.post import Receiver
+from fastagi.delivery.signing import signing_secrets, standard_key, standard_signature
 from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
-from fastagi.errors import BadArgument
 
 
 class WebhookSink(RecordingSink):
     """POSTs the metadata as JSON; what an answer means is said in `fastagi.delivery.post`.
 
     :param url: http or https; a user and password in it are sent as basic authorisation and never shown
-    :param signing_secret: key of the signatures; empty for none. ``whsec_…`` is base64 for the Standard Webhooks
-        signature (their convention); the seed's `X-Voxtra-Signature` is always made with the text as it stands
+    :param signing_secret: key of the signatures, or several, the newest first; empty for none. Each of them makes a
+        Standard Webhooks signature: ``whsec_…`` is base64 (their convention), any other text is the key itself. The
+        seed's `X-Voxtra-Signature` is made with the text of the first one as it stands
     :param timeout_seconds: for the whole exchange
     :param http_client: a session to use; `aclose` does not close it
     :param clock: unix seconds, for webhook-timestamp
@@ -40,17 +40,16 @@ class WebhookSink(RecordingSink):
         self,
         url: str,
         *,
-        signing_secret: str = "",
+        signing_secret: str | Sequence[str] = "",
         timeout_seconds: float = 10.0,
         http_client: aiohttp.ClientSession | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not isinstance(signing_secret, str):
-            raise BadArgument(f"signing_secret must be text, not {type(signing_secret).__name__}")
+        signing = signing_secrets(signing_secret)
         self._receiver = Receiver(url, timeout_seconds=timeout_seconds, http_client=http_client, clock=clock)
         self.time_limit_seconds = timeout_seconds + 5.0
-        self._plain_key = signing_secret.encode()
-        self._standard_key = standard_key(signing_secret)
+        self._plain_key = signing[0].encode() if signing else b""
+        self._standard_keys = [standard_key(secret) for secret in signing]
         self._clock = clock
 
     @property
@@ -78,8 +77,7 @@ class WebhookSink(RecordingSink):
         if self._plain_key:
             headers["X-Voxtra-Signature"] = hmac.new(self._plain_key, body, hashlib.sha256).hexdigest()
             signed = b".".join((delivery_id.encode(), stamp.encode(), body))
-            digest = hmac.new(self._standard_key, signed, hashlib.sha256).digest()
-            headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
+            headers["webhook-signature"] = " ".join(standard_signature(key, signed) for key in self._standard_keys)
         return headers
 
     async def probe(self) -> str:
@@ -97,16 +95,3 @@ class WebhookSink(RecordingSink):
             return delivery.id
         text = f"{recording_id_of(metadata)}\n{self._receiver.url}"
         return "dlv-" + hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:26]
-
-
-def standard_key(secret: str) -> bytes:
-    """The key of a Standard Webhooks secret: ``whsec_`` and base64, otherwise the text's own bytes.
-
-    :raises BadArgument: ``whsec_`` is followed by what is no base64
-    """
-    if not secret.startswith("whsec_"):
-        return secret.encode()
-    try:
-        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        raise BadArgument("signing_secret starts with whsec_ but is not base64 after it") from None

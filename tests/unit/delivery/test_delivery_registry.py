@@ -74,7 +74,7 @@ def test_a_fault_names_the_sink_the_key_and_what_is_allowed(fields: dict[str, An
 
 def test_a_secret_is_not_in_its_fault() -> None:
     with pytest.raises(ConfigError) as caught:
-        build_sink(section(type="webhook", url="https://h", signing_secret=["hunter2"]))
+        build_sink(section(type="webhook", url="https://h", signing_secret=[["hunter2"]]))
     assert "hunter2" not in str(caught.value)
 
 
@@ -92,6 +92,23 @@ def test_a_secret_from_a_file(tmp_path: Path) -> None:
         sink.headers(b"", "x")["X-Voxtra-Signature"]
         == (WebhookSink("https://h", signing_secret="please-rotate-me").headers(b"", "x")["X-Voxtra-Signature"])
     )
+
+
+@pytest.mark.parametrize("how", ["text", "list", "file"])
+def test_several_secrets_from_settings(tmp_path: Path, how: str) -> None:
+    """One text, a list of them, or a file with one a line."""
+    (tmp_path / "s").write_text("new\n\n  old  \n")
+    options = {
+        "text": {"signing_secret": "new"},
+        "list": {"signing_secret": ["new", "old"]},
+        "file": {"signing_secret_file": str(tmp_path / "s")},
+    }[how]
+    sink = build_sink(section(type="webhook", url="https://h", **options))
+    assert isinstance(sink, WebhookSink)
+    wanted = WebhookSink("https://h", signing_secret=["new"] if how == "text" else ["new", "old"])
+    assert len(sink._standard_keys) == (1 if how == "text" else 2)
+    assert sink._standard_keys == wanted._standard_keys
+    assert sink._plain_key == b"new"
 
 
 def test_settings_say_how_many_at_once() -> None:

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from fastagi.delivery.command import CommandSink
 from fastagi.delivery.composite import CompositeSink
-from fastagi.delivery.keys import check_template, key_of
+from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
 from fastagi.delivery.sink import CurrentDelivery, RecordingSink, current_delivery
@@ -135,6 +135,24 @@ async def test_a_file_is_stored_checked_and_its_key_is_deterministic(file: Path,
     assert (out / stored[0]).read_bytes() == file.read_bytes()
     assert json.loads((out / stored[1]).read_bytes())["session_id"] == "pbx-1.2"
     assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "template", "key"),
+    [
+        ("2026", DEFAULT_TEMPLATE, "2026/01/02/rec-1.wav"),
+        ("2026/01", DEFAULT_TEMPLATE, "2026/01/02/rec-1.wav"),
+        ("2025", DEFAULT_TEMPLATE, "2025/2026/01/02/rec-1.wav"),
+        ("2026/pbx1", DEFAULT_TEMPLATE, "2026/pbx1/2026/01/02/rec-1.wav"),
+        ("15551234", "{caller}/{recording_id}", "15551234/15551234/rec-1"),
+    ],
+)
+async def test_the_year_is_not_doubled(file: Path, tmp_path: Path, place: str, template: str, key: str) -> None:
+    """``s3://calls/2026`` gave ``calls/2026/2026/01/02/…``."""
+    await ObjectStoreSink(f"file://{tmp_path}/out/{place}", template).on_recording_complete(
+        metadata(file, caller="15551234")
+    )
+    assert [str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()] == [key]
 
 
 async def test_a_large_file_goes_in_parts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -18,13 +19,17 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from fastagi.delivery.post import retry_after
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.signing import new_secret
 from fastagi.delivery.sink import CurrentDelivery, current_delivery
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, SinkError
+
+NEW = new_secret()
 
 METADATA = RecordingMetadata("ch-1", "né", "/var/spool/asterisk/recording/né.wav", 42.3)
 
@@ -105,6 +110,44 @@ def test_the_standard_webhooks_test_vector() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     key = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     assert headers["X-Voxtra-Signature"] == hmac.new(key, b'{"test": 2432232314}', hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("secret", "given"),
+    [
+        (NEW, NEW),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"),
+        ("please-rotate-me", base64.b64encode(b"please-rotate-me").decode()),
+        ("please-rotate-me", b"please-rotate-me"),
+    ],
+    ids=["made here", "without padding", "plain text as base64", "plain text as bytes"],
+)
+def test_the_official_library_verifies(secret: str, given: str | bytes) -> None:
+    """What the guide says to give the library fits what was signed."""
+    body = METADATA.to_json()
+    headers = WebhookSink("https://h/x", signing_secret=secret).headers(body, "dlv-1")
+    assert Webhook(given).verify(body, headers) == METADATA.to_dict()
+    with pytest.raises(WebhookVerificationError):
+        Webhook(new_secret()).verify(body, headers)
+
+
+def test_each_secret_signs_while_rotated() -> None:
+    body = METADATA.to_json()
+    headers = WebhookSink("https://h/x", signing_secret=[NEW, "please-rotate-me"]).headers(body, "dlv-1")
+    for given in (NEW, b"please-rotate-me"):
+        Webhook(given).verify(body, headers)
+    assert [part[:3] for part in headers["webhook-signature"].split(" ")] == ["v1,", "v1,"]
+    assert headers["X-Voxtra-Signature"] == hmac.new(NEW.encode(), body, hashlib.sha256).hexdigest()
+
+
+def test_secrets_in_the_readme_verify() -> None:
+    """Whoever copies README's settings can check deliveries with a Standard Webhooks library, as they stand."""
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    shown = re.findall(r'(?:signing_)?secret = "(whsec_[^"]*)"', readme)
+    assert len(shown) == 2
+    body = METADATA.to_json()
+    for secret in shown:
+        Webhook(secret).verify(body, WebhookSink("https://h/x", signing_secret=secret).headers(body, "dlv-1"))
 
 
 async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
@@ -326,6 +369,8 @@ async def test_aclose_closes_only_an_owned_client(receiver: Receiver) -> None:
         {"url": "https://h", "timeout_seconds": 0},
         {"url": "https://h", "timeout_seconds": float("inf")},
         {"url": "https://h", "signing_secret": "whsec_not base64!"},
+        {"url": "https://h", "signing_secret": ["whsec_AAAA", "whsec_not base64!"]},
+        {"url": "https://h", "signing_secret": "whsec_"},
     ],
 )
 def test_what_cannot_be_used_is_refused_before_a_call(arguments: dict[str, object]) -> None:
@@ -349,8 +394,10 @@ class Client:
         ({"http_client": "https://proxy"}, "http_client=builtins.str must be an aiohttp.ClientSession"),
         ({"timeout_seconds": "10"}, "timeout_seconds='10' must be"),
         ({"timeout_seconds": None}, "timeout_seconds=None must be"),
-        ({"signing_secret": None}, "signing_secret must be text, not NoneType"),
-        ({"signing_secret": b"hidden"}, "signing_secret must be text, not bytes"),
+        ({"signing_secret": None}, "signing_secret must be text or a list of texts, not NoneType"),
+        ({"signing_secret": ["hidden", ""]}, "one of several is empty"),
+        ({"signing_secret": ["hidden", 5]}, "not of int"),
+        ({"signing_secret": b"hidden"}, "signing_secret must be text or a list of texts, not bytes"),
     ],
 )
 def test_what_could_never_deliver_is_refused_when_it_is_made(given: dict[str, Any], said: str) -> None:
