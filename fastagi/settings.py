@@ -163,7 +163,8 @@ class RecordingSettings(_Section):
         120.0,
         gt=0,
         le=86_400,
-        description="an Asterisk out of reach so long, whose raw file does not grow so long, is taken for dead",
+        description="an Asterisk out of reach so long, whose raw file does not grow so long, is taken for dead; "
+        "after 20 s at the latest where its host is a loopback address and no process listens at its port",
     )
     sweep_seconds: float = Field(300.0, gt=0, le=86_400, description="the spool is held against the ledger so often")
     shared: bool = Field(False, description="all servers on this ledger see the same spool and directory")

@@ -57,6 +57,7 @@ class Link:
         self.protocol: AmiProtocol | None = None
         self.counts = Counts()
         self.last_error = ""
+        self.nothing_listens = False
         self.version = ""
         self.system = ""
         self.reconnects = 0
@@ -115,6 +116,7 @@ class Link:
         """Connect to that one from the next connection on."""
         if endpoint != self.endpoint:
             self.endpoint, self._context = endpoint, None
+            self.nothing_listens = False
             self.version = self.system = ""
 
     def halt(self) -> set[asyncio.Task[Any]]:
@@ -230,6 +232,7 @@ class Link:
             raise
         except Exception as exc:
             self.last_error = self._why(exc)
+            self.nothing_listens = tls.nothing_listens(exc)
             raise
         finally:
             if protocol is not None:
@@ -257,6 +260,7 @@ class Link:
         except TimeoutError:
             raise AsteriskDown(f"no connection to {self.endpoint} within {self.timing.connect:g} s") from None
         self.protocol = protocol
+        self.nothing_listens = False
         self._boot = loop.create_future()
         self._holding = True
         self._held.clear()

@@ -139,6 +139,11 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         return self._link.last_error
 
     @property
+    def gone_from_here(self) -> bool:
+        """Is it on this machine (a loopback address), and did the last attempt find that no process listens there?"""
+        return self._link.nothing_listens and self._link.endpoint.loopback
+
+    @property
     def version(self) -> str:
         """Asterisk's version (``22.10.1``...), kept while it is down; "" when never seen or the user may not ask."""
         return self._link.version

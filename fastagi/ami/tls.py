@@ -1,8 +1,10 @@
-"""TLS to a manager interface: whom to trust, and what went wrong in words that lead on."""
+"""TLS to a manager interface: whom to trust, and what went wrong with a connection in words that lead on."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import ssl
 from pathlib import Path
 
@@ -38,6 +40,15 @@ def why(exc: OSError) -> str:
     if exc.errno is not None and exc.errno > 0:
         return os.strerror(exc.errno)
     return exc.strerror or str(exc) or type(exc).__name__
+
+
+def nothing_listens(exc: BaseException) -> bool:
+    """Return whether the machine answered that no process listens there, at every address of the host."""
+    if isinstance(exc, ConnectionRefusedError):
+        return True
+    # asyncio and uvloop put the errors of several addresses into the text of one
+    named = re.findall(r"\[Errno (\d+)\]", str(exc)) if isinstance(exc, OSError) and exc.errno is None else []
+    return bool(named) and all(int(number) == errno.ECONNREFUSED for number in named)
 
 
 _NAME_DIFFERS = frozenset({62, 63, 64})

@@ -19,6 +19,7 @@ from recording_scene import Scene, recording_scene
 
 from fastagi import App
 from fastagi.domain.states import Phase
+from fastagi.recording.recovery.restart import DEAD_HERE_SECONDS
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.spool.files import size
 from fastagi.testing import AsteriskServer
@@ -184,6 +185,23 @@ async def test_an_asterisk_that_stays_dead_leaves_no_recording_open(mortal: Aste
         await scene.recorder.sweep.round()
         assert list(scene.spool.glob("rec-*")) == [], "now it is known"
         assert len(scene.sink.got) == 3
+    finally:
+        await scene.app.stop(10)
+
+
+async def test_asterisk_dead_here_frees_recordings_soon(mortal: AsteriskServer, tmp_path: Path) -> None:
+    """With the default `dead_seconds` (120): at a loopback port where no process listens no network can be broken."""
+    scene = Scene(mortal, tmp_path, settings_for(mortal, tmp_path, recordings={"close_seconds": 1.0}))
+    await scene.start()
+    try:
+        recorded(scene)
+        await scene.call("r", "name=call")
+        await until(lambda: any(p.stat().st_size > 32_000 for p in scene.spool.glob("rec-*-rx.wav")))
+        await mortal.kill()
+        killed = time.monotonic()
+        (told,) = await scene.delivered(1, 60)
+        assert time.monotonic() - killed >= DEAD_HERE_SECONDS - 1, "a supervisor has its time to start it again"
+        assert (told.extra["cause"], told.extra["asterisk_unreached"]) == ("HANGUP", True)
     finally:
         await scene.app.stop(10)
 

@@ -78,6 +78,11 @@ class Pbx:
         return self.synced and self.manager is not None and self.manager.connected
 
     @property
+    def gone_from_here(self) -> bool:
+        """Has it died on this machine? No process listens at its manager port, which is on a loopback address."""
+        return self.manager is not None and self.manager.gone_from_here
+
+    @property
     def system(self) -> str:
         """Asterisk's systemname, empty where it has none."""
         return self.manager.system_name if self.manager is not None else ""

@@ -37,6 +37,10 @@ AT_ONCE = 32
 
 LOOK_SECONDS = 1.0
 
+DEAD_HERE_SECONDS = 20.0
+"""For an Asterisk of this machine at whose port no process listens: no network can be what is broken, and a supervisor
+that restarts it has done so by then."""
+
 PAUSED_PATIENCE = 30
 """With the default of two minutes an hour: who pauses for a card number, or on hold, is back by then."""
 
@@ -44,7 +48,8 @@ PAUSED_PATIENCE = 30
 class Recovery:
     """Brings open recordings back to life.
 
-    :param dead_seconds: an Asterisk that is out of reach so long, and whose raw file does not grow so long, is dead
+    :param dead_seconds: an Asterisk that is out of reach so long, and whose raw file does not grow so long, is dead;
+        one that has died on this machine is after `DEAD_HERE_SECONDS` at the latest
     :ivar unreached: recordings that were ended because their Asterisk seemed dead, since the start; a metric
     """
 
@@ -211,18 +216,22 @@ class Recovery:
             if closed and job.phase in (Phase.REQUESTED, Phase.ACTIVE):
                 # of a paused one the files may be closed, and for one that is stopping `Ender` looks itself
                 await self._safely(job)
-            elif min(now - self._away[job.recording.asterisk], now - self._still[job.id][1]) >= self._patience(job):
+            elif min(now - self._away[job.recording.asterisk], now - self._still[job.id][1]) >= self.patience(job):
                 self.unreached += 1
                 log.error(
                     "asterisk_given_up",
                     **job.recording.ids,
-                    seconds=self._patience(job),
+                    seconds=self.patience(job),
                 )
                 await self._safely(job, **{UNREACHED: True})
 
-    def _patience(self, job: Job) -> float:
+    def patience(self, job: Job) -> float:
         """Seconds after which it is given up. Nothing grows in a pause, so only time can tell there."""
-        return self._dead_seconds * (PAUSED_PATIENCE if job.phase is Phase.PAUSED else 1)
+        seconds = self._dead_seconds
+        pbx = self._pbxs.get(job.recording.asterisk)
+        if pbx is not None and pbx.gone_from_here:
+            seconds = min(seconds, DEAD_HERE_SECONDS)
+        return seconds * (PAUSED_PATIENCE if job.phase is Phase.PAUSED else 1)
 
     async def _safely(self, job: Job, **facts: object) -> None:
         try:

@@ -1,0 +1,33 @@
+"""How long an Asterisk that is out of reach is waited for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from delivery_scenes import recording
+
+from fastagi.domain.recording import Piece
+from fastagi.domain.states import Phase
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.recovery.restart import Recovery
+
+
+@pytest.mark.parametrize(
+    ("here", "phase", "dead_seconds", "seconds"),
+    [
+        (False, Phase.ACTIVE, 120.0, 120.0),
+        (True, Phase.ACTIVE, 120.0, 20.0),
+        (True, Phase.ACTIVE, 2.0, 2.0),
+        (True, Phase.PAUSED, 120.0, 600.0),
+        (False, Phase.PAUSED, 120.0, 3600.0),
+    ],
+)
+def test_dead_here_is_waited_for_less(here: bool, phase: Phase, dead_seconds: float, seconds: float) -> None:
+    """The network to a PBX elsewhere may be what is broken; on this machine there is none."""
+    pbx = cast(Any, SimpleNamespace(gone_from_here=here))
+    nothing = cast(Any, None)
+    recovery = Recovery(nothing, nothing, nothing, nothing, nothing, {"pbx": pbx}, dead_seconds=dead_seconds)
+    job = Job(recording(1, asterisk="pbx", phase=phase, pieces=(Piece("/s/1.wav", uniqueid="1.1"),)))
+    assert recovery.patience(job) == seconds
