@@ -17,6 +17,7 @@ from typing import Any, Literal
 from yarl import URL
 
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
+from fastagi.delivery.media import media_type
 from fastagi.delivery.post import identity_of, shown_url, without_secrets
 from fastagi.delivery.sink import RecordingSink, current_delivery
 from fastagi.domain.metadata import RecordingMetadata
@@ -43,8 +44,6 @@ _CLIENT = (
 )
 """Options that obstore wants apart from the store's own; among those they end in a panic (obstore 0.12). Options that
 would switch off the check of certificates are not among them."""
-
-MEDIA_TYPES = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg"}
 
 
 class ObjectStoreSink(RecordingSink):
@@ -181,7 +180,7 @@ class ObjectStoreSink(RecordingSink):
     def _attributes(self, metadata: RecordingMetadata) -> dict[str, str] | None:
         if self.shown.startswith("file:"):  # a folder keeps no attributes
             return None
-        return {"Content-Type": MEDIA_TYPES.get(metadata.format, "application/octet-stream")}
+        return {"Content-Type": media_type(metadata)}
 
     async def _check(self, key: str, size: int, digest: str) -> None:
         import obstore

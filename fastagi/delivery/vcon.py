@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from fastagi.delivery.keys import check_template, key_of, started_at
-from fastagi.delivery.objectstore import MEDIA_TYPES
+from fastagi.delivery.media import media_type
 from fastagi.delivery.post import Receiver, without_secrets
 from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
 from fastagi.domain.metadata import RecordingMetadata
@@ -129,7 +129,7 @@ class VconSink(RecordingSink):
             "type": "recording",
             "start": rfc3339(start),
             "parties": [0, 1],
-            "mediatype": MEDIA_TYPES.get(metadata.format, "application/octet-stream"),
+            "mediatype": media_type(metadata),
             "filename": Path(metadata.file_path).name,
         }
         duration = extra.get("audio_seconds") or metadata.duration_seconds

@@ -22,6 +22,7 @@ from fastagi.delivery.command import CommandSink
 from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
 from fastagi.delivery.local import LocalFileSink
+from fastagi.delivery.media import media_type
 from fastagi.delivery.objectstore import ObjectStoreSink
 from fastagi.delivery.sink import CurrentDelivery, RecordingSink, current_delivery
 from fastagi.delivery.vcon import VconSink, vcon_uuid
@@ -296,6 +297,46 @@ async def test_a_vcon_in_a_folder_holds_the_audio_and_who_spoke(file: Path, tmp_
     assert (made.version, made.variant) == (8, uuid.RFC_4122)
     assert made.int >> 80 == 1767323045678
     assert vcon_uuid("rec-2", 1767323045.678) != vcon["uuid"]
+
+
+async def test_encrypted_files_are_no_audio(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vCon and an object said ``audio/x-wav`` of a file that only its key opens."""
+    labelled = 'application/vnd.fastagi.encrypted; scheme=aes-256-gcm; content="audio/x-wav"'
+    encrypted = metadata(file, encryption="aes-256-gcm")
+    await VconSink(tmp_path / "out", key_template="x.json").on_recording_complete(encrypted)
+    [dialog] = json.loads((tmp_path / "out/x.json").read_bytes())["dialog"]
+    assert dialog["mediatype"] == labelled
+    told: list[str | None] = []
+
+    async def s3(request: web.Request) -> web.Response:
+        told.append(request.headers.get("Content-Type"))
+        return web.Response(headers={"ETag": '"1"'})
+
+    app = web.Application(client_max_size=10**7)
+    app.router.add_route("PUT", "/{path:.*}", s3)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = {
+        "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
+        "access_key_id": "a",
+        "secret_access_key": "b",
+        "region": "r",
+        "allow_http": True,
+    }
+    sink = ObjectStoreSink("s3://bucket", "{recording_id}", options=options)
+    for item in (encrypted, metadata(file)):
+        with pytest.raises(SinkError):  # it is not read back here
+            await sink.on_recording_complete(item)
+    await runner.cleanup()
+    assert told == [labelled, "audio/x-wav"]
+
+
+def test_a_scheme_cannot_break_a_header() -> None:
+    """A cipher of one's own may call itself anything."""
+    assert media_type(metadata(encryption='x"; y\r\nz')) == (
+        'application/vnd.fastagi.encrypted; scheme=x___y__z; content="audio/x-wav"'
+    )
 
 
 async def test_a_vcon_with_a_link_carries_the_hash(file: Path, tmp_path: Path) -> None:
