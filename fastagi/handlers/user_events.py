@@ -8,7 +8,9 @@
 
 The keys are those of the AGI routes. Whoever may send a UserEvent may command, so nothing in it is believed: it is
 typed and checked like a caller's own words, and a wrong one is answered by an announcement (`Change: refused`) and the
-log. A dialplan's UserEvent commands its own channel only: a comma in a caller's name could add a `Channel` of his.
+log. A dialplan's UserEvent commands its own channel only: a comma in a caller's name could add a `Channel` or a
+`RecordingID` of his. Asterisk (16 and 22) writes the channel of a dialplan's UserEvent in front of the header
+`UserEvent`, and nothing but `Event` and `Privilege` in front of a manager's: no value that follows can change that.
 """
 
 from __future__ import annotations
@@ -56,11 +58,13 @@ _ASTERISKS = frozenset(
 class Command:
     """One command, checked as far as its words go.
 
+    :param own: uniqueid of the channel whose dialplan sent it; empty where a manager did, who may name any channel
     :param arguments: parameters of `RecordingSpec`, typed
     """
 
     name: str
     channel: str = ""
+    own: str = ""
     recording_id: str = ""
     recorder: str = ""
     filename: str = ""
@@ -77,8 +81,12 @@ def parse(headers: Headers) -> Command:
     :raises BadArgument: an unknown command or key, a value of the wrong type, a key that is there twice
     """
     words: dict[str, str] = {}
+    own, in_front = "", True
     for key, value in headers.items_all():
         low = key.lower()
+        in_front = in_front and low != "userevent"
+        if in_front and low == "uniqueid":
+            own = own or value
         if low == "channel" and low in words and words[low] != value:
             raise BadArgument("Channel is there twice: a UserEvent of the dialplan commands its own channel only")
         if low in _ASTERISKS and low != "channel":
@@ -101,6 +109,7 @@ def parse(headers: Headers) -> Command:
     return Command(
         name,
         channel=channel,
+        own=own,
         recording_id=recording_id,
         recorder=words.get("recorder", ""),
         filename=words.get("filename", ""),
@@ -142,7 +151,7 @@ class UserEvents:
         except BadArgument as exc:
             self._refuse(pbx, headers.get("Command", ""), headers.get("Channel", ""), str(exc))
             return
-        live = pbx.book.find(command.channel)
+        live = pbx.book.find(command.own or command.channel)
         lane = (pbx.name, live.uniqueid if live is not None else command.channel or command.recording_id)
         self._waiting += 1
         if lane in self._lanes:
@@ -171,7 +180,7 @@ class UserEvents:
 
     async def _anothers(self, pbx: Pbx, command: Command) -> bool:
         """Is that recording another server's? Several on one ledger may be connected to the same Asterisk."""
-        live = pbx.book.find(command.channel)
+        live = pbx.book.find(command.own or command.channel)
         uniqueid = live.uniqueid if live is not None else ""
         try:
             return await self._recorder.held_elsewhere(pbx.name, uniqueid, command.recording_id)
@@ -180,9 +189,10 @@ class UserEvents:
 
     async def _carry_out(self, pbx: Pbx, command: Command) -> None:
         do = self._commands
+        channel = command.own or command.channel
         if command.name == "start":
             await do.start_on_channel(
-                command.channel,
+                channel,
                 command.filename,
                 command.arguments,
                 asterisk=pbx.name,
@@ -195,8 +205,13 @@ class UserEvents:
             job = do.of_id(command.recording_id)
             if job.recording.asterisk != pbx.name:
                 raise BadArgument(f"recording {command.recording_id[:80]!r} is not on {pbx.name}")
+            if command.own not in ("", job.recording.uniqueid, job.recording.pieces[-1].uniqueid):
+                raise BadArgument(
+                    f"recording {command.recording_id[:80]!r} is another channel's: "
+                    "a UserEvent of the dialplan commands its own channel only"
+                )
         else:
-            job = do.on_channel(command.channel, pbx.name, command.recorder)
+            job = do.on_channel(channel, pbx.name, command.recorder)
         if command.name == "stop":
             await do.stop(job, wait=False)
         elif command.name == "pause":

@@ -84,6 +84,36 @@ async def test_the_dialplan_commands_its_own_channel_and_no_other(asterisk: Aste
         assert [j.recording.uniqueid for j in scene.recorder.jobs] == [call.uniqueid]
 
 
+async def test_dialplan_cannot_stop_anothers_recording(asterisk: AsteriskServer, tmp_path: Path) -> None:
+    """A comma in a caller's name adds a `RecordingID` to the line; the own channel's id is obeyed as ever."""
+    async with recording_scene(asterisk, tmp_path) as scene, asterisk.ami() as ami:
+        other = Client(scene, ami)
+        victim = await asterisk.originate("Local/tone@fastagi-testing/n")
+        await other.command("start", Channel=victim.channel, filename="victim")
+        theirs = (await other.hears("started"))["RecordingID"]
+        for context, identity, more in (
+            ("adopt-foreign", theirs, ",Uniqueid: ${VICTIM}"),
+            ("adopt-own", "${ID}", ""),
+        ):
+            lines = ("Answer()", f"UserEvent(FastAGIRecord,Command: stop,RecordingID: {identity}{more})", "Wait(60)")
+            for priority, line in enumerate(lines, 1):
+                await asterisk.cli(f'dialplan add extension "s,{priority},{line}" into {context} replace')
+        tone = "Local/tone@fastagi-testing/n"
+        await asterisk.originate(tone, context="adopt-foreign", variables={"VICTIM": victim.uniqueid})
+        refused = await other.hears("refused")
+        assert "is another channel's: a UserEvent of the dialplan commands its own channel only" in refused["Error"]
+        assert [(job.id, job.phase) for job in scene.recorder.jobs] == [(theirs, Phase.ACTIVE)]
+        own = await asterisk.originate(tone)
+        await other.command("start", Channel=own.channel, filename="own")
+        started = await other.hears("started", 2)
+        async with asterisk.ami() as mover:
+            await mover.action("Setvar", {"Channel": own.channel, "Variable": "ID", "Value": started["RecordingID"]})
+            redirect = {"Channel": own.channel, "Context": "adopt-own", "Exten": "s", "Priority": "1"}
+            await mover.action("Redirect", redirect)
+        assert (await other.hears("finished"))["RecordingID"] == started["RecordingID"]
+        assert [job.id for job in scene.recorder.jobs] == [theirs]
+
+
 async def test_wrong_commands_are_answered_and_nothing_is_sent(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     async with recording_scene(asterisk22, tmp_path) as scene, asterisk22.ami() as ami:
         other = Client(scene, ami)

@@ -18,7 +18,11 @@ from fastagi.recording.announcing import LONGEST_BYTES, Announcer, about, one_li
 from fastagi.recording.ledger.job import Job, Jobs
 
 FROM_AMI = [("Event", "UserEvent"), ("Privilege", "user,all"), ("UserEvent", "FastAGIRecord")]
-FROM_DIALPLAN = [*FROM_AMI[:2], ("Channel", "SIP/own"), ("ChannelState", "6"), ("Context", "x"), *FROM_AMI[2:]]
+FROM_DIALPLAN = [
+    *FROM_AMI[:2],
+    *(("Channel", "SIP/own"), ("ChannelState", "6"), ("Context", "x"), ("Uniqueid", "1.7")),
+    *FROM_AMI[2:],
+]
 
 
 def said(*words: tuple[str, str], of: list[tuple[str, str]] = FROM_AMI) -> Any:
@@ -76,6 +80,13 @@ def test_a_second_channel_is_refused_unless_it_is_the_same() -> None:
     with pytest.raises(BadArgument, match="its own channel only"):
         said(("Command", "stop"), ("Channel", "SIP/victim"), of=FROM_DIALPLAN)
     assert said(("Command", "stop"), ("Channel", "SIP/own"), of=FROM_DIALPLAN).channel == "SIP/own"
+
+
+def test_only_the_front_tells_whose_event() -> None:
+    """Whatever a dialplan's values add comes behind the name of the UserEvent; a manager's own headers do, too."""
+    forged = (("Command", "stop"), ("RecordingID", "rec-1"), ("Uniqueid", "9.9"), ("ChannelState", "6"))
+    assert said(*forged, of=FROM_DIALPLAN).own == "1.7"
+    assert said(*forged).own == ""
 
 
 @pytest.mark.parametrize(
