@@ -156,6 +156,12 @@ class Channel(Calling, Playing, Variables, Speech):
         return self._session.current_command
 
     @property
+    def tones(self) -> bool:
+        """Do tones sound on behind the session, started by its ``EXEC Playtones``? False once a command was sent that
+        may have ended them."""
+        return self._session.tones
+
+    @property
     def last_long_command(self) -> tuple[str, float]:
         """Name of the last command that took longer than a moment, and when it ended by the monotonic clock."""
         if self._session.lasted is None:

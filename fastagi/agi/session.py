@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import structlog
 
 from fastagi.agi.codec import HUNG_UP, Environment, Fault, Parser, Reply
-from fastagi.agi.vocabulary import command_name
+from fastagi.agi.vocabulary import command_name, sounds_after
 from fastagi.errors import Error, Hangup
 
 log = structlog.get_logger(__name__)
@@ -68,6 +68,7 @@ class Session(asyncio.Protocol):
     :ivar closed: the connection is over, from either side; :ivar gone: and its socket is closed
     :ivar fault: why the server closed it, empty otherwise
     :ivar lasted: the last command that took longer than `LONG_SECONDS`, and when it ended by the monotonic clock
+    :ivar tones: ``Playtones`` was run, and no command since that may have ended its tones
     :ivar since: loop time at which the outstanding command was sent, or the connection was made
     """
 
@@ -95,6 +96,7 @@ class Session(asyncio.Protocol):
         "peer",
         "since",
         "task",
+        "tones",
     )
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -121,6 +123,7 @@ class Session(asyncio.Protocol):
         self.fault = ""
         self.since = 0.0
         self.task: asyncio.Task[None] | None = None
+        self.tones = False
 
     # -- what asyncio calls
 
@@ -199,12 +202,7 @@ class Session(asyncio.Protocol):
             raise Hangup("the AGI session is over")
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self._pending is None and not self._waiting:
-            self._pending = future
-            self._before = self._line
-            self._line = line
-            self._unasked = 0
-            self.since = self._loop.time()
-            self._transport.write(line)
+            self._send(future, line)
         else:
             if self._waiting is None:
                 self._waiting = deque()
@@ -217,12 +215,17 @@ class Session(asyncio.Protocol):
         while self._waiting and self._pending is None and not self.closed:
             future, line = self._waiting.popleft()
             if not future.done():
-                self._pending = future
-                self._before = self._line
-                self._line = line
-                self._unasked = 0
-                self.since = self._loop.time()
-                self._transport.write(line)
+                self._send(future, line)
+
+    def _send(self, future: asyncio.Future[Reply], line: bytes) -> None:
+        self._pending = future
+        self._before = self._line
+        self._line = line
+        self._unasked = 0
+        self.since = self._loop.time()
+        if self.tones or line[:6].upper() == b"EXEC P":
+            self.tones = sounds_after(command_name(line.decode("utf-8", "surrogateescape")), self.tones)
+        self._transport.write(line)
 
     def _replied(self, reply: Reply) -> None:
         if self._pending is None or self._exec_usage(reply):

@@ -71,3 +71,28 @@ def command_name(line: str) -> str:
                 return f"EXEC {words[1]}"
             return name
     return "?"
+
+
+_SILENT_COMMANDS: Final = frozenset(
+    (
+        *("GET VARIABLE", "GET FULL VARIABLE", "SET VARIABLE", "SET CALLERID", "SET CONTEXT", "SET EXTENSION"),
+        *("SET PRIORITY", "SET AUTOHANGUP", "CHANNEL STATUS", "NOOP", "VERBOSE", "WAIT FOR DIGIT", "SEND TEXT"),
+        *("DATABASE DEL", "DATABASE DELTREE", "DATABASE GET", "DATABASE PUT"),
+    )
+)
+_SILENT_APPLICATIONS: Final = frozenset(("NOOP", "SET", "MSET", "VERBOSE", "LOG", "WAIT", "WAITEXTEN", "MIXMONITOR"))
+
+
+def sounds_after(command: str, before: bool) -> bool:
+    """Do the tones of ``Playtones`` sound once this command was sent?
+
+    Whatever plays something ends them, so only a command that is known to play nothing leaves them alone.
+
+    :param command: as `command_name` gives it
+    :param before: they sounded before it
+    """
+    verb, _, application = command.partition(" ")
+    if verb == "EXEC":
+        application = application.upper()
+        return application == "PLAYTONES" or (before and application in _SILENT_APPLICATIONS)
+    return before and command in _SILENT_COMMANDS

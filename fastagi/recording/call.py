@@ -11,6 +11,7 @@ from fastagi.domain.formats import FORMATS
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.asterisk.channels import called_number
+from fastagi.recording.asterisk.occupation import plays
 from fastagi.recording.whole_call import UASWholeCallFileRecorder, must_not_be_over, spec_from
 
 if TYPE_CHECKING:
@@ -174,14 +175,14 @@ class CallChannel(Channel):
 
     @property
     def playing(self) -> bool:
-        """Is a command running that plays to the caller?"""
-        return (self.current_command or "").upper().startswith(PLAYING)
+        """Is something played to the caller by a command of this session, or by the tones that one left sounding?"""
+        return self.tones or plays(self.current_command or "")
 
     @property
     def played_until(self) -> float:
         """When the last command that played something to the caller has ended, by the monotonic clock; 0 for none."""
         name, ended = self.last_long_command
-        return ended if name.upper().startswith(PLAYING) else 0.0
+        return ended if plays(name) else 0.0
 
     @property
     def called(self) -> str:
@@ -210,24 +211,3 @@ class CallChannel(Channel):
     def release_sinks(self, names: tuple[str, ...]) -> None:
         """The recording that these were taken for does not come about."""
         self._sinks.release(names)
-
-
-PLAYING = (
-    "STREAM FILE",
-    "CONTROL STREAM FILE",
-    "GET DATA",
-    "GET OPTION",
-    "SAY ",
-    "SPEECH RECOGNIZE",
-    "EXEC PLAYBACK",
-    "EXEC BACKGROUND",
-    "EXEC CONTROLPLAYBACK",
-    "EXEC READ",
-    "EXEC SAY",
-    "EXEC SENDDTMF",
-    "EXEC MUSICONHOLD",
-    "EXEC MILLIWATT",
-    "EXEC FESTIVAL",
-    "EXEC MP3PLAYER",
-)
-"""Commands that take as long as they play, and applications likewise, in capitals."""

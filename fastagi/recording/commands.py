@@ -15,6 +15,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.occupation import in_dialplan
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job
@@ -60,7 +61,7 @@ class Commands:
         :param recorder: which of several recordings of that call; empty for the first
         :param sink: name of the sink that gets it; None for the app's defaults
         :param mid_call: whoever commands from outside mostly finds people talking, so it is allowed; False refuses a
-            channel that is bridged or on hold music, as the seed does
+            channel that is bridged, in a conference, on hold music or playing, as the seed does
         :returns: the recording: it runs, or it FAILED and `error` says why
         """
         spec = spec_from({**self._recorder.settings.defaults, **(arguments or {})})
@@ -69,7 +70,7 @@ class Commands:
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
         if not live.up and not await self._answered(pbx, live):
             raise Error(f"the channel {live.name} is not answered: answer it before recording")
-        busy = "" if mid_call else live.busy_with()
+        busy = "" if mid_call else live.busy_with() or await in_dialplan(pbx, live.name)
         if busy:
             raise Error(f"the channel {live.name} is {busy}: pass mid_call=yes to record it all the same")
         job = await self._recorder.start(

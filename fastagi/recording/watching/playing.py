@@ -7,11 +7,7 @@ from __future__ import annotations
 from fastagi.ami import actions
 from fastagi.ami.manager import Manager
 from fastagi.errors import ActionRefused
-
-SOUNDING = frozenset(
-    ("playback", "background", "controlplayback", "musiconhold", "milliwatt", "playtones", "queue", "morsecode")
-)
-"""Dialplan applications in which something is played; and all whose names begin with ``Say``."""
+from fastagi.recording.asterisk.occupation import SOUNDING
 
 STILL = frozenset(("wait", "waitexten", "agi"))
 """Those in which nothing is. Of any other, and of a session that is not ours (``AGI``), the name does not tell."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import Error, Hangup
+from fastagi.recording.asterisk import occupation
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath, id_variable
 from fastagi.recording.asterisk.pbx import Pbx
@@ -51,20 +52,34 @@ class RecordedCall(AgiPath, Protocol):
 
     async def channel_status(self, channel: str = "") -> int: ...
 
+    async def get_full_variable(self, expression: str) -> str | None: ...
+
     async def has_ended(self) -> bool: ...
 
     async def fetch_linkedid(self) -> str: ...
 
 
-def must_be_free(call: RecordedCall, live: LiveChannel | None) -> None:
+async def must_be_free(call: RecordedCall, live: LiveChannel | None) -> None:
     """The seed's hardware could record only what was connected to nothing yet.
 
     :param live: the channel as AMI shows it; None where it shows none
     :raises Error: it is bridged, in a conference, on hold music, or playing
     """
-    busy = live.busy_with() if live is not None else ""
-    if busy or call.playing:
-        raise Error(f"the channel is {busy or 'playing'}: start the recorder before that, or pass mid_call=True")
+    busy = (live.busy_with() if live is not None else "") or await _occupied(call, live)
+    if busy:
+        raise Error(f"the channel is {busy}: start the recorder before that, or pass mid_call=True")
+
+
+async def _occupied(call: RecordedCall, live: LiveChannel | None) -> str:
+    """What the channel does by its AGI session's command, else by Asterisk's word; empty for nothing."""
+    channel = live.name if live is not None else call.channel
+    if call.playing:
+        return occupation.PLAYING
+    if call.current_command is not None:
+        return await occupation.in_session(call.current_command, call.pbx, channel)
+    if call.closed:
+        return await occupation.in_dialplan(call.pbx, channel)
+    return await occupation.between_commands(call.get_variable, call.get_full_variable, channel)
 
 
 def must_not_be_over(call: RecordedCall) -> None:

@@ -279,7 +279,7 @@ class UASWholeCallFileRecorder:
         spec = spec_from(options, cipher)
         call = self._call
         if not mid_call and not call.pbx.up:  # the session itself would be asked, and what plays has taken it
-            must_be_free(call, None)
+            await must_be_free(call, None)
         await must_be_answered(call)
         live = call.pbx.book.get(call.uniqueid) if call.pbx.up else None
         running = self._recorder.current(self._key)
@@ -290,7 +290,7 @@ class UASWholeCallFileRecorder:
                 )
             await self._recorder.over_unseen(running)
         if not mid_call:
-            must_be_free(call, live)
+            await must_be_free(call, live)
         linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
         sinks = call.sink_names(sink)
         request = Request(
