@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 import structlog
 
 from fastagi.agi.channel import Channel
+from fastagi.agi.descriptors import RESERVE, Descriptors
 from fastagi.agi.listening import bind, bound_port, listen
 from fastagi.agi.session import Session
 from fastagi.errors import ConfigError, Error, FastAGIError, Hangup
@@ -32,6 +33,12 @@ BACKLOG: Final = 4096
 CANCEL_SECONDS: Final = 5.0
 """Time that cancelled handlers have to clean up when the server stops; who needs longer is left behind, and logged."""
 
+LINGER_SECONDS: Final = 2.0
+"""Time a refused peer has to read why and to close: a round trip, however bad the line."""
+
+MOST_LINGERING: Final = RESERVE // 2
+"""Refused peers that are waited for at once; the others are closed at once, so that the reserve is not used up."""
+
 LOGGED_PER_SECOND: Final = 20
 """Lines about bad peers in a second: enough to see one, too few for it to fill the disk. The rest is counted."""
 
@@ -42,7 +49,7 @@ C = TypeVar("C", bound=Channel)
 class Tally:
     """What the server has seen since it was made; for metrics.
 
-    :ivar accepted: connections let in; :ivar refused: not in `allow`, too many, or stopping
+    :ivar accepted: connections let in; :ivar refused: not in `allow`, too many, no descriptor left, or stopping
     :ivar faulty: sessions closed because the peer was no proper Asterisk, or silent for too long
     :ivar failed: handlers that raised
     """
@@ -67,6 +74,8 @@ class AgiServer(Generic[C]):
     :param header_seconds: time from connecting to the end of the header block
     :param idle_seconds: longest wait for the reply to one command
     :param channel_factory: makes the channel of a session; for subclasses of `Channel`
+    :param descriptors: the process's own; near their limit sessions get AGISTATUS=FAILURE
+    :param refusal: whole commands that tell a refused call the reason, sent in front of what makes AGISTATUS=FAILURE
     """
 
     def __init__(
@@ -80,6 +89,8 @@ class AgiServer(Generic[C]):
         header_seconds: float = 5.0,
         idle_seconds: float = 86_400.0,
         channel_factory: Callable[[Session], C] = Channel,  # type: ignore[assignment]  # what C then is
+        descriptors: Descriptors | None = None,
+        refusal: Callable[[str], bytes] = lambda reason: b"",
     ) -> None:
         self._handler = handler
         self._host = host
@@ -93,9 +104,12 @@ class AgiServer(Generic[C]):
         self._header_seconds = header_seconds
         self._idle_seconds = idle_seconds
         self._factory = channel_factory
+        self._descriptors = descriptors or Descriptors()
+        self._refusal = refusal
         self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by start()
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()
+        self._refused: set[Session] = set()  # told so, and the peer has not closed yet
         self._nameless: dict[Session, None] = {}  # in their header block, oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._last_sweep = 0.0
@@ -112,6 +126,11 @@ class AgiServer(Generic[C]):
     def port(self) -> int:
         """The port it listens on, once started; before that the one asked for."""
         return self._port
+
+    @property
+    def max_sessions(self) -> int:
+        """Sessions that there may be at once."""
+        return self._max_sessions
 
     @property
     def sessions(self) -> int:
@@ -165,7 +184,7 @@ class AgiServer(Generic[C]):
         left = self._tasks()
         if left:
             log.error("agi_handlers_left_behind", count=len(left))
-        for session in list(self._sessions):
+        for session in [*self._sessions, *self._refused]:
             session.abort()
         if self._open:
             with contextlib.suppress(TimeoutError):
@@ -190,13 +209,16 @@ class AgiServer(Generic[C]):
         if not self._may(session.peer):
             tally.refused += 1
             self._bad_peer("agi_peer_refused", peer=session.peer, reason="not in agi.allow")
-            session.refuse(failed=False)
+            session.refuse()
             return
-        if self._stopping or len(self._sessions) >= self._max_sessions:
+        reason = self._full(session)
+        if reason:
             tally.refused += 1
-            reason = "stopping" if self._stopping else f"{self._max_sessions} sessions already (agi.max_sessions)"
             self._bad_peer("agi_session_refused", peer=session.peer, reason=reason)
-            session.refuse(failed=True)
+            linger = len(self._refused) < MOST_LINGERING
+            if linger:
+                self._refused.add(session)
+            session.fail(self._refusal(reason), LINGER_SECONDS if linger else 0.0)
             return
         tally.accepted += 1
         self._open += 1
@@ -210,6 +232,7 @@ class AgiServer(Generic[C]):
 
     def session_closed(self, session: Session) -> None:
         """Its connection is gone."""
+        self._refused.discard(session)
         if session in self._sessions:
             self._open -= 1
             if self._stopping and not self._open:
@@ -268,6 +291,16 @@ class AgiServer(Generic[C]):
 
     # -- limits
 
+    def _full(self, session: Session) -> str:
+        """Why no further session can be let in; empty where one can."""
+        if self._stopping:
+            return "stopping"
+        if len(self._sessions) >= self._max_sessions:
+            return f"{self._max_sessions} sessions already (agi.max_sessions)"
+        if self._descriptors.refuses_agi(session.transport):
+            return f"nearly all {self._descriptors.limit} file descriptors are in use (LimitNOFILE, ulimit -n)"
+        return ""
+
     def _may(self, peer: str) -> bool:
         allowed = self._allowed.get(peer)
         if allowed is None:
@@ -293,6 +326,7 @@ class AgiServer(Generic[C]):
             for session in list(self._sessions):
                 if session.outstanding and now - session.since >= self._idle_seconds:
                     session.end("no reply in time")
+        self._descriptors.look()
         if self._unlogged:
             log.warning("agi_bad_peers_not_logged", count=self._unlogged)
         self._logged = self._unlogged = 0

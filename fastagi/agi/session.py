@@ -179,6 +179,11 @@ class Session(asyncio.Protocol):
     # -- commands
 
     @property
+    def transport(self) -> asyncio.Transport:
+        """The connection's transport, of whatever event loop."""
+        return self._transport
+
+    @property
     def outstanding(self) -> bool:
         """A command is out and not answered."""
         return self._pending is not None
@@ -331,14 +336,25 @@ class Session(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def refuse(self, *, failed: bool) -> None:
-        """Close without a word, or with the one that makes AGISTATUS=FAILURE, before anything was read."""
+    def refuse(self) -> None:
+        """Close without a word, before anything was read."""
         self.closed = True
-        if failed:
-            self._transport.write(_FAILURE)
-            self._transport.close()
+        self._transport.abort()
+
+    def fail(self, before: bytes, linger_seconds: float) -> None:
+        """Say what makes AGISTATUS=FAILURE, before anything was read, and close.
+
+        :param before: whole commands whose replies nobody waits for, sent in front of that word
+        :param linger_seconds: time for the peer to close first, while what it sends is read and dropped. Closing at
+            once resets the connection when its header comes, and may take the words back with it
+        """
+        self.closed = True
+        self._transport.write(before + _FAILURE)
+        if linger_seconds > 0:
+            self._transport.write_eof()
+            self._loop.call_later(linger_seconds, self._transport.abort)
         else:
-            self._transport.abort()
+            self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection now, whatever is unsent."""

@@ -17,13 +17,16 @@ from pathlib import Path
 import structlog
 
 from fastagi.agi import AgiServer, HandlerThreads
+from fastagi.agi.descriptors import Descriptors
 from fastagi.ami import Manager
 from fastagi.app.keyfile import key_file, opens_the_ledger
+from fastagi.app.room import sessions_that_fit
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
 from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError
+from fastagi.handlers import record
 from fastagi.handlers.user_events import UserEvents
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
@@ -72,6 +75,9 @@ class Parts:
         handle: Callable[[Parts, CallChannel], Awaitable[None]],
     ) -> None:
         self.settings = settings
+        self.descriptors = Descriptors()
+        self.descriptors.raise_limit()
+        max_sessions = sessions_that_fit(settings, self.descriptors.limit)
         self._clock = clock
         self._managers = managers
         self._own = own
@@ -109,10 +115,12 @@ class Parts:
             host=agi.host,
             port=agi.port,
             allow=agi.allow,
-            max_sessions=agi.max_sessions,
+            max_sessions=max_sessions,
             header_seconds=agi.header_seconds,
             idle_seconds=agi.idle_seconds,
             channel_factory=CallChannel,
+            descriptors=self.descriptors,
+            refusal=record.refusal,
         )
         self.recorder.default_sinks = lambda: self.sink_names.names(None)
         self.recorder.journal.listen(self.observed.journal)
@@ -129,6 +137,7 @@ class Parts:
             self.sink_names,
             self.pbxs,
             self.agi,
+            self.descriptors,
             self._clock,
         )
 
@@ -211,6 +220,13 @@ class Parts:
         if not self.settings.asterisk:
             log.warning(
                 "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
+            )
+        if self.agi.max_sessions < self.settings.agi.max_sessions:
+            log.warning(
+                "max_sessions_lowered",
+                max_sessions=self.agi.max_sessions,
+                limit=self.descriptors.limit,
+                hint="so few file descriptors are allowed: raise LimitNOFILE (ulimit -n)",
             )
         log.info(
             "serving",

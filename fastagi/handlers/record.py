@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from fastagi.agi.encoder import encode
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, Hangup, StoreError
@@ -147,6 +148,14 @@ def _route(action: Handler) -> Handler:
 
     handler.__doc__ = action.__doc__
     return handler
+
+
+def refusal(reason: str) -> bytes:
+    """The AGI command that tells a call which cannot be served the reason, in RECORDING_ERROR.
+
+    Its route is not known yet, so nothing is said of a recording that the call may have.
+    """
+    return encode("SET VARIABLE", "RECORDING_ERROR", f"fastagi refused this call: {_CONTROL.sub(' ', reason)}")
 
 
 STARTING = ("record", "record/start")

@@ -13,6 +13,7 @@ from fastagi.domain.states import OPEN, Phase
 from fastagi.recording.proof.judging import VERDICTS
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.store.units import deliveries
+from fastagi.web.connections import Connections
 from fastagi.web.disks import Measured
 from fastagi.web.lag import LoopLag
 from fastagi.web.observed import SinkLabels
@@ -43,8 +44,9 @@ class Figures:
     :param labels: sink names as label values
     """
 
-    def __init__(self, sources: Sources, labels: SinkLabels, lag: LoopLag) -> None:
+    def __init__(self, sources: Sources, labels: SinkLabels, lag: LoopLag, connections: Connections) -> None:
         self._sources = sources
+        self._connections = connections
         self._labels = labels
         self._lag = lag
 
@@ -54,6 +56,7 @@ class Figures:
         yield from self._completeness()
         yield from self._asterisks()
         yield from self._agi()
+        yield from self._doors()
         yield from self._deliveries(slow.depths)
         yield from self._ledger()
         yield from self._rooms(slow.disks)
@@ -185,7 +188,7 @@ class Figures:
     def _agi(self) -> Iterator[Metric]:
         agi = self._sources.agi
         yield _gauge("agi_sessions", "FastAGI sessions now", (), [((), agi.sessions)])
-        yield _gauge("agi_sessions_limit", "[agi] max_sessions", (), [((), self._sources.settings.agi.max_sessions)])
+        yield _gauge("agi_sessions_limit", "[agi] max_sessions", (), [((), agi.max_sessions)])
         yield _counter(
             "agi_sessions",
             "FastAGI connections, by whether they were let in",
@@ -197,6 +200,23 @@ class Figures:
             "Sessions that ended badly: a handler raised, or the peer was no proper Asterisk",
             ("why",),
             [(("handler",), agi.tally.failed), (("peer",), agi.tally.faulty)],
+        )
+
+    def _doors(self) -> Iterator[Metric]:
+        http = self._connections
+        yield _gauge("http_connections", "HTTP connections now", (), [((), len(http))])
+        yield _counter(
+            "http_connections_closed",
+            "HTTP connections that were refused, or closed because they sent no whole request",
+            ("why",),
+            [(("refused",), http.refused), (("waited",), http.dropped)],
+        )
+        descriptors = self._sources.descriptors
+        yield _counter(
+            "descriptors_refused",
+            "Connections that were refused because nearly all file descriptors are in use",
+            ("door",),
+            [(("agi",), descriptors.refused_agi), (("http",), descriptors.refused_http)],
         )
 
     def _deliveries(self, depths: list[deliveries.Depth] | None) -> Iterator[Metric]:

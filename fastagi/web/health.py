@@ -56,9 +56,11 @@ class Health:
         problems = [p for pbx in self._sources.pbxs.values() if (p := asterisk_problem(pbx)) is not None]
         problems += [store_problem] if store_problem is not None else []
         problems += self._disk_problems(measured)
+        problems += self._descriptor_problems()
         checked = [
             *(f"asterisk {name}" for name, pbx in self._sources.pbxs.items() if pbx.manager is not None),
             "store",
+            "descriptors",
             *(f"disk {folder}" for folder in self._disks.folders),
         ]
         body = {
@@ -71,11 +73,29 @@ class Health:
 
     def _warnings(self) -> list[Problem]:
         """What an operator should know and no probe should act on."""
+        found = []
+        agi, wanted = self._sources.agi, self._sources.settings.agi.max_sessions
+        if agi.max_sessions < wanted:
+            limit = self._sources.descriptors.limit
+            problem = f"{limit} file descriptors allow {agi.max_sessions} AGI sessions, not {wanted}"
+            found.append(Problem("descriptors", problem, "raise LimitNOFILE (ulimit -n) and restart"))
         clock = self._sources.clock
-        if not isinstance(clock, SteadyClock) or abs(clock.off_seconds) < JUMP_SECONDS:
+        if isinstance(clock, SteadyClock) and abs(clock.off_seconds) >= JUMP_SECONDS:
+            problem = f"the machine's clock was set by {clock.off_seconds:+.1f} s while calls are recorded"
+            found.append(
+                Problem("clock", problem, "run NTP; the new time is taken over when nothing is being recorded")
+            )
+        return found
+
+    def _descriptor_problems(self) -> list[Problem]:
+        descriptors = self._sources.descriptors
+        if not descriptors.scarce:
             return []
-        problem = f"the machine's clock was set by {clock.off_seconds:+.1f} s while calls are recorded"
-        return [Problem("clock", problem, "run NTP; the new time is taken over when nothing is being recorded")]
+        problem = (
+            f"calls are refused: {descriptors.open()} of {descriptors.limit} file descriptors are in use "
+            f"({self._sources.agi.sessions} AGI sessions)"
+        )
+        return [Problem("descriptors", problem, "raise LimitNOFILE (ulimit -n), or lower [agi] max_sessions; restart")]
 
     async def _store(self) -> Problem | None:
         store = self._sources.store

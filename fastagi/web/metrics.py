@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from fastagi.errors import StoreError
 from fastagi.store.units import deliveries
+from fastagi.web.connections import Connections
 from fastagi.web.disks import Disks
 from fastagi.web.figures import Figures, Slow
 from fastagi.web.lag import LoopLag
@@ -34,11 +35,13 @@ class Metrics:
     :param observed: whose registry is completed here
     """
 
-    def __init__(self, sources: Sources, observed: Observations, disks: Disks, lag: LoopLag) -> None:
+    def __init__(
+        self, sources: Sources, observed: Observations, disks: Disks, lag: LoopLag, connections: Connections
+    ) -> None:
         self._sources = sources
         self._observed = observed
         self._disks = disks
-        self._figures = Figures(sources, observed.sinks, lag)
+        self._figures = Figures(sources, observed.sinks, lag, connections)
         self._faults: Tally[str] = Tally({"ledger": 0, "disk": 0})
         self._live = _Prepared()
         self._under_way: asyncio.Task[bytes] | None = None

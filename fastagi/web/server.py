@@ -1,10 +1,11 @@
-"""The HTTP server: who may connect, how many, how large, how slow. What is answered is the other files' matter."""
+"""The HTTP server: its parts, its routes, the limits of a request. How many may connect is `connections`' matter."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -16,6 +17,7 @@ from fastagi.web.access import Role, Tokens
 from fastagi.web.answers import answer, guard, sign
 from fastagi.web.api import Api, Asked, Route, Turns
 from fastagi.web.calls import Calls
+from fastagi.web.connections import IDLE_SECONDS, Connections, mark_answered
 from fastagi.web.deliveries import Deliveries
 from fastagi.web.disks import Disks
 from fastagi.web.events import Events
@@ -35,9 +37,6 @@ log = structlog.get_logger(__name__)
 _requests = logging.getLogger("fastagi.web.requests")
 """What aiohttp's server says of single requests."""
 
-MOST_CONNECTIONS = 500
-"""Prometheus, a proxy and some dozens of consoles; each idle one costs some 20 kB."""
-
 BACKLOG = 128
 
 BODY_BYTES = 1 << 16
@@ -45,9 +44,6 @@ BODY_BYTES = 1 << 16
 
 LINE_BYTES = 8190
 """Request line and each header: what browsers and proxies keep to."""
-
-IDLE_SECONDS = 30.0
-"""Time for the header block of a request, the first one and the next one on a kept connection."""
 
 DRAIN_SECONDS = 2.0
 """When it stops: time for answers that have begun. A download that breaks off is taken up again with Range."""
@@ -67,7 +63,8 @@ class HttpServer:
         self._disks = Disks([settings.recordings.directory, *_ledger_folder(settings.store.url)], spools)
         self._health = Health(sources, self._disks)
         self._lag = LoopLag()
-        self.metrics = Metrics(sources, observed, self._disks, self._lag)
+        self.connections = Connections(_options(), sources.descriptors)
+        self.metrics = Metrics(sources, observed, self._disks, self._lag, self.connections)
         self._sound = Sound(sources)
         self._events = Events(sources)
         self.api = self._api()
@@ -98,7 +95,7 @@ class HttpServer:
 
     def application(self) -> web.Application:
         """All routes."""
-        app = web.Application(middlewares=[guard], client_max_size=BODY_BYTES)
+        app = web.Application(middlewares=[mark_answered, guard], client_max_size=BODY_BYTES)
         app.on_response_prepare.append(sign)
         app.router.add_get("/healthz", self._health.healthz)
         app.router.add_get("/readyz", self._health.readyz)
@@ -114,22 +111,15 @@ class HttpServer:
         """
         _requests.addFilter(self._malformed)
         self._runner = web.AppRunner(
-            self.application(),
-            logger=_requests,
-            handle_signals=False,
-            access_log=None,
-            keepalive_timeout=IDLE_SECONDS,
-            max_line_size=LINE_BYTES,
-            max_field_size=LINE_BYTES,
-            lingering_time=2.0,
-            auto_decompress=False,  # nobody has to pack 64 kB, and what unpacks to a gigabyte stays packed
-            shutdown_timeout=DRAIN_SECONDS,
+            self.application(), handle_signals=False, shutdown_timeout=DRAIN_SECONDS, **self.connections.options
         )
         await self._runner.setup()
+        assert self._runner.server is not None
+        self.connections.start(self._runner.server)
         try:
             sockets = await bind(self._host, self._port)
             self._port = bound_port(sockets)
-            await listen(sockets, self._accept, backlog=BACKLOG, servers=self._servers)
+            await listen(sockets, self.connections.accept, backlog=BACKLOG, servers=self._servers)
         except OSError as exc:
             await self.stop()
             where = f"{self._host or '*'}:{self._port}"
@@ -149,25 +139,24 @@ class HttpServer:
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
+        self.connections.stop()
         await self.metrics.close()
         self._sound.close()
         _requests.removeFilter(self._malformed)
         self._disks.close()
 
-    def _accept(self) -> asyncio.BaseProtocol:
-        server = self._runner.server if self._runner is not None else None
-        if server is None or len(server.connections) >= MOST_CONNECTIONS:
-            return _Busy()
-        return server()
 
-
-class _Busy(asyncio.Protocol):
-    """One connection too many: told so, and closed."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.write(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\r\n")
-            transport.close()
+def _options() -> dict[str, Any]:
+    """Options of each connection."""
+    return {
+        "logger": _requests,
+        "access_log": None,
+        "keepalive_timeout": IDLE_SECONDS,
+        "max_line_size": LINE_BYTES,
+        "max_field_size": LINE_BYTES,
+        "lingering_time": 2.0,
+        "auto_decompress": False,  # nobody has to pack 64 kB, and what unpacks to a gigabyte stays packed
+    }
 
 
 def _ledger_folder(url: str) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastagi.agi import AgiServer
+from fastagi.agi.descriptors import Descriptors
 from fastagi.delivery import Courier, SinkRegistry
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.commands import Commands
@@ -30,4 +31,5 @@ class Sources:
     sink_names: SinkNames
     pbxs: Mapping[str, Pbx]
     agi: AgiServer[Any]
+    descriptors: Descriptors
     clock: Callable[[], float] = time.time

@@ -16,6 +16,7 @@ from fastagi.agi import AgiServer, Channel, HandlerThreads, run_blocking
 from fastagi.agi.encoder import MAX_COMMAND_BYTES
 from fastagi.agi.vocabulary import COMMANDS
 from fastagi.errors import CommandFailed, Error, Hangup
+from fastagi.handlers import record
 from fastagi.testing import AsteriskServer
 
 pytestmark = pytest.mark.asterisk
@@ -26,6 +27,7 @@ DIALPLAN = """
 [calls]
 exten => _[a-z].,1,Answer()
  same => n,AGI(agi://127.0.0.1:${PORT}/${EXTEN}?from=query%20string,one,key=two words)
+ same => n,Set(GLOBAL(WHY_${EXTEN})=${RECORDING_ERROR})
  same => n,Set(GLOBAL(STATUS_${EXTEN})=${AGISTATUS})
  same => n,Wait(60)
 exten => _dead.,1,Set(CHANNEL(hangup_handler_push)=late,s,1)
@@ -460,6 +462,16 @@ async def test_what_the_dialplan_sees(pbx: Pbx) -> None:
     assert seen == ["SUCCESS", "FAILURE", "FAILURE", "FAILURE", "FAILURE"]
     assert "no route nowhere" in pbx.asterisk.log.read_text()
     assert [type(await pbx.result()) for _ in range(4)] == [type(None), type(None), Error, Error]
+
+
+async def test_a_refused_call_is_told_why(pbx: Pbx) -> None:
+    """Its header is not read: reason and AGISTATUS=FAILURE are sent in one piece."""
+    refusal = {"max_sessions": 0, "refusal": record.refusal}
+    extension = await pbx.call(raised, settings=refusal)
+    assert await pbx.status(extension) == "FAILURE"
+    async with pbx.asterisk.ami(events="off") as ami:
+        said = await ami.getvar(f"WHY_{extension}")
+    assert said == "fastagi refused this call: 0 sessions already (agi.max_sessions)"
 
 
 async def test_a_stop_lets_the_dialplan_go_on(pbx: Pbx) -> None:

@@ -20,7 +20,7 @@ async def test_a_server_that_has_all_it_needs_is_healthy_and_ready(tmp_path: Pat
         status, body = await scene.get("/readyz")
         assert (status, body["ready"], body["problems"]) == (200, True, [])
         folders = {tmp_path, tmp_path / "spool", tmp_path / "recordings"}
-        assert set(body["checked"]) == {"asterisk pbx", "store", *(f"disk {f}" for f in folders)}
+        assert set(body["checked"]) == {"asterisk pbx", "store", "descriptors", *(f"disk {f}" for f in folders)}
 
 
 async def test_an_asterisk_that_went_makes_it_not_ready_and_one_that_came_back_ready_again(tmp_path: Path) -> None:

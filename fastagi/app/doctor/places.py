@@ -13,11 +13,13 @@ from pathlib import Path
 
 import aiohttp
 
+from fastagi.agi import descriptors
 from fastagi.agi.listening import bind
 from fastagi.app.doctor.finding import Finding, Findings, Reporter
 from fastagi.app.keyfile import key_file
+from fastagi.app.room import others, sessions_that_fit
 from fastagi.cipher import MasterKey
-from fastagi.errors import CipherError
+from fastagi.errors import CipherError, ConfigError
 from fastagi.handlers.ping import GREETING, ROUTE
 from fastagi.settings import Settings, discover
 
@@ -42,6 +44,7 @@ async def examine(settings: Settings) -> Findings:
     yield await asyncio.to_thread(
         _room, "recordings", directory, settings.recordings.min_free_mb, FINISHED_BYTES_PER_SECOND
     )
+    yield _descriptors(settings)
     yield await _agi_port(settings)
     if settings.http.enabled:
         async for finding in _http_port(settings):
@@ -127,6 +130,22 @@ async def _free(host: str, port: int) -> OSError | None:
 def _local(host: str) -> str:
     """An address at which something that listens on `host` is reached."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def _descriptors(settings: Settings) -> Finding:
+    """Whether `[agi] max_sessions` can be had with the limit of whoever runs this, which a unit's may differ from."""
+    say = Reporter("agi")
+    limit = descriptors.available()
+    where = "in the unit (LimitNOFILE) and in this shell (ulimit -Hn)"
+    try:
+        sessions = sessions_that_fit(settings, limit)
+    except ConfigError as exc:
+        return say.fail("descriptors", str(exc), f"raise the limit {where}, or lower agi.max_sessions")
+    what = f"{limit} allowed here: room for {sessions} sessions"
+    if sessions < settings.agi.max_sessions:
+        needed = descriptors.needed(settings.agi.max_sessions, others(settings))
+        return say.warn("descriptors", what, f"raise the limit to {needed} {where}")
+    return say.ok("descriptors", what)
 
 
 async def _agi_port(settings: Settings) -> Finding:
