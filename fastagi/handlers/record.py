@@ -103,8 +103,8 @@ async def status(call: CallChannel) -> None:
 async def _report(call: CallChannel, recording: Recording | None, error: str, *, at_once: bool = True) -> None:
     """:param at_once: the dialplan goes on next: then all may be set by one application, which a CDR would name"""
     running = recording is not None and recording.state is State.RECORDING
-    if error and not running and call.route.strip("/") in STARTING:
-        recording = None  # an older one of this call is not what was asked for
+    if error and call.route.strip("/") in STARTING:
+        recording = None  # another one of this call, running or ended, is not what was asked for
         state, cause = State.ERROR, Cause.ERROR
     elif recording is None:
         state, cause = State.IDLE, Cause.NONE

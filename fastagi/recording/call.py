@@ -147,15 +147,14 @@ class CallChannel(Channel):
 
         Also after a hangup. Two at once stop it once.
 
-        :returns: the recording's name; None when there was none
+        :returns: the recording's name; None when none runs: there was none, or it was completed before
         :raises Error: the file could not be finished, or Asterisk not be told to stop within 10 s: then it does as soon
             as it can be, at the latest when the call ends (its text says what to do)
         """
         key = (self.pbx.name, self.uniqueid, "")
         job = self._recorder.current(key)
         if job is None:
-            last = self._recorder.last(key)
-            return last.name if last is not None and self.hung_up else None
+            return None
         if await self._is_over():
             await self._recorder.hung_up(job)  # a handler's own clean-up is not what ended the call
         else:

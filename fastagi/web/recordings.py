@@ -126,7 +126,7 @@ class Recordings:
             Route("POST", one + "/hold", self.hold, Role.ADMIN, "Legal hold: keep it whatever happens", (REASON,),
                   answers={200: "held", **there, 409: "it is deleted"}),
             Route("POST", one + "/release", self.release, Role.ADMIN, "End a legal hold", (REASON,),
-                  answers={200: "released", **there}),
+                  answers={200: "released", **there, 409: "it is not on hold"}),
         ]  # fmt: skip
 
     async def list(self, asked: Asked) -> web.Response:

@@ -244,7 +244,8 @@ async def test_what_is_wrong_is_said_and_the_call_goes_on(site: Site) -> None:
     fine = await site.note("fine", call.other_uniqueid)
     assert (fine["State"], Path(fine["File"]).name) == ("RECORDING", f"wrong-{call.uniqueid}.wav")
     twice = await site.note("twice", call.other_uniqueid)
-    assert (twice["State"], "recorded already" in twice["Error"]) == ("RECORDING", True)
+    assert (twice["State"], twice["Cause"], twice["Id"], twice["File"]) == ("ERROR", "ERROR", "", "")
+    assert "recorded already" in twice["Error"]
     assert len([e for e in logs if e["event"] == "record_refused"]) == 8
     (unknown,) = [e for e in logs if e["event"] == "route_unknown"]
     assert unknown["route"] == "recrod/start"

@@ -180,6 +180,8 @@ async def test_two_starts_at_once_make_one_recording(scene: Scene) -> None:
 
 
 async def test_stop_after_a_hangup_gives_the_name(scene: Scene) -> None:
+    """The stop that completes the recording gives its name; afterwards there is none to stop, hung up or not."""
+
     async def handler(call: Any) -> Any:
         name = await call.record_start("hung-up")
         await call.hangup()
@@ -188,9 +190,21 @@ async def test_stop_after_a_hangup_gives_the_name(scene: Scene) -> None:
         return name, stopped, await call.record_stop()
 
     call = await place(scene, handler)
-    assert await call.done() == ("hung-up", "hung-up", "hung-up")
+    assert await call.done() == ("hung-up", "hung-up", None)
     await call.told()
     assert len(of_call(scene, call.uniqueid)) == 1
+
+
+async def test_stop_after_stop_and_hangup_is_none(scene: Scene) -> None:
+    """The name of a recording that was completed before came back once the call had hung up."""
+
+    async def handler(call: Any) -> Any:
+        stopped = [await call.record_start("completed"), await call.record_stop()]
+        await call.hangup()
+        await scene.until(lambda: call.hung_up)
+        return [*stopped, await call.record_stop()]
+
+    assert await on_call(scene, handler) == ["completed", "completed", None]
 
 
 async def test_a_hangup_in_mid_recording_tells_the_sink(scene: Scene) -> None:

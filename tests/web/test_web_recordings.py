@@ -177,6 +177,8 @@ async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_pa
         assert file.exists()
         status, body, _ = await scene.request("POST", path + "/release?reason=case+closed", role="admin")
         assert (status, body["legal_hold"]) == (200, False)
+        status, body, _ = await scene.request("POST", path + "/release?reason=case+closed", role="admin")
+        assert (status, "is not on legal hold" in body["error"]) == (409, True)
 
         status, body, _ = await scene.request("DELETE", path + "?reason=GDPR+request", role="admin")
         assert status == 200

@@ -34,7 +34,7 @@ async def hold(settings: Settings, ledger: Visit, recording: Recording, who: str
 
 
 async def release(settings: Settings, ledger: Visit, recording: Recording, who: str, reason: str) -> Recording:
-    """End a hold. Idempotent."""
+    """End a hold. :raises Error: it is not on hold"""
     threads = FileThreads(1)
     try:
         return await _evidence(settings, ledger, threads).release(recording.id, who, reason)

@@ -143,7 +143,10 @@ class Evidence:
         return await self._hold(recording_id, True, who, reason)
 
     async def release(self, recording_id: str, who: str, reason: str) -> Recording:
-        """End a legal hold. Idempotent, journalled. :raises StoreError: there is no such recording"""
+        """End a legal hold. Journalled.
+
+        :raises StoreError: there is no such recording; :raises Error: it is not on hold
+        """
         return await self._hold(recording_id, False, who, reason)
 
     async def _hold(self, recording_id: str, on: bool, who: str, reason: str) -> Recording:

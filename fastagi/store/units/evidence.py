@@ -32,13 +32,15 @@ def _load(conn: sa.Connection, recording_id: str) -> Recording:
 
 
 def hold(conn: sa.Connection, recording_id: str, at: float, on: bool, who: str, reason: str) -> Recording:
-    """Sets or releases the legal hold. Who asks for what is so already is journalled all the same.
+    """Sets or releases the legal hold. A second hold is journalled too: its reason may be another one.
 
-    :raises StoreError: there is no such recording; :raises Error: it is deleted
+    :raises StoreError: there is no such recording; :raises Error: it is deleted, or not on hold when it is released
     """
     before = _load(conn, recording_id)
     if before.deleted_at is not None and on:
         raise Error(f"recording {recording_id} is deleted: there is nothing left to hold")
+    if not before.legal_hold and not on:
+        raise Error(f"recording {recording_id} is not on legal hold: there is nothing to release")
     conn.execute(sa.update(recording).where(recording.c.id == recording_id).values(legal_hold=on))
     detail = {"who": who, "reason": reason}
     journal.write(conn, recording_id, at=at, event="hold_set" if on else "hold_released", detail=detail)

@@ -364,6 +364,8 @@ def test_hold_release_delete(desk) -> None:
     assert "is on legal hold" in refused.err
     assert Path(recording.file_path).exists()
     assert desk("recordings", "release", recording.id, "--reason", "over").code == 0
+    again = desk("recordings", "release", recording.id, "--reason", "over")
+    assert (again.code, "is not on legal hold: there is nothing to release" in again.err) == (1, True)
     assert desk("recordings", "delete", recording.id, "--reason", "asked for", "--who", "ann").code == 0
     assert not Path(recording.file_path).exists()
     shown = desk("recordings", "show", recording.id, "--json").json

@@ -142,6 +142,8 @@ async def test_a_legal_hold_is_stronger_than_any_deletion(archive: Archive) -> N
     assert await evidence.sweep() == 0
     assert Path((await archive.row(recording_id)).file_path).exists()
     await evidence.release(recording_id, "counsel", "case closed")
+    with pytest.raises(Error, match="is not on legal hold"):  # and nothing is journalled
+        await evidence.release(recording_id, "counsel", "case closed")
     assert await evidence.sweep() == 1
     names = [event for event, _ in await archive.events(recording_id)]
     assert names[-4:] == ["hold_set", "hold_released", "deleting", "deleted"]
