@@ -18,7 +18,8 @@ LIST = Path(os.environ.get("RECORDINGS_LIST", "recordings.jsonl"))
 class ListSink(RecordingSink):
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
         line = json.dumps({"id": metadata.extra["recording_id"], "file": metadata.file_path})
-        with LIST.open("a") as file:  # a slow sink may take its time: it holds no call and no other sink
+        # a slow disk may take its time: a sink runs on a thread of its own, and holds no call and no other sink
+        with LIST.open("a") as file:
             file.write(line + "\n")
 
 

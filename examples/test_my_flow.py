@@ -28,7 +28,7 @@ class Waiting(RecordingSink):
 @pytest.mark.asyncio
 async def test_the_survey_records_what_the_caller_says(tmp_path: Path) -> None:
     sink = Waiting()
-    app.sink("test", sink, default=True)
+    app.sink("test", sink, default=True, loop="main")  # its queue is this event loop's
     async with AsteriskServer() as asterisk:
         settings = settings_for(asterisk, tmp_path)
         app.configure(settings)

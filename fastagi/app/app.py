@@ -28,6 +28,7 @@ from fastagi.app.routes import Handler, Routes, blocking, must_have_run
 from fastagi.app.signals import ended_by_signals
 from fastagi.app.systemd import Systemd
 from fastagi.delivery.registry import must_be_name
+from fastagi.delivery.runner import Where, must_be_where
 from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error, FastAGIError
 from fastagi.handlers import ping, record
@@ -107,23 +108,29 @@ class App:
 
         return keep
 
-    def sink(self, name: str, sink: AnySink, *, default: bool = False) -> AnySink:
+    def sink(self, name: str, sink: AnySink, *, default: bool = False, loop: Where = "own") -> AnySink:
         """Register a sink under a name that survives a restart.
+
+        An async sink of your own runs on a thread and event loop of its own, so that it cannot hold calls when it
+        blocks. One that has a client of the main loop (a `ClientSession`, a pool) runs there all the same, and the log
+        says so.
 
         :param default: it gets every recording that names no other, as those of the settings do; else only those that
             name it (``sink="crm"``)
+        :param loop: ``main`` runs it on the main event loop, beside the calls: it must not block
         :raises ConfigError: the name is taken (by one of the settings: `start` raises it)
-        :raises BadArgument: it is no sink, or no name
+        :raises BadArgument: it is no sink, or no name, or `loop` is neither ``own`` nor ``main``
         """
         must_be_sink(sink)
         must_be_name(name)
+        must_be_where(loop)
         if name in self._own.named:
             raise ConfigError(f"there is a sink {name!r} already")
         if self._parts is not None:
-            registered = self._parts.registry.register(name, sink)
+            registered = self._parts.registry.register(name, sink, loop=loop)
             if default:
                 self._parts.sink_names.add_default(registered)
-        self._own.named[name] = sink
+        self._own.named[name] = (sink, loop)
         if default:
             self._own.defaults.append(name)
         return sink

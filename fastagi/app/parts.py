@@ -24,6 +24,7 @@ from fastagi.app.room import sessions_that_fit
 from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier, Dispatcher, SinkRegistry, open_dispatcher
 from fastagi.delivery.registry import registry_of
+from fastagi.delivery.runner import Where
 from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError
 from fastagi.handlers import record
@@ -49,12 +50,13 @@ FOLDER_SECONDS = 2.0
 class OwnSinks:
     """Sinks that a program has given its app.
 
-    :ivar named: by the names under which they were registered; :ivar defaults: those that get whatever names no sink
+    :ivar named: and the loop that each is to run on, by the names under which they were registered
+    :ivar defaults: those that get whatever names no sink
     :ivar recording_sink: the one without a name
     """
 
     recording_sink: AnySink | None = None
-    named: dict[str, AnySink] = field(default_factory=dict)
+    named: dict[str, tuple[AnySink, Where]] = field(default_factory=dict)
     defaults: list[str] = field(default_factory=list)
 
 
@@ -143,8 +145,8 @@ class Parts:
 
     def _default_sinks(self) -> tuple[str, ...]:
         names = [s.name for s in self.settings.sinks if s.default]
-        for name, sink in self._own.named.items():
-            registered = self.registry.register(name, sink)
+        for name, (sink, loop) in self._own.named.items():
+            registered = self.registry.register(name, sink, loop=loop)
             if name in self._own.defaults:
                 names += registered
         if self._own.recording_sink is not None:

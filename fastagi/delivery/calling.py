@@ -1,4 +1,4 @@
-"""Calls of what users wrote, a sink's method or its `aclose`: async ones on the loop, plain ones in threads.
+"""Calls of what users wrote, a sink's method or its `aclose`: async ones on this loop, plain ones in threads.
 
 Whatever comes out of them is an `Exception`, so that no sink ends the task, the loop or the server that called it.
 """
@@ -79,7 +79,7 @@ async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> No
     assert task is not None
     cancelled = task.cancelling()
     try:
-        if _is_async(function):
+        if is_async(function):
             await function(*args)
             return
         answer = await threads.run(function, *args)
@@ -95,7 +95,8 @@ async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> No
         raise _ended(exc) from None
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Does calling it give something to await, without running it?"""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
@@ -17,13 +17,14 @@ CLOSE_SECONDS = 5.0
 CANCEL_SECONDS = 1.0
 
 
-async def close(sinks: Mapping[str, object]) -> None:
+async def close(sinks: Mapping[str, object], how: Mapping[str, Callable[[], Awaitable[None]]] | None = None) -> None:
     """Calls `aclose`, async or plain (in a thread), of those that have it. What fails or takes too long is logged.
 
     :param sinks: by name, for the log; the same object twice is closed once
+    :param how: by name, what closes a sink that does not run on this loop
     """
     once = {id(sink): (name, sink) for name, sink in sinks.items() if callable(getattr(sink, "aclose", None))}
-    tasks = {asyncio.create_task(_close(name, sink)): name for name, sink in once.values()}
+    tasks = {asyncio.create_task(_close(name, sink, (how or {}).get(name))): name for name, sink in once.values()}
     if not tasks:
         return
     try:
@@ -37,8 +38,11 @@ async def close(sinks: Mapping[str, object]) -> None:
         await asyncio.wait(late, timeout=CANCEL_SECONDS)
 
 
-async def _close(name: str, sink: object) -> None:
+async def _close(name: str, sink: object, how: Callable[[], Awaitable[None]] | None) -> None:
     try:
+        if how is not None:
+            await how()
+            return
         await call(sink.aclose, threads=Threads(f"fastagi-close-{name[:40]}", 1))  # type: ignore[attr-defined]
     except Exception as exc:
         log.error("sink_not_closed", sink=name, error=f"{type(exc).__name__}: {exc}")

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from fastagi.delivery.attempt import Caller
+from fastagi.delivery.attempt import attempt
 from fastagi.delivery.breaker import Breaker
 from fastagi.delivery.dispatch import Dispatcher, Item, Later
 from fastagi.delivery.registry import Entry, SinkRegistry
@@ -82,7 +82,6 @@ class Courier:
         self._on_dead = on_dead
         self._on_attempt = on_attempt
         self._shared_files = shared_files
-        self._caller = Caller()
         self._breakers: dict[str, Breaker] = {}
         self._queues: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
@@ -204,7 +203,6 @@ class Courier:
         if entry is None:
             self._dispatcher.unregister(self._queues.pop(name, ""))
             self._breakers.pop(name, None)
-            self._caller.forget(name)
         elif name not in self._queues:
             home = self._store.node if entry.needs_file and not self._shared_files else None
             queue = self._queues[name] = self._queue(entry, self._store.node)
@@ -255,7 +253,7 @@ class Courier:
         try:
             current = CurrentDelivery(delivery.id, delivery.attempts + 1, recording.id)
             with bound_contextvars(delivery_id=delivery.id, **recording.ids):  # for what the sink logs
-                outcome = await self._caller.call(entry, recording.metadata(), current)
+                outcome = await attempt(entry, recording.metadata(), current)
         except asyncio.CancelledError:
             if probe:
                 breaker.abandoned()

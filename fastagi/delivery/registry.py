@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +24,7 @@ from fastagi.delivery.identity import child_names
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.objectstore import ObjectStoreSink
+from fastagi.delivery.runner import SinkRunner, Where, must_be_where
 from fastagi.delivery.sink import (
     CONCURRENCY,
     MOST_AT_ONCE,
@@ -31,22 +34,28 @@ from fastagi.delivery.sink import (
     must_be_sink,
     number_of,
 )
+from fastagi.delivery.sink_loop import SinkLoop
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
 from fastagi.domain.delivery import OBJECT
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings, read_secrets
 
+BUILT_IN = (LocalFileSink, WebhookSink, ObjectStoreSink, VconSink, CommandSink)
+"""Never block, and run on the main loop. A subclass has code of its own."""
+
 
 @dataclass(slots=True)
 class Entry:
     """A sink as the courier sees it.
 
+    :param runner: calls it, where it runs
     :param holds: recordings that still need an object without a name; 0 for sinks that stay
     """
 
     name: str
     sink: AnySink
+    runner: SinkRunner
     concurrency: int = CONCURRENCY
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     needs_file: bool = True
@@ -57,6 +66,7 @@ class Entry:
 class SinkRegistry:
     """The sinks of this process. Not thread-safe: used on the event loop.
 
+    :ivar blocked: how often a sink was found blocking its event loop, by name; `OBJECT` for those without one
     :ivar changed: called with the name when a sink came or went; the courier sets it
     """
 
@@ -68,21 +78,27 @@ class SinkRegistry:
         self._process = os.urandom(5).hex()
         self._count = 0
         self._closing: set[asyncio.Task[None]] = set()
+        self._class_loops: dict[type, SinkLoop] = {}
+        self.blocked: Counter[str] = Counter()
 
     @property
     def process(self) -> str:
         """What the names of this process's unnamed objects have in common."""
         return self._process
 
-    def register(self, name: str, sink: AnySink, *, concurrency: int | None = None) -> tuple[str, ...]:
+    def register(
+        self, name: str, sink: AnySink, *, concurrency: int | None = None, loop: Where = "own"
+    ) -> tuple[str, ...]:
         """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, named by what it is (`identity`):
         `name/WebhookSink.crm.example.com.3fa9c1d2`. A leaf that is registered by itself keeps its name.
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
+        :param loop: ``main`` runs an async sink of one's own on the event loop of the server. Built-in sinks always do
         :returns: the names its deliveries go by
         :raises ConfigError: the name is taken; :raises BadArgument: it cannot be one, or the object is no sink
         """
         must_be_name(name)
+        must_be_where(loop)
         if name in self._entries or name in self._groups:
             raise ConfigError(f"there is a sink {name!r} already")
         if splits(sink):
@@ -93,12 +109,12 @@ class SinkRegistry:
                 if child in self._entries or child in self._groups:
                     raise ConfigError(f"there is a sink {child!r} already")
             names = tuple(
-                self._add(given[key], leaf, concurrency) if key in given else self._names[key]
+                self._add(given[key], leaf, concurrency, loop) if key in given else self._names[key]
                 for key, leaf in leaves.items()
             )
             self._groups[name] = names
         else:
-            names = (self._add(name, sink, concurrency),)
+            names = (self._add(name, sink, concurrency, loop),)
         return names
 
     def names(self, wanted: AnySink | str) -> tuple[str, ...]:
@@ -143,7 +159,7 @@ class SinkRegistry:
                 del self._names[id(entry.sink)]
             self.changed(name)
             if flag_of(entry.sink, "reopens", False):
-                task = asyncio.get_running_loop().create_task(self._close_forgotten(name, entry.sink))
+                task = asyncio.get_running_loop().create_task(self._close_forgotten(entry))
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 
@@ -180,11 +196,14 @@ class SinkRegistry:
         """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""
         if self._closing:
             await asyncio.wait(set(self._closing))
-        await close({entry.name: entry.sink for entry in self})
+        entries = list(self)
+        await close({e.name: e.sink for e in entries}, {e.name: e.runner.close for e in entries})
+        loops = {id(loop): loop for loop in (*self._class_loops.values(), *(e.runner.own for e in entries)) if loop}
+        await asyncio.gather(*(loop.stop() for loop in loops.values()))
 
-    async def _close_forgotten(self, name: str, sink: AnySink) -> None:
-        if id(sink) not in self._names:  # else a recording came meanwhile that needs it
-            await close({name: sink})
+    async def _close_forgotten(self, entry: Entry) -> None:
+        if id(entry.sink) not in self._names:  # else a recording came meanwhile that needs it
+            await close({entry.name: entry.sink}, {entry.name: entry.runner.close})
 
     def _hold(self, sink: AnySink) -> str:
         name = self._names.get(id(sink))
@@ -195,12 +214,14 @@ class SinkRegistry:
             self._entries[name].holds += 1
         return name
 
-    def _add(self, name: str, sink: AnySink, concurrency: int | None) -> str:
+    def _add(self, name: str, sink: AnySink, concurrency: int | None, loop: Where = "own") -> str:
         must_be_sink(sink)
+        limit = concurrency or int(number_of(sink, "concurrency", CONCURRENCY, MOST_AT_ONCE))
         self._entries[name] = Entry(
             name,
             sink,
-            concurrency=concurrency or int(number_of(sink, "concurrency", CONCURRENCY, MOST_AT_ONCE)),
+            SinkRunner(name, sink, limit, self._loop_for(name, sink, loop), partial(self._held, name)),
+            concurrency=limit,
             time_limit_seconds=float(number_of(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
             needs_file=flag_of(sink, "needs_file", True),
             delete_local=flag_of(sink, "delete_local", False),
@@ -208,6 +229,27 @@ class SinkRegistry:
         self._names[id(sink)] = name
         self.changed(name)
         return name
+
+    def _loop_for(self, name: str, sink: AnySink, loop: Where) -> SinkLoop | None:
+        """Return the loop of a sink: the one that it has under another name, or a new one.
+
+        Objects without a name share one per class: each call may bring a new object, and there must not be a thread
+        for each.
+        """
+        if loop == "main" or type(sink) in BUILT_IN:
+            return None
+        for entry in self._entries.values():
+            if entry.sink is sink:
+                return entry.runner.own
+        if not name.startswith(OBJECT):
+            return SinkLoop(name, partial(self._held, name))
+        kind = type(sink)
+        if kind not in self._class_loops:
+            self._class_loops[kind] = SinkLoop(f"{OBJECT}{kind.__name__}", partial(self._held, name))
+        return self._class_loops[kind]
+
+    def _held(self, name: str) -> None:
+        self.blocked[OBJECT if name.startswith(OBJECT) else name] += 1
 
 
 def must_be_name(name: object) -> None:

@@ -231,6 +231,15 @@ class Figures:
             "sink_down", "1 while a sink fails so often that it is only probed", ("sink",),
             [((name,), state) for name, state in circuits.items()],
         )  # fmt: skip
+        blocked: Tally[str] = Tally({labels.of(name): 0 for name in named})
+        for name, count in self._sources.registry.blocked.items():
+            blocked[labels.of(name)] += count
+        yield _counter(
+            "sink_blocked",
+            "How often a sink of one's own was found blocking its event loop for over a second",
+            ("sink",),
+            [((name,), count) for name, count in blocked.items()],
+        )
         yield _counter(
             "delivery_outcomes_refused",
             "Outcomes that the ledger refused because another server had taken the delivery over",

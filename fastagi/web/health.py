@@ -73,7 +73,7 @@ class Health:
 
     def _warnings(self) -> list[Problem]:
         """What an operator should know and no probe should act on."""
-        found = []
+        found = self._sinks_on_the_main_loop()
         agi, wanted = self._sources.agi, self._sources.settings.agi.max_sessions
         if agi.max_sessions < wanted:
             limit = self._sources.descriptors.limit
@@ -86,6 +86,14 @@ class Health:
                 Problem("clock", problem, "run NTP; the new time is taken over when nothing is being recorded")
             )
         return found
+
+    def _sinks_on_the_main_loop(self) -> list[Problem]:
+        bound = {entry.name: entry.runner.bound for entry in self._sources.registry if entry.runner.bound}
+        do = "make the client in on_recording_complete, so that the sink has an event loop of its own and holds no call"
+        return [
+            Problem(f"sink {name}", f"runs on the server's event loop, to which its attribute {why} belongs", do)
+            for name, why in bound.items()
+        ]
 
     def _descriptor_problems(self) -> list[Problem]:
         descriptors = self._sources.descriptors

@@ -204,13 +204,13 @@ async def _http_port(settings: Settings) -> Findings:
         return
     host = _local(http.host)
     url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/readyz"
-    problems: list[dict[str, str]] = []
+    said: dict[str, list[dict[str, str]]] = {}
     try:
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url) as answer:
             ours = answer.headers.get("Server", "").startswith("fastagi")
             if ours:
-                problems = (await answer.json()).get("problems", [])
+                said = await answer.json()
     except aiohttp.ClientConnectorError:
         yield _no_port(say, where, fault, http.port)
         return
@@ -224,10 +224,12 @@ async def _http_port(settings: Settings) -> Findings:
         )
         return
     yield say.ok("port", f"{where}: fastagi answers there")
-    if not problems:
+    if not said.get("problems"):
         yield Reporter("server").ok("ready", "the server that runs can record")
-    for problem in problems:
+    for problem in said.get("problems", []):
         yield Reporter("server").fail("ready", f"{problem['what']}: {problem['problem']}", problem["do"])
+    for warning in said.get("warnings", []):
+        yield Reporter("server").warn("ready", f"{warning['what']}: {warning['problem']}", warning["do"])
 
 
 def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:

@@ -38,7 +38,7 @@ class Office:
     async def open(self, **sinks: Any) -> Office:
         await self.store.start()
         for name, sink in sinks.items():
-            self.registry.register(name, sink)
+            self.registry.register(name, sink, loop="main")
         self.dispatcher = InProcessDispatcher(self.store, clock=self.clock)
         self.courier = Courier(
             self.store,

@@ -323,7 +323,9 @@ def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: A
     setattr(sink, attribute, value)
     with structlog.testing.capture_logs() as lines:
         registry.register("a", sink)
-    assert registry.get("a") == Entry("a", sink)
+    entry = registry.get("a")
+    assert entry is not None
+    assert entry == Entry("a", sink, entry.runner)
     assert [(line["event"], line["attribute"]) for line in lines] == [("sink_attribute_not_used", attribute)]
 
 
@@ -337,7 +339,8 @@ def test_a_composite_that_does_something_of_its_own_is_one_sink() -> None:
     registry, sink = SinkRegistry(), Only(WebhookSink("https://h"), archive)
     assert registry.register("only", sink) == ("only",)
     entry = registry.get("only")
-    assert entry == Entry("only", sink, time_limit_seconds=3600.0, needs_file=True, delete_local=True)
+    assert entry is not None
+    assert entry == Entry("only", sink, entry.runner, time_limit_seconds=3600.0, needs_file=True, delete_local=True)
     plain, inner = WebhookSink("https://h"), Only(LocalFileSink())
     assert list(CompositeSink(plain, CompositeSink(inner)).leaves()) == [plain, inner]
     [name] = registry.names(inner)
