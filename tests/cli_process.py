@@ -39,11 +39,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 async def start(
-    *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, **options: Any
+    *args: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    **options: Any,
 ) -> asyncio.subprocess.Process:
     """``python -m fastagi ARGS``, not waited for."""
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        python,
         "-m",
         "fastagi",
         *args,
@@ -64,10 +68,14 @@ def _heed_interrupts() -> None:
 
 
 async def command(
-    *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, seconds: float = 60.0
+    *args: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
+    **options: Any,
 ) -> Done:
     """The same, waited for."""
-    process = await start(*args, cwd=cwd, env=env)
+    process = await start(*args, cwd=cwd, env=env, **options)
     try:
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()
@@ -123,9 +131,11 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(*args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> AsyncIterator[Serving]:
+async def serving(
+    *args: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Serving]:
     """A server in step with its Asterisk; killed at the end if need be."""
-    server = Serving(await start("serve", *args, cwd=cwd, env=env))
+    server = Serving(await start("serve", *args, cwd=cwd, env=env, **options))
     try:
         await server.until(lambda: server.logged("asterisk_in_step"))
         yield server

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fastagi.cipher.base import key_bytes
 from fastagi.errors import CipherError
+from fastagi.ownership import denied
 
 _LABEL = "fastagi-master-key-1"
 _FORM = b"\x01"
@@ -44,7 +45,7 @@ class MasterKey:
                 _create(file)
             return cls(_load(file))
         except OSError as exc:
-            raise CipherError(f"{file}: {exc.strerror}") from None
+            raise CipherError(denied(file, exc)) from None
 
     def wrap(self, secret: bytes, aad: bytes = b"") -> bytes:
         """Encrypt a secret.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,36 +15,83 @@ from fastagi.cli.running import run
 
 if TYPE_CHECKING:
     from fastagi.app.doctor import Finding
+    from fastagi.app.doctor.fixing import Done
+    from fastagi.app.doctor.serving_user import ServingUser
     from fastagi.settings import Settings
 
 
-def doctor(config: Config = None, as_json: AsJson = False) -> None:
+def doctor(
+    config: Config = None,
+    user: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="As root: examine with this user's rights. Else those of the running server, or of fastagi.service.",
+            show_default=False,
+        ),
+    ] = "",
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Carry out the remedies that are safe, and say each: directories, owners, modes."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Prove the settings against the live system: Asterisk, its rights, the shared spool, disks, ports, store, sinks.
 
-    Changes nothing and may run beside the server. Run it as the server's user. Exit code 1 when a check fails.
+    Changes nothing without --fix, and may run beside the server. As root it examines with the rights of the user that
+    serves. Exit code 1 when a check fails.
     """
     from fastagi.app.doctor import Status
+    from fastagi.app.doctor.serving_user import find
 
     settings = settings_for(config)
-    findings = run(_collect(settings, None if as_json else console()))
+    serving = find(settings, user)
+    out = None if as_json else console()
+    findings = _examined(settings, serving, out)
+    done: list[Done] = []
+    if fix:
+        findings, done = _fixed(settings, serving, findings, out)
     failed = any(f.status is Status.FAIL for f in findings)
-    if as_json:
-        print_json({"ok": not failed, "checks": [f.to_dict() for f in findings]})
-    else:
-        counts = Counter(f.status for f in findings)
-        console().print(
-            Text.assemble(
-                "\n",
-                f"{len(findings)} checks: ",
-                (f"{counts[Status.OK]} ok", STYLES["ok"]),
-                ", ",
-                (f"{counts[Status.WARN]} warnings", STYLES["warn"] if counts[Status.WARN] else ""),
-                ", ",
-                (f"{counts[Status.FAIL]} failed", STYLES["fail"] if failed else ""),
-            )
+    if out is None:
+        fixes = (
+            {"fixes": [{"fix": str(d.fix), "done": not d.why_not, "why_not": d.why_not} for d in done]} if fix else {}
         )
+        print_json({"ok": not failed, **fixes, "checks": [f.to_dict() for f in findings]})
+    else:
+        _sum_up(out, findings, failed)
     if failed:
         raise typer.Exit(1)
+
+
+def _sum_up(out: Console, findings: list[Finding], failed: bool) -> None:
+    from fastagi.app.doctor import Status
+
+    counts = Counter(f.status for f in findings)
+    out.print(
+        Text.assemble(
+            "\n",
+            f"{len(findings)} checks: ",
+            (f"{counts[Status.OK]} ok", STYLES["ok"]),
+            ", ",
+            (f"{counts[Status.WARN]} warnings", STYLES["warn"] if counts[Status.WARN] else ""),
+            ", ",
+            (f"{counts[Status.FAIL]} failed", STYLES["fail"] if failed else ""),
+        )
+    )
+
+
+def _examined(settings: Settings, serving: ServingUser | None, out: Console | None) -> list[Finding]:
+    """All findings, shown as they come where there is an `out`."""
+    if serving is None:
+        return run(_collect(settings, out))
+    from fastagi.app.doctor.borrowed_rights import examine_as
+
+    findings: list[Finding] = []
+    for finding in examine_as(serving, settings):
+        findings.append(finding)
+        if out is not None:
+            _show(out, finding)
+    return findings
 
 
 async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
@@ -56,6 +103,39 @@ async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
         if out is not None:
             _show(out, finding)
     return findings
+
+
+def _fixed(
+    settings: Settings, serving: ServingUser | None, findings: list[Finding], out: Console | None
+) -> tuple[list[Finding], list[Done]]:
+    """Carries out what can be, and examines again, for as long as that shows more to do: a folder hides what is in it.
+
+    :returns: what is found afterwards, and what was done
+    """
+    from fastagi.app.doctor.fixing import Fixer
+
+    fixer = Fixer(settings)
+    done: list[Done] = []
+    while new := {fix for f in findings for fix in f.fixes} - {d.fix for d in done}:
+        before = len(done)
+        for wanted in sorted(new, key=str):
+            done.append(fixer.carry_out(wanted))
+            if out is not None:
+                _show_done(out, done[-1])
+        if all(d.why_not for d in done[before:]):
+            break
+        findings = _examined(settings, serving, None)
+    if out is not None and any(not d.why_not for d in done):
+        out.print("\nExamined again:\n")
+        for finding in findings:
+            _show(out, finding)
+    return findings, done
+
+
+def _show_done(out: Console, done: Done) -> None:
+    style, word = (STYLES["warn"], "not done") if done.why_not else (STYLES["ok"], "done")
+    line = Text.assemble((f"{word:8}", style), "  ", styled(str(done.fix)).plain)
+    out.print(line.append(f": {styled(done.why_not).plain}" if done.why_not else ""))
 
 
 def _show(out: Console, finding: Finding) -> None:

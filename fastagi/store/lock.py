@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from fastagi.errors import StoreError
+from fastagi.ownership import denied
 
 
 class ProcessLock:
@@ -25,7 +26,7 @@ class ProcessLock:
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as exc:
-            raise StoreError(f"{self.path}: {exc.strerror}") from None
+            raise StoreError(denied(self.path, exc)) from None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from fastagi.errors import StoreDown, StoreError
+from fastagi.ownership import denied
 from fastagi.store.lanes import BATCH_UNITS, Lane, Reader, Searcher, Writer
 from fastagi.store.ledger import P, Store, T
 from fastagi.store.lock import ProcessLock
@@ -157,7 +158,7 @@ class SqliteStore(Store):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as exc:
-            raise StoreError(f"{self.path}: {exc.strerror}") from None
+            raise StoreError(denied(self.path, exc)) from None
 
     def _identify(self) -> tuple[int, int]:
         found = os.stat(self.path)

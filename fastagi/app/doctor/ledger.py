@@ -6,20 +6,26 @@ import asyncio
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.doctor import rights
+from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter, Status
+from fastagi.app.doctor.serving_user import holder
 from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError, StoreDamaged, StoreDown, StoreError
+from fastagi.ownership import user_name
 from fastagi.recording.spool import sidefile
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
-from fastagi.store.schema import HEAD, recording_key
+from fastagi.store.schema import HEAD, recording, recording_key
 from fastagi.store.sqlite import path_of
 from fastagi.store.visit import Visit
+
+LAST_RECORDINGS = 100
 
 CHECK_SECONDS = 10.0
 """A ledger that is larger than can be looked through meanwhile is looked at in part."""
@@ -38,13 +44,14 @@ async def examine(settings: Settings) -> Findings:
         )
     if url.startswith("sqlite:///"):
         path = path_of(url)
-        fault = await asyncio.to_thread(_fault_of_file, say, path)
-        if fault is not None:
+        faults = await asyncio.to_thread(lambda: list(_faults_of_files(say, path)))
+        for fault in faults:
             yield fault
+        if any(fault.status is Status.FAIL for fault in faults) or not await asyncio.to_thread(path.exists):
             return
-        holder = await asyncio.to_thread(_holder, path)
-        if holder:
-            yield say.ok("server", holder)
+        who, _ = await asyncio.to_thread(holder, path)
+        if who:
+            yield say.ok("server", f"{who} has it")
     try:
         async with Visit(url, any_schema=True) as ledger:
             found = await ledger.read(revision)
@@ -53,6 +60,8 @@ async def examine(settings: Settings) -> Findings:
                 await ledger.read(_sound, ledger.shown)
             if found == HEAD:
                 async for finding in _keys(ledger, key_file(settings)):
+                    yield finding
+                async for finding in _last(ledger, settings):
                     yield finding
             if not url.startswith("sqlite"):
                 yield await _may_write(say, ledger)
@@ -71,36 +80,19 @@ def _side_files(settings: Settings) -> dict[Path, int]:
     return {folder: count for folder, count in found.items() if count}
 
 
-def _fault_of_file(say: Reporter, path: Path) -> Finding | None:
-    """Of a SQLite file, before it is opened; also the finding where there is none yet."""
+def _faults_of_files(say: Reporter, path: Path) -> Iterator[Finding]:
+    """Of an SQLite ledger, before it is opened; also the finding where there is none yet."""
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        return say.fail(
-            "writable",
-            f"{folder} is not writable",
-            f"install -d -o fastagi -m 0700 {path.parent}, for the server's user",
-        )
+        make = Fix(Change.MAKE, str(path.parent), user=user_name(), mode=0o700)
+        fix = rights.give(path.parent) if folder == path.parent else make
+        yield say.fail("writable", f"{user_name()} may not write into {folder}", str(make), fix)
+        return
+    yield from rights.ledger_files(path)
     if not path.exists():
-        return say.ok("ledger", f"{path} is made at the first start")
-    if not os.access(path, os.R_OK | os.W_OK):
-        return say.fail(
-            "writable", f"{path} may not be read and written", f"chown fastagi {path} {path}-wal {path}-shm"
-        )
-    return None
-
-
-def _holder(path: Path) -> str:
-    """Which server has it, by its lock file; one that was killed leaves its name there, but no process."""
-    try:
-        text = path.with_name(path.name + ".lock").read_text().strip()[:200]
-    except OSError:
-        return ""
-    number = text.rpartition(" ")[2]
-    if not text or not number.isdigit() or not Path(f"/proc/{number}").exists():
-        return ""
-    return f"{text} has it"
+        yield say.ok("ledger", f"{path} is made at the first start")
 
 
 def _shape(say: Reporter, shown: str, found: str | None) -> Finding:
@@ -129,6 +121,21 @@ async def _keys(ledger: Visit, master: Path) -> Findings:
             f"{master} is not the key that the ledger's {count} encrypted recordings need",
             "let [recordings] key_file name the one that the ledger was written with, or put the backup of it back",
         )
+
+
+async def _last(ledger: Visit, settings: Settings) -> Findings:
+    """What this user may do with the last recordings. Those of other servers are on other disks."""
+    node = "" if settings.store.url.startswith("sqlite") or settings.recordings.shared else settings.store.node
+    paths = await ledger.read(_last_paths, node)
+    found = await asyncio.to_thread(lambda: list(rights.of_recordings(settings.recordings.directory, paths)))
+    for finding in found:
+        yield finding
+
+
+def _last_paths(conn: sa.Connection, node: str) -> list[str]:
+    own = recording.c.node == node if node else sa.true()
+    last = sa.select(recording.c.file_path).where(own, recording.c.deleted_at.is_(None))
+    return list(conn.execute(last.order_by(recording.c.id.desc()).limit(LAST_RECORDINGS)).scalars())
 
 
 async def _opens(master: Path, ledger: Visit) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 import socket
 import stat
 import tempfile
@@ -15,12 +14,14 @@ import aiohttp
 
 from fastagi.agi import descriptors
 from fastagi.agi.listening import bind
-from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.doctor import rights
+from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
+from fastagi.app.doctor.serving_user import UNIT, of_unit
 from fastagi.app.keyfile import key_file
 from fastagi.app.room import others, sessions_that_fit
-from fastagi.cipher import MasterKey
-from fastagi.errors import CipherError, ConfigError
+from fastagi.errors import ConfigError
 from fastagi.handlers.ping import GREETING, ROUTE
+from fastagi.ownership import user_name
 from fastagi.settings import Settings, discover
 
 ANSWER_SECONDS = 2.0
@@ -41,6 +42,8 @@ async def examine(settings: Settings) -> Findings:
             yield await asyncio.to_thread(_room, "spool", path, settings.recordings.min_free_mb, RAW_BYTES_PER_SECOND)
     directory = settings.recordings.directory
     yield await asyncio.to_thread(_writable, directory)
+    for finding in await asyncio.to_thread(lambda: list(rights.folders(directory))):
+        yield finding
     yield await asyncio.to_thread(
         _room, "recordings", directory, settings.recordings.min_free_mb, FINISHED_BYTES_PER_SECOND
     )
@@ -49,7 +52,7 @@ async def examine(settings: Settings) -> Findings:
     if settings.http.enabled:
         async for finding in _http_port(settings):
             yield finding
-    yield await asyncio.to_thread(_key, key_file(settings))
+    yield await asyncio.to_thread(rights.master_key, key_file(settings))
     open_file = await asyncio.to_thread(_open_settings)
     if open_file is not None:
         yield open_file
@@ -59,15 +62,23 @@ async def _user(settings: Settings) -> Findings:
     """Root may everything: what it proves says nothing of the server's own user."""
     if os.geteuid() != 0:
         return
+    unit = await asyncio.to_thread(of_unit)
+    if unit is not None and unit.uid != 0:
+        yield Reporter("user").warn(
+            "root",
+            f"a server runs as root, and {UNIT} would run as {unit.name}",
+            f"before it does: fastagi doctor --user {unit.name} --fix",
+        )
+        return
     for path in (settings.recordings.directory, key_file(settings)):
-        with contextlib.suppress(OSError, KeyError):
+        with contextlib.suppress(OSError):
             owner = path.stat().st_uid
             if owner != 0:
-                name = pwd.getpwuid(owner).pw_name
+                name = user_name(owner)
                 yield Reporter("user").warn(
                     "root",
                     f"this runs as root, but {path} belongs to {name}: what {name} may not do is not seen",
-                    f"run it as the server's user: sudo -u {name} fastagi doctor",
+                    f"fastagi doctor --user {name}",
                 )
                 return
 
@@ -102,19 +113,11 @@ def _writable(directory: Path) -> Finding:
             pass
     except OSError as exc:
         made = directory if there == directory else f"{directory} (its parent {there})"
+        make = Fix(Change.MAKE, str(directory), user=user_name(), mode=0o2750)
         return say.fail(
-            "writable",
-            f"{made}: {exc.strerror}",
-            f"install -d -o {_me()} -m 2750 {directory}, for the server's user",
+            "writable", f"{made}: {exc.strerror}", str(make), rights.give(directory) if there == directory else make
         )
     return say.ok("writable", str(directory) if there == directory else f"{directory} will be made")
-
-
-def _me() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 async def _free(host: str, port: int) -> OSError | None:
@@ -244,30 +247,15 @@ def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:
     )
 
 
-def _key(path: Path) -> Finding:
-    say = Reporter("key")
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return say.ok("master key", f"{path} is made at the first start")
-    except OSError as exc:
-        return say.fail("master key", f"{path}: {exc.strerror}", "it must be readable for the server's user alone")
-    if mode & 0o007:
-        return say.fail("master key", f"{path} has mode {mode:04o}: everybody here can read it", f"chmod 600 {path}")
-    try:
-        MasterKey.load_or_create(path)
-    except CipherError as exc:
-        return say.fail("master key", str(exc), "put the backup of it back: keys of recordings need exactly this one")
-    if mode & 0o070:
-        return say.warn("master key", f"{path} has mode {mode:04o}: its group can read it", f"chmod 600 {path}")
-    return say.ok("master key", f"{path}, mode {mode:04o}")
-
-
 def _open_settings() -> Finding | None:
-    """A settings file that holds secrets and that everybody can read."""
+    """A settings file that this user may not read; or that holds secrets, and everybody may."""
     path = discover()
     if path is None:
         return None
+    if path.exists() and not os.access(path, os.R_OK, effective_ids=True):
+        return Reporter("settings").fail(
+            "readable", f"{user_name()} may not read {path}", f"chgrp {user_name()} {path} && chmod 640 {path}"
+        )
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         holds = any(

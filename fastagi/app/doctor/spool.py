@@ -15,9 +15,10 @@ import wave
 from pathlib import Path
 from typing import BinaryIO
 
-from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
 from fastagi.app.doctor.session import Session, text
 from fastagi.exposed_files import create_file, open_file, remove_file
+from fastagi.ownership import user_name
 
 HEARD = "fastagi-doctor"
 """Begins the name of each file that is written; the rest is random, so that nobody has put a link there before."""
@@ -65,15 +66,16 @@ async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
         await asyncio.to_thread(_remove, sent, back)
 
 
-def fault_here(spool: Path) -> tuple[str, str] | None:
+def fault_here(spool: Path) -> tuple[str, str] | tuple[str, str, Fix] | None:
     """What is wrong with it before Asterisk is asked, and what to do. Blocking."""
     make = f"install -d -o asterisk -g asterisk -m 2770 {spool}"
     if not spool.exists():
-        return f"{spool} does not exist", make
+        return f"{spool} does not exist", make, Fix(Change.MAKE, str(spool), user="asterisk", mode=0o2770)
     if not spool.is_dir():
         return f"{spool} is no directory", make
     if not os.access(spool, os.R_OK | os.W_OK | os.X_OK):
-        return f"this user may not read and write {spool}", "usermod -aG asterisk fastagi (the server's user)"
+        me = user_name()
+        return f"{me} may not read and write {spool}", f"usermod -aG asterisk {me}"
     return None
 
 

@@ -1,0 +1,66 @@
+"""Examines with the rights of the user that serves, in a process of its own that has dropped root's for good."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from fastagi.app.doctor import examine
+from fastagi.app.doctor.finding import Finding, Reporter
+from fastagi.app.doctor.serving_user import ServingUser
+from fastagi.errors import Error
+from fastagi.settings import Settings
+
+
+def examine_as(user: ServingUser, settings: Settings) -> Iterator[Finding]:
+    """The findings of a child process, as they come. The settings were read before: the child says if it may not.
+
+    :raises Error: the child ended before its work
+    """
+    yield Reporter("user").ok("rights", f"examined with the rights of {user.name}, by {user.source}")
+    sys.stdout.flush()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        _child(user, settings, write)
+    os.close(write)
+    ended = False
+    try:
+        with os.fdopen(read, encoding="utf-8") as lines:
+            for line in lines:
+                yield Finding.from_line(line)
+        ended = True
+    finally:
+        if not ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    if status:
+        raise Error(f"the examination with the rights of {user.name} broke off: may {user.name} run {sys.executable}?")
+
+
+def _child(user: ServingUser, settings: Settings, write: int) -> None:
+    """Never returns."""
+    code = 1
+    try:
+        user.become()
+        with os.fdopen(write, "w", encoding="utf-8") as out:
+            asyncio.run(_tell(settings, out.write, out.flush))
+        code = 0
+    except KeyboardInterrupt:
+        pass
+    except Exception as exc:
+        print(f"fastagi: {type(exc).__name__}: {exc}", file=sys.stderr)
+    finally:
+        os._exit(code)
+
+
+async def _tell(settings: Settings, write: Callable[[str], object], flush: Callable[[], object]) -> None:
+    async for finding in examine(settings):
+        write(finding.to_line() + "\n")
+        flush()
