@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from yarl import URL
 
+from fastagi.delivery.http_client import AnswerTooLong, bounded_session
 from fastagi.delivery.sink import must_be_seconds
 from fastagi.errors import BadArgument, SinkError
 
@@ -121,10 +122,7 @@ class Receiver:
 
     def _session(self) -> aiohttp.ClientSession:
         if self._client is None:
-            # the time limit is asyncio.timeout's, above
-            self._client = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=None), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-            )
+            self._client = bounded_session()  # the time limit is asyncio.timeout's, above
         return self._client
 
     async def _refused(self, response: aiohttp.ClientResponse) -> SinkError:
@@ -182,6 +180,8 @@ def _reason(exc: aiohttp.ClientError) -> str:
         return f"TLS failed: {detail}"[:SHOWN_CHARACTERS]
     if isinstance(exc, aiohttp.ClientConnectorError):
         return exc.os_error.strerror or str(exc.os_error) or "cannot connect"
+    if isinstance(exc, AnswerTooLong):
+        return f"the answer has {exc}"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the connection was closed without an answer"
     if isinstance(exc, aiohttp.ClientOSError):

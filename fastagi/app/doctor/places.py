@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import stat
@@ -19,12 +20,16 @@ from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
 from fastagi.app.doctor.serving_user import UNIT, of_unit
 from fastagi.app.keyfile import key_file
 from fastagi.app.room import others, sessions_that_fit
+from fastagi.delivery.http_client import bounded_session, read_at_most
 from fastagi.errors import ConfigError
 from fastagi.handlers.ping import GREETING, ROUTE
 from fastagi.ownership import user_name
 from fastagi.settings import Settings, discover
 
 ANSWER_SECONDS = 2.0
+
+READY_BYTES = 1_000_000
+"""Of `/readyz`: some hundred bytes for each Asterisk and folder. Who has the port may be somebody else."""
 
 RAW_BYTES_PER_SECOND = 3 * 16_000
 """While a call lasts: mixed and both legs, 8 kHz 16-bit."""
@@ -209,11 +214,10 @@ async def _http_port(settings: Settings) -> Findings:
     url = f"http://{f'[{host}]' if ':' in host else host}:{http.port}/readyz"
     said: dict[str, list[dict[str, str]]] = {}
     try:
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url) as answer:
+        async with asyncio.timeout(ANSWER_SECONDS), bounded_session() as client, client.get(url) as answer:
             ours = answer.headers.get("Server", "").startswith("fastagi")
             if ours:
-                said = await answer.json()
+                said = json.loads(await read_at_most(answer, READY_BYTES))
     except aiohttp.ClientConnectorError:
         yield _no_port(say, where, fault, http.port)
         return
