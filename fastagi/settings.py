@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from fastagi import variables
+from fastagi.domain.delivery import MOST_RETRY_HOURS, RETRY_HOURS
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import BadArgument, ConfigError
 
@@ -265,15 +266,21 @@ class HttpSettings(_Section):
         return value
 
 
-class SinkSettings(BaseModel):
+class SinkSettings(_Section):
     """`[[sinks]]`: a destination by name; the keys beside `name` and `type` are that type's own options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
     name: Name = Field(description="under which deliveries are kept: survives a restart")
     type: Literal["webhook", "local", "objectstore", "vcon", "command"] = Field(description="what kind of sink")
     default: bool = Field(True, description="recordings go there unless the call says otherwise")
     concurrency: int = Field(8, ge=1, le=256, description="deliveries at once")
+    retry_hours: float = Field(
+        RETRY_HOURS,
+        gt=0,
+        le=MOST_RETRY_HOURS,
+        description="a delivery is tried again for so long after its first attempt; then it is dead, and kept",
+    )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Delivery: finished recordings to sinks, at least once, for a day, without holding anybody up.
+"""Delivery: finished recordings to sinks, at least once, for days, without holding anybody up.
 
 The sinks are here for users, `Courier` is for the app. What is due and what became of it is in `fastagi.store`.
 """

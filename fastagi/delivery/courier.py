@@ -316,6 +316,7 @@ class Courier:
             first_at=delivery.first_at if delivery.first_at is not None else now,
             now=now,
             jitter=self._random(),
+            retry_seconds=entry.retry_seconds,
         )
         settled = await self._write(delivery, recording, verdict, outcome, now, seconds)
         if settled is None:

@@ -1,6 +1,6 @@
 """What the children of a `CompositeSink` are called: names that mean the same child after a restart.
 
-A delivery waits for a day, and meanwhile children come, go and change places. A name that could then mean another child
+A delivery waits for days, and meanwhile children come, go and change places. A name that could then mean another child
 is worse than one that means none: what waits for no child is parked and shown, what reaches a wrong one is lost. So:
 
 - a sink that has an `identity` is named by its class and that

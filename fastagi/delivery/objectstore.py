@@ -105,7 +105,7 @@ class ObjectStoreSink(RecordingSink):
             if scheme == "file":
                 self._store = from_url(url, mkdir=True)
             else:
-                # the courier tries again for a day; here only what a second heals
+                # the courier tries again for days; here only what a second heals
                 settings: dict[str, Any] = {
                     "config": given,
                     "client_options": {"timeout": "300s", "connect_timeout": "10s", **client},

@@ -37,7 +37,7 @@ from fastagi.delivery.sink import (
 from fastagi.delivery.sink_loop import SinkLoop
 from fastagi.delivery.vcon import VconSink
 from fastagi.delivery.webhook import WebhookSink
-from fastagi.domain.delivery import OBJECT
+from fastagi.domain.delivery import GIVE_UP_SECONDS, MOST_RETRY_HOURS, OBJECT, RETRY_HOURS
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings, read_secrets
 
@@ -60,6 +60,7 @@ class Entry:
     time_limit_seconds: float = TIME_LIMIT_SECONDS
     needs_file: bool = True
     delete_local: bool = False
+    retry_seconds: float = GIVE_UP_SECONDS
     holds: int = 0
 
 
@@ -87,12 +88,19 @@ class SinkRegistry:
         return self._process
 
     def register(
-        self, name: str, sink: AnySink, *, concurrency: int | None = None, loop: Where = "own"
+        self,
+        name: str,
+        sink: AnySink,
+        *,
+        concurrency: int | None = None,
+        retry_hours: float | None = None,
+        loop: Where = "own",
     ) -> tuple[str, ...]:
         """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, named by what it is (`identity`):
         `name/WebhookSink.crm.example.com.3fa9c1d2`. A leaf that is registered by itself keeps its name.
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
+        :param retry_hours: how long a delivery is tried again; the sink's own `retry_hours` or 72 when None
         :param loop: ``main`` runs an async sink of one's own on the event loop of the server. Built-in sinks always do
         :returns: the names its deliveries go by
         :raises ConfigError: the name is taken; :raises BadArgument: it cannot be one, or the object is no sink
@@ -109,12 +117,12 @@ class SinkRegistry:
                 if child in self._entries or child in self._groups:
                     raise ConfigError(f"there is a sink {child!r} already")
             names = tuple(
-                self._add(given[key], leaf, concurrency, loop) if key in given else self._names[key]
+                self._add(given[key], leaf, concurrency, retry_hours, loop) if key in given else self._names[key]
                 for key, leaf in leaves.items()
             )
             self._groups[name] = names
         else:
-            names = (self._add(name, sink, concurrency, loop),)
+            names = (self._add(name, sink, concurrency, retry_hours, loop),)
         return names
 
     def names(self, wanted: AnySink | str) -> tuple[str, ...]:
@@ -209,12 +217,19 @@ class SinkRegistry:
         name = self._names.get(id(sink))
         if name is None:
             self._count += 1
-            name = self._add(f"{OBJECT}{type(sink).__name__}:{self._count}@{self._process}", sink, None)
+            name = self._add(f"{OBJECT}{type(sink).__name__}:{self._count}@{self._process}", sink)
         if name.startswith(OBJECT):
             self._entries[name].holds += 1
         return name
 
-    def _add(self, name: str, sink: AnySink, concurrency: int | None, loop: Where = "own") -> str:
+    def _add(
+        self,
+        name: str,
+        sink: AnySink,
+        concurrency: int | None = None,
+        retry_hours: float | None = None,
+        loop: Where = "own",
+    ) -> str:
         must_be_sink(sink)
         limit = concurrency or int(number_of(sink, "concurrency", CONCURRENCY, MOST_AT_ONCE))
         self._entries[name] = Entry(
@@ -225,6 +240,7 @@ class SinkRegistry:
             time_limit_seconds=float(number_of(sink, "time_limit_seconds", TIME_LIMIT_SECONDS)),
             needs_file=flag_of(sink, "needs_file", True),
             delete_local=flag_of(sink, "delete_local", False),
+            retry_seconds=3600.0 * (retry_hours or number_of(sink, "retry_hours", RETRY_HOURS, MOST_RETRY_HOURS)),
         )
         self._names[id(sink)] = name
         self.changed(name)
@@ -356,7 +372,9 @@ def registry_of(settings: Iterable[SinkSettings]) -> SinkRegistry:
     faults: list[str] = []
     for section in settings:
         try:
-            registry.register(section.name, build_sink(section), concurrency=section.concurrency)
+            registry.register(
+                section.name, build_sink(section), concurrency=section.concurrency, retry_hours=section.retry_hours
+            )
         except ConfigError as exc:
             faults.append(str(exc))
         except BadArgument as exc:
@@ -370,7 +388,7 @@ def _fault(key: str, kind: str, model: type[_Options], error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"])
     field = model.model_fields.get(str(error["loc"][0]) if error["loc"] else "")
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(["name", "type", "default", "concurrency", *model.model_fields])
+        allowed = ", ".join([*SinkSettings.model_fields, *model.model_fields])
         return f"{key}.{name}: a sink of type {kind} has no such key; allowed are {allowed}"
     if error["type"] == "missing":
         return f"{key}.{name}: is missing ({field.description if field else ''})"

@@ -6,6 +6,7 @@ or async; the base class only says so. A sink may carry these attributes:
     needs_file          True (the default) when it reads the file: then only the node that has the file calls it
     time_limit_seconds  how long one call may take (default `TIME_LIMIT_SECONDS`)
     concurrency         calls at once, 1 to 256 (default `CONCURRENCY`); a settings file's `concurrency` goes before it
+    retry_hours         how long a delivery is tried again, up to a year (default `RETRY_HOURS`)
     delete_local        True when the file here may go once every sink of the recording has taken it
     identity            text that tells it from others of its class, the same after a restart; names the child of a
                         `CompositeSink` (`fastagi.delivery.identity`). Only a digest of it is shown when it is long
@@ -58,7 +59,7 @@ class AnySink(Protocol):
 
 
 def must_be_sink(sink: object) -> None:
-    """Asked wherever a sink is given: what is none would fail at every delivery, for a day.
+    """Asked wherever a sink is given: what is none would fail at every delivery.
 
     :raises BadArgument: it is none, or a class where an object is wanted
     """

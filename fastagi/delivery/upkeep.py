@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.delivery.registry import SinkRegistry
-from fastagi.domain.delivery import OBJECT, DeliveryStatus
+from fastagi.domain.delivery import GIVE_UP_SECONDS, OBJECT, DeliveryStatus
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit
@@ -34,7 +34,7 @@ ALONE_BEAT_SECONDS = 60.0
 """On SQLite nobody listens."""
 
 FAR_SECONDS = 3600.0
-"""A step after which the day of a delivery is not what it was."""
+"""A step after which the time that a delivery has is not what it was."""
 
 AGAIN_SECONDS = 5.0
 """After a ledger that was down when the clock was set."""
@@ -118,7 +118,7 @@ class Upkeep:
             home = self._store.node
             if by > FAR_SECONDS:
                 deliveries.new_day(conn, home)
-        moved += deliveries.bring_forward(conn, self._clock(), home)
+        moved += deliveries.bring_forward(conn, self._clock(), home, self._retry_seconds())
         for due in moved:
             self._enqueue(conn, due)
         after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
@@ -171,7 +171,7 @@ class Upkeep:
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
         home = None if self._store.alone else mine
-        brought = deliveries.bring_forward(conn, now, home) if first else []
+        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds()) if first else []
         for due in brought:
             self._enqueue(conn, due)
         if brought:
@@ -207,6 +207,9 @@ class Upkeep:
             log.info("sink_inherited", sink=heir, inherited=sink)
             after_commit(conn, partial(self._registry.inherit, sink, heir))
         return set(heirs)
+
+    def _retry_seconds(self) -> dict[str, float]:
+        return {e.name: e.retry_seconds for e in self._registry if e.retry_seconds != GIVE_UP_SECONDS}
 
     def _refresh_all(self, sinks: list[str]) -> None:
         for sink in sinks:

@@ -8,12 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-GIVE_UP_SECONDS = 24 * 3600.0
-"""A receiver may be down for a day (seed's promise); after it the delivery is dead and an operator decides."""
+RETRY_HOURS = 72.0
+"""A receiver may be down over a weekend; after it the delivery is dead and an operator decides."""
+
+MOST_RETRY_HOURS = 8760.0
+"""A year: what waits for longer has been forgotten."""
+
+GIVE_UP_SECONDS = RETRY_HOURS * 3600.0
 
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 3600.0
-"""Between two tries of our own choice; a receiver may ask for more, up to what is left of the day."""
+"""Between two tries of our own choice; a receiver may ask for more, up to the end of the sink's `retry_hours`."""
 
 OBJECT = "object:"
 """Names of sinks that live as long as their process begin so."""
@@ -23,7 +28,7 @@ class DeliveryStatus(StrEnum):
     WAITING = "waiting"  # due at `next_at`
     RUNNING = "running"  # a courier holds it, by its fence token
     DELIVERED = "delivered"
-    DEAD = "dead"  # refused for good, or tried for a day; `fastagi deliveries retry` revives it
+    DEAD = "dead"  # refused for good, or tried for `retry_hours`; `fastagi deliveries retry` revives it
     PARKED = "parked"  # no server has its sink now; waits for one of that name, or is given to another one
 
 
@@ -81,20 +86,29 @@ class Verdict:
     next_at: float = 0.0
 
 
-def judge(outcome: Outcome, *, attempts: int, first_at: float, now: float, jitter: float) -> Verdict:
+def judge(
+    outcome: Outcome,
+    *,
+    attempts: int,
+    first_at: float,
+    now: float,
+    jitter: float,
+    retry_seconds: float = GIVE_UP_SECONDS,
+) -> Verdict:
     """What follows from an attempt.
 
     :param attempts: how many there have been, this one included (1 or more)
     :param first_at: unix seconds of the first one
     :param jitter: random number in [0, 1): the delay is between half and all of the exponential step
+    :param retry_seconds: for so long after the first attempt there are others
     """
     if outcome.ok:
         return Verdict(DeliveryStatus.DELIVERED)
-    if not outcome.retry or now - first_at >= GIVE_UP_SECONDS:
+    if not outcome.retry or now - first_at >= retry_seconds:
         return Verdict(DeliveryStatus.DEAD)
     step = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempts - 1, 20))
     delay = step * (0.5 + jitter / 2)
     if outcome.retry_after is not None:
         delay = max(delay, outcome.retry_after)
-    # the last try is made at the end of the day, not skipped: whoever asks for more is asked once again
-    return Verdict(DeliveryStatus.WAITING, min(now + delay, max(now + 1.0, first_at + GIVE_UP_SECONDS)))
+    # the last try is made at the end of that time, not skipped: whoever asks for more is asked once again
+    return Verdict(DeliveryStatus.WAITING, min(now + delay, max(now + 1.0, first_at + retry_seconds)))

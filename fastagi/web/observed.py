@@ -25,7 +25,7 @@ UNNAMED = "object"
 START_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 FINISH_BUCKETS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-ARRIVAL_BUCKETS = (0.05, 0.25, 1, 5, 15, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600)
+ARRIVAL_BUCKETS = (0.05, 0.25, 1, 5, 15, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 72 * 3600)
 
 FLAWS = ("silent", "one_sided", "salvaged", "clipped")
 """Facts of a finished recording that somebody should look at."""

@@ -49,7 +49,8 @@ async def _examine(section: SinkSettings) -> Finding:
 def _remedy(section: SinkSettings) -> str:
     match section.type:
         case "webhook" | "vcon":
-            return "is the receiver up, and may this machine reach it? deliveries are tried again for a day"
+            hours = f"{section.retry_hours:g} h"
+            return f"is the receiver up, and may this machine reach it? deliveries are tried again for {hours}"
         case "objectstore":
             return "look at bucket, region, credentials and the way out of this network"
         case "command":

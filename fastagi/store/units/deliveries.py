@@ -8,7 +8,7 @@ cannot overwrite what its successor did.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -323,20 +323,26 @@ def clock_set(conn: sa.Connection, by: float, at: float) -> list[Due]:
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def bring_forward(conn: sa.Connection, now: float, home: str | None = None) -> list[Due]:
+def bring_forward(
+    conn: sa.Connection, now: float, home: str | None = None, retry_seconds: Mapping[str, float] | None = None
+) -> list[Due]:
     """Makes due what is to wait for longer than any delivery waits, and gives a new day to what was first tried in the
     future: a clock was ahead when that was written. What was last tried in the past waits because its receiver asked
-    for it, up to the end of its day.
+    for it, up to the end of its sink's `retry_hours`.
 
     :param home: only those of this node's recordings
+    :param retry_seconds: by sink, where it is not `GIVE_UP_SECONDS`
     """
+    longest: Any = GIVE_UP_SECONDS
+    if retry_seconds:
+        longest = sa.case(dict(retry_seconds), value=table.c.sink, else_=GIVE_UP_SECONDS)
     young = table.c.first_at > now + CLOCKS_DIFFER_SECONDS
     tried = sa.exists().where(
         attempt_table.c.delivery_id == table.c.id,
         attempt_table.c.n == table.c.attempts,
         attempt_table.c.at <= now + CLOCKS_DIFFER_SECONDS,
     )
-    asked = ~young & tried & (table.c.next_at <= table.c.first_at + GIVE_UP_SECONDS + CLOCKS_DIFFER_SECONDS)
+    asked = ~young & tried & (table.c.next_at <= table.c.first_at + longest + CLOCKS_DIFFER_SECONDS)
     late = (table.c.next_at > now + LONGEST_DELAY + CLOCKS_DIFFER_SECONDS) & (table.c.first_at.is_(None) | ~asked)
     which = [table.c.status == WAITING, late | young]
     if home is not None:

@@ -287,12 +287,39 @@ async def test_a_sink_that_is_down_for_a_day_makes_dead_letters_not_losses(offic
             await until(lambda before=before: office.courier.stats()["attempts"] > before)
     assert office.dead[0].attempts == len(sink.seen)
     assert GIVE_UP_SECONDS <= office.clock.now - start < GIVE_UP_SECONDS + 600
-    assert 25 <= len(sink.seen) <= 60
+    assert 72 <= len(sink.seen) <= 160
     assert times[:4] == pytest.approx([0, 4, 12, 27], abs=8)
     sink.behave = lambda metadata: None
     await office.courier.retry(made.id)
     await until(lambda: office.turn(30.0) or office.courier.stats()["delivered"] == 1)
     await office.reaches(made, "delivered")
+
+
+async def test_retry_hours_survive_a_restart(office: Office) -> None:
+    """The time counts from the first attempt, which is in the ledger."""
+    sink = NotingSink(lambda metadata: SinkError("no"))
+    sink.retry_hours = 1.0  # type: ignore[attr-defined]
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await office.reaches(made, "waiting", attempts=1)
+    await office.close()
+    office.clock.now += 3601.0
+    office.registry, office.store = SinkRegistry(), SqliteStore(office.path, node="one", busy_seconds=0.1)
+    await office.open(crm=sink)
+    assert (await office.reaches(made, "dead")).attempts == 2
+
+
+async def test_a_long_wait_stays_with_long_hours(office: Office) -> None:
+    """A receiver asked for 100 h: a start took that for a clock that had been ahead, and called it at once."""
+    sink = NotingSink(lambda metadata: SinkError("later", retry_after=360_000.0))
+    sink.retry_hours = 200.0  # type: ignore[attr-defined]
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    before = await office.reaches(made, "waiting", attempts=1)
+    await office.close()
+    office.registry, office.store = SinkRegistry(), SqliteStore(office.path, node="one", busy_seconds=0.1)
+    await office.open(crm=sink)
+    assert (await office.get(made)).next_at == before.next_at == office.clock.now + 360_000.0
 
 
 async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) -> None:

@@ -18,7 +18,7 @@ from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
 from fastagi.delivery.registry import Entry, SinkRegistry, build_sink, registry_of
 from fastagi.errors import BadArgument, ConfigError
-from fastagi.settings import SinkSettings
+from fastagi.settings import SinkSettings, load
 
 
 def section(**fields: Any) -> SinkSettings:
@@ -109,6 +109,23 @@ def test_several_secrets_from_settings(tmp_path: Path, how: str) -> None:
     assert len(sink._standard_keys) == (1 if how == "text" else 2)
     assert sink._standard_keys == wanted._standard_keys
     assert sink._plain_key == b"new"
+
+
+def test_retry_hours_are_per_sink() -> None:
+    """72 by default; the settings', else what a sink of one's own says of itself."""
+    registry = registry_of([section(type="local", retry_hours=0.5), SinkSettings(name="b", type="local")])
+    own = Duck()
+    own.retry_hours = 24.0  # type: ignore[attr-defined]
+    registry.register("own", own)
+    assert {entry.name: entry.retry_seconds for entry in registry} == {"crm": 1800.0, "b": 259_200.0, "own": 86_400.0}
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "9000", "'soon'", "true", "inf", "nan"])
+def test_wrong_retry_hours_are_refused(hours: str, tmp_path: Path) -> None:
+    file = tmp_path / "fastagi.toml"
+    file.write_text(f"[[sinks]]\nname = 'crm'\ntype = 'local'\nretry_hours = {hours}\n")
+    with pytest.raises(ConfigError, match=r"sinks\[0\]\.retry_hours"):
+        load(file, {})
 
 
 def test_settings_say_how_many_at_once() -> None:

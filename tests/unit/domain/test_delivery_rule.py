@@ -24,6 +24,18 @@ def test_who_asks_for_more_than_is_left_of_the_day_is_asked_once_again_at_its_en
     assert after(asked, attempts=8, elapsed=last.next_at - 1000.0).status is DeliveryStatus.DEAD
 
 
+def test_a_sink_has_its_own_hours() -> None:
+    """`retry_hours` per sink: one hour here."""
+
+    def at(seconds: float) -> Verdict:
+        return judge(
+            Outcome(False, "503"), attempts=9, first_at=1000.0, now=1000.0 + seconds, jitter=0.0, retry_seconds=3600.0
+        )
+
+    assert at(3000.0) == Verdict(DeliveryStatus.WAITING, 1000.0 + 3600.0)
+    assert at(3600.0).status is DeliveryStatus.DEAD
+
+
 def test_who_asks_for_less_than_the_step_waits_for_the_step() -> None:
     assert after(1.0, attempts=4) == after(None, attempts=4) == Verdict(DeliveryStatus.WAITING, 1040.0)
     assert after(None, attempts=30) == Verdict(DeliveryStatus.WAITING, 1000.0 + LONGEST_DELAY)
