@@ -41,6 +41,7 @@ _LIBSNDFILE = {
     "flac": ("FLAC", "PCM_16"),
     "opus": ("OGG", "OPUS"),
     "mp3": ("MP3", "MPEG_LAYER_III"),
+    "gsm": ("RAW", "GSM610"),
 }
 
 _OKI_HEADER = 60
@@ -136,7 +137,7 @@ class Encoder:
         if self._odd is not None:
             self._put(np.repeat(self._odd, 2))
             self._odd = None
-        if self.frames == 0 and self.file_format in ("flac", "opus", "mp3"):
+        if self.frames == 0 and self.file_format in ("flac", "opus", "mp3", "gsm"):
             # Before the first sample libsndfile writes no header (FLAC, MP3) or no audio page (Opus, which ffmpeg then
             # refuses): one silent sample makes it a file.
             self._put(np.zeros(1 if self.channels == 1 else (1, self.channels), np.int16))

@@ -16,15 +16,19 @@ _IMA_STATE = 4
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Bytes of one codec in WAV.
+    """Bytes of one codec in its file.
 
-    :param header: bytes before the audio; :param block_bytes: the smallest step; :param block_frames: samples per
-        channel in a step
+    :param header: bytes before the audio; 0 where the file is no WAV: then nothing is padded to an even length
+        :param block_bytes: the smallest step; :param block_frames: samples per channel in a step
     """
 
     header: int
     block_bytes: int
     block_frames: int
+
+    def pad(self, data: int) -> int:
+        """RIFF pads audio of odd length with one byte."""
+        return data & 1 if self.header else 0
 
 
 def layout(file_format: str, rate: int, channels: int) -> Layout | None:
@@ -42,6 +46,8 @@ def layout(file_format: str, rate: int, channels: int) -> Layout | None:
         case "ima":
             block = 256 if rate < 12_000 else 512  # libsndfile's choice
             return Layout(60, block, 2 * (block - _IMA_STATE) + 1)
+        case "gsm":
+            return Layout(0, 33, 160)
     return None
 
 
@@ -55,7 +61,7 @@ def least_bytes(file_format: str, rate: int, channels: int) -> int:
     form = layout(file_format, rate, channels)
     if form is None:
         return _EMPTY[file_format]
-    return form.header + form.block_bytes + (form.block_bytes & 1)
+    return form.header + form.block_bytes + form.pad(form.block_bytes)
 
 
 def max_frames(file_format: str, rate: int, channels: int, max_bytes: int) -> int | None:
@@ -69,7 +75,7 @@ def max_frames(file_format: str, rate: int, channels: int, max_bytes: int) -> in
     if form is None:
         return None
     room = max_bytes - form.header
-    room -= room & 1  # RIFF pads audio of odd length with one byte
+    room -= form.pad(room)
     return max(0, room // form.block_bytes * form.block_frames)
 
 
@@ -78,5 +84,6 @@ def file_bytes(file_format: str, rate: int, channels: int, frames: int) -> int |
     form = layout(file_format, rate, channels)
     if form is None:
         return None
-    data = -(-frames // form.block_frames) * form.block_bytes
-    return form.header + data + (data & 1)
+    blocks = -(-frames // form.block_frames) or (0 if form.header else 1)  # nothing but frames: an empty file has one
+    data = blocks * form.block_bytes
+    return form.header + data + form.pad(data)

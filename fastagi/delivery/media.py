@@ -6,7 +6,7 @@ import re
 
 from fastagi.domain.metadata import RecordingMetadata
 
-AUDIO = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg"}
+AUDIO = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg", "gsm": "audio/x-gsm"}
 UNKNOWN = "application/octet-stream"
 
 ENCRYPTED = "application/vnd.fastagi.encrypted"

@@ -1,7 +1,7 @@
 """The file formats, their rates and what each can do: asked before a call is recorded, never after.
 
-Source: the seed (alaw, ulaw, oki, ima, s16bit, u8bit at 6000, 8000, 11000, 11025 Hz); flac, opus, mp3 and 16 kHz go
-beyond it.
+Source: the seed (alaw, ulaw, oki, ima, s16bit, u8bit at 6000, 8000, 11000, 11025 Hz); gsm as the seed of
+the sinks names it: frames without a header, as Asterisk writes them; flac, opus, mp3 and 16 kHz go beyond it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Format:
     """One `file_format`.
 
     :param name: the name users write
-    :param container: wav, flac, opus or mp3; also RecordingMetadata.format
+    :param container: wav, flac, opus, mp3 or gsm; also RecordingMetadata.format
     :param rates: sample rates in Hz it can be asked for
     :param channels: the most channels it can hold
     """
@@ -46,6 +46,7 @@ FORMATS: dict[str, Format] = {
         Format("flac", "flac", (*SEED_RATES, 16000), 2),
         Format("opus", "opus", (8000, 16000), 2),
         Format("mp3", "mp3", (8000, 11025, 16000), 2),
+        Format("gsm", "gsm", (8000,), 1),
     )
 }
 

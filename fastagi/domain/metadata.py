@@ -15,7 +15,7 @@ class RecordingMetadata:
     :param name: the recording's name as it was asked for
     :param file_path: absolute path of the finished file
     :param duration_seconds: wall-clock seconds between start and stop; None if unknown
-    :param format: container of the file: wav, flac, opus or mp3
+    :param format: container of the file: wav, flac, opus, mp3 or gsm
     :param extra: recording_id, state, cause, channel, numbers, times, audio_seconds, bytes, sha256, ...
     """
 

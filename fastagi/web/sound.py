@@ -51,7 +51,13 @@ THREADS = 4
 KEPT_PEAKS = 32
 """Waveforms kept: some 30 kB each, and a page asks for the same ones again and again."""
 
-MEDIA = {"wav": "audio/wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg"}
+MEDIA = {
+    "wav": "audio/wav",
+    "flac": "audio/flac",
+    "opus": "audio/ogg",
+    "mp3": "audio/mpeg",
+    "gsm": "audio/x-gsm",
+}
 
 POINTS = whole("points", "how many steps the waveform has; 800 if left out", 1, 4000)
 DOWNLOAD = flag("download", "ask the browser to save it instead of playing it")

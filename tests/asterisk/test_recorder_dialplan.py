@@ -79,7 +79,7 @@ exten => wrong,1,Answer()
  same => n,Gosub(note,s,1(unknown))
  same => n,AGI(${FASTAGI}/record/start,max_bytes=many)
  same => n,Gosub(note,s,1(value))
- same => n,AGI(${FASTAGI}/record,file_format=gsm)
+ same => n,AGI(${FASTAGI}/record,file_format=g729)
  same => n,Gosub(note,s,1(format))
  same => n,AGI(${FASTAGI}/record/start,filename=../../etc/passwd)
  same => n,Gosub(note,s,1(path))
@@ -230,7 +230,7 @@ async def test_what_is_wrong_is_said_and_the_call_goes_on(site: Site) -> None:
         call = await site.call("wrong@calls")
         await site.note("twice", call.other_uniqueid)
     for label, words in (
-        ("unknown", "filname is no argument"), ("value", "max_bytes=many"), ("format", "file_format=gsm"),
+        ("unknown", "filname is no argument"), ("value", "max_bytes=many"), ("format", "file_format=g729"),
         ("path", "leaves the recordings directory"), ("positional", "calls1 is no argument"),
     ):  # fmt: skip
         note = await site.note(label, call.other_uniqueid)

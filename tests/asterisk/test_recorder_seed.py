@@ -330,7 +330,9 @@ async def test_a_cipher_leaves_no_clear_file(scene: Scene) -> None:
 # -- bad arguments: an Error that says what is wrong, and nothing is sent
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
-    ("format", {"file_format": "gsm"}, "file_format='gsm'"),
+    ("format", {"file_format": "g729"}, "file_format='g729'"),
+    ("gsm separate", {"file_format": "gsm", "recording_mode": "separate"}, "separate"),
+    ("gsm rate", {"file_format": "gsm", "rate": 11025}, "use one of 8000"),
     ("rate", {"rate": 44100}, "rate=44100"),
     ("rate text", {"rate": "8000"}, "rate='8000'"),
     ("mode", {"recording_mode": "stereo"}, "recording_mode='stereo'"),

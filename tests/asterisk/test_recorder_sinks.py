@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import soundfile
 import structlog.testing
 from aiohttp import web
 from recorder_calls import of_call, on_call, place, route_for
@@ -127,12 +128,18 @@ async def test_formats_of_record_start(scene: Scene) -> None:
         await call.record_stop()
         await call.record_start("as-flac", fmt="flac")
         await call.record_stop()
-        with pytest.raises(Error, match="fmt='gsm'"):
-            await call.record_start("as-gsm", "gsm")
+        await call.record_start("as-gsm", fmt="gsm")
+        await call.exec("Wait", 1)
+        await call.record_stop()
+        with pytest.raises(Error, match="fmt='g729'"):
+            await call.record_start("as-g729", "g729")
 
     call = await place(scene, handler)
     await call.done()
-    ulaw, flac = await call.told(2)
+    ulaw, flac, gsm = await call.told(3)
+    assert (gsm.format, gsm.extra["file_format"], Path(gsm.file_path).name) == ("gsm", "gsm", "as-gsm.gsm")
+    assert gsm.extra["bytes"] >= 33 * 10
+    assert gsm.extra["bytes"] % 33 == 0  # frames as Asterisk writes them
     assert (ulaw.format, ulaw.extra["file_format"], Path(ulaw.file_path).name) == ("wav", "ulaw", "as-ulaw.wav")
     assert (flac.format, flac.extra["file_format"], Path(flac.file_path).name) == ("flac", "flac", "as-flac.flac")
 

@@ -31,6 +31,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "flac": {"rate": 6000},
     "opus": {"rate": 8000},
     "mp3": {"rate": 11025},
+    "gsm": {"rate": 8000},
 }
 
 
@@ -123,7 +124,9 @@ async def test_what_cannot_be_made_is_refused_before_the_call_is_touched(scene22
         "mp3 cannot be 6000": {"file_format": "mp3", "rate": 6000},
         "oki has one channel": {"file_format": "oki", "recording_mode": "separate"},
         "ima has one channel": {"file_format": "ima", "recording_mode": "separate"},
-        "no such format": {"file_format": "gsm"},
+        "no such format": {"file_format": "g729"},
+        "gsm has one channel": {"file_format": "gsm", "recording_mode": "separate"},
+        "gsm is 8000": {"file_format": "gsm", "rate": 11025},
         "no such rate": {"rate": 44100},
         "no such mode": {"recording_mode": "stereo"},
         "no such engine": {"engine": "tape"},

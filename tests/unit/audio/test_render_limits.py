@@ -171,4 +171,4 @@ def test_separate_ignores_all_three(tmp_path: Path) -> None:
 
 
 def test_every_format_is_covered() -> None:
-    assert {*FIXED, "flac", "opus", "mp3"} == set(FORMATS)
+    assert {*FIXED, "flac", "opus", "mp3", "gsm"} == set(FORMATS)
