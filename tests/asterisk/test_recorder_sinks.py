@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import soundfile
 import structlog.testing
 from aiohttp import web
 from recorder_calls import of_call, on_call, place, route_for
