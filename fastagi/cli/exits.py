@@ -38,6 +38,11 @@ class Commands(TyperGroup):
         except FastAGIError as exc:
             complain(str(exc) or type(exc).__name__)
             raise typer.Exit(FAILED) from None
+        except UnicodeEncodeError as exc:
+            if not any(c in exc.object for c in _halves(sys.argv)):
+                raise
+            complain("an argument is not UTF-8: write it as the terminal's UTF-8 text")
+            raise typer.Exit(MISUSED) from None
         except BrokenPipeError:  # `fastagi recordings list | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
@@ -47,3 +52,8 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _halves(arguments: list[str]) -> set[str]:
+    """Return what stands for bytes of the command line that are no UTF-8."""
+    return {c for argument in arguments for c in argument if "\ud800" <= c <= "\udfff"}

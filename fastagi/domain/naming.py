@@ -24,8 +24,31 @@ _SUFFIXES = {f.suffix for f in FORMATS.values()}
 
 
 def well_formed(text: str) -> str:
-    """`text` without the halves of characters that a Latin-1 dialplan sends: what a database and JSON can take."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return `text` with a mark for each half of a character, as a Latin-1 dialplan sends them. Never raises.
+
+    The result is what a database and JSON take.
+    """
+    if text.isascii():
+        return text
+    return "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in _joined(text))
+
+
+def _joined(text: str) -> str:
+    """Return `text` with its escaped bytes read as UTF-8 where they are that together."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # a half that no byte was escaped to
+        return text
+
+
+def wanted_name(text: str) -> str:
+    """Return a file name that a caller asked for as text that a file system takes.
+
+    :raises BadArgument: it has half of a surrogate pair, which no text has and no byte of a dialplan becomes
+    """
+    if any("\ud800" <= c <= "\udc7f" or "\udd00" <= c <= "\udfff" for c in text):
+        raise BadArgument(f"filename={text!r} has half of a surrogate pair, which no text has")
+    return well_formed(text)
 
 
 def expand(template: str, fields: Mapping[str, str], now: float) -> str:

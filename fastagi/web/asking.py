@@ -204,7 +204,19 @@ def _object(request: web.Request, data: bytes) -> dict[str, Any]:
         raise Refusal(400, "the body is not JSON") from None
     if not isinstance(found, dict):
         raise Refusal(400, "the body must be a JSON object")
+    for name, value in found.items():
+        if not _is_text(name) or not _is_text(value):
+            raise Refusal(400, f"{name[:80]!r} has half of a surrogate pair, which no text has")
     return found
+
+
+def _is_text(value: Any) -> bool:
+    """Whether every text in it, however deep, is one that a file name, a database or Asterisk can be given."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_constant(name: str) -> Any:

@@ -9,11 +9,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from delivery_scenes import finish_many, recording
 from web_scene import web_scene
 
 from fastagi.domain.states import Phase
-from fastagi.errors import SinkError
+from fastagi.errors import BadArgument, SinkError
 from fastagi.store.units import calls, recordings
 from fastagi.store.units.calls import AnsweredCall
 
@@ -101,6 +102,18 @@ async def test_mistakes_of_a_start_are_one_line_each(tmp_path: Path) -> None:
         )
         assert (found, "manager connection" in answer["error"]) == (503, True)
         assert scene.parts.recorder.tasks.died == 0
+
+
+@pytest.mark.parametrize("body", [{"filename": "\ud800"}, {"recorder": "x\udcff"}, {"\ud800": 1}], ids=ascii)
+async def test_half_characters_are_refused(tmp_path: Path, body: dict[str, str]) -> None:
+    """A file name with half of a surrogate pair was answered with 500."""
+    async with web_scene(tmp_path) as scene:
+        call = scene.ami.call()
+        given = {"channel": call.name, **body}
+        status, answer, _ = await scene.request("POST", "/api/v1/recordings", role="operator", json=given)
+        assert (status, "surrogate" in answer["error"]) == (400, True)
+        with pytest.raises(BadArgument, match="surrogate"):
+            await scene.record(call, "calls/\ud800")
 
 
 async def test_a_list_is_filtered_searched_and_paged_without_gap_or_repetition(tmp_path: Path) -> None:

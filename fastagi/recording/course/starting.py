@@ -151,7 +151,7 @@ class Starter:
         if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
             caller, called = origin.caller, called_number(origin.first_exten, origin.exten, called)
             fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
-        name = naming.expand(naming.well_formed(request.filename) or recording_id, fields, now)
+        name = naming.expand(naming.wanted_name(request.filename) or recording_id, fields, now)
         relative = naming.relative_path(name, request.spec.form)
         return Recording(
             id=recording_id,

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -430,3 +431,15 @@ def test_moments(text: str, expected: str | None) -> None:
 def test_moments_not_understood(text: str) -> None:
     with pytest.raises(BadArgument, match="--since"):
         moment("--since", text, SATURDAY)
+
+
+def test_arguments_that_are_no_text(desk) -> None:
+    """Bytes that are no UTF-8 ended in a traceback of the database driver."""
+    desk.recording("one")
+    done = subprocess.run(
+        [sys.executable, "-m", "fastagi", "recordings", "list", "--caller", b"\xff", "--config", desk.config],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode().strip() == "fastagi: an argument is not UTF-8: write it as the terminal's UTF-8 text"
