@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fastagi.recording.course.start_faults import StartFault
 from fastagi.recording.spool import files
 
 PATIENCE_SECONDS = 2.0
@@ -48,17 +49,25 @@ class Measured:
     answered: bool = False
     rooms: dict[Path, Room] = field(default_factory=dict)
     spools: dict[Path, Held] = field(default_factory=dict)
+    start_faults: list[StartFault] = field(default_factory=list)
 
 
 class Disks:
     """Measures folders.
 
     :param folders: whose free space counts; :param spools: those of them that Asterisk writes to
+    :param start_faults: tells, from folders, why recordings would not start
     """
 
-    def __init__(self, folders: Iterable[Path], spools: Iterable[Path]) -> None:
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        spools: Iterable[Path],
+        start_faults: Callable[[], list[StartFault]] = list,
+    ) -> None:
         self.spools = tuple(dict.fromkeys(spools))
         self.folders = tuple(dict.fromkeys([*folders, *self.spools]))
+        self._start_faults = start_faults
         self._thread = ThreadPoolExecutor(1, "fastagi-disks")
         self._running: Future[Measured] | None = None
         self._last = Measured()
@@ -66,7 +75,8 @@ class Disks:
 
     async def measure(self) -> Measured:
         """At most `FRESH_SECONDS` old. Takes `PATIENCE_SECONDS` at most."""
-        if time.monotonic() - self._at < FRESH_SECONDS:
+        # whoever has just mended what keeps recordings from starting is not told that it is broken yet
+        if time.monotonic() - self._at < FRESH_SECONDS and not self._last.start_faults:
             return self._last
         if self._running is None:
             self._running = self._thread.submit(self._measure)
@@ -85,7 +95,8 @@ class Disks:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _measure(self) -> Measured:
-        return Measured(True, {f: _room(f, f in self.spools) for f in self.folders}, {s: _held(s) for s in self.spools})
+        rooms = {f: _room(f, f in self.spools) for f in self.folders}
+        return Measured(True, rooms, {s: _held(s) for s in self.spools}, self._start_faults())
 
 
 def _room(folder: Path, spool: bool) -> Room:

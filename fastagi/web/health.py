@@ -56,6 +56,7 @@ class Health:
         problems = [p for pbx in self._sources.pbxs.values() if (p := asterisk_problem(pbx)) is not None]
         problems += [store_problem] if store_problem is not None else []
         problems += self._disk_problems(measured)
+        problems += [Problem(f"recordings {f.where}", f.problem, f.do) for f in measured.start_faults]
         problems += self._descriptor_problems()
         checked = [
             *(f"asterisk {name}" for name, pbx in self._sources.pbxs.items() if pbx.manager is not None),

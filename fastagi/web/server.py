@@ -59,8 +59,9 @@ class HttpServer:
         self._sources = sources
         settings = sources.settings
         self._host, self._port = settings.http.host, settings.http.port
+        faults = sources.recorder.starter.faults.current
         spools = [pbx.spool for pbx in sources.pbxs.values()]
-        self._disks = Disks([settings.recordings.directory, *_ledger_folder(settings.store.url)], spools)
+        self._disks = Disks([settings.recordings.directory, *_ledger_folder(settings.store.url)], spools, faults)
         self._health = Health(sources, self._disks)
         self._lag = LoopLag()
         self.connections = Connections(_options(), sources.descriptors)

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from cli_process import Done, Serving, command, serving, start, write_settings
 
 from fastagi.testing import AsteriskServer
@@ -227,3 +229,36 @@ async def test_user_is_checked(site: Site) -> None:
     assert (unknown.code, "no such user" in unknown.err) == (2, True)
     code, err = await site.as_nobody("doctor", "--user", "root")
     assert (code, "only root can" in err) == (2, True)
+
+
+async def test_failed_start_is_not_ready(site: Site, asterisk22: AsteriskServer) -> None:
+    """A folder of today that root has made: /readyz was green while every call failed."""
+    settings = tomllib.loads(site.config.read_text())
+    route = f"agi://127.0.0.1:{settings['agi']['port']}/record/start?filename=2026/11/30/{{uniqueid}}"
+
+    async def ready() -> tuple[int, dict[str, Any]]:
+        async with ClientSession() as http, http.get(f"http://127.0.0.1:{settings['http']['port']}/readyz") as answer:
+            return answer.status, await answer.json()
+
+    async def until(status: int) -> dict[str, Any]:
+        async with asyncio.timeout(30):
+            while (found := await ready())[0] != status:  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.05)
+        return found[1]
+
+    async with site.serving(**AS_NOBODY) as server:
+        await until(200)
+        folder = todays_folder(site)
+        await asterisk22.originate("Local/tone@fastagi-testing/n", application="AGI", data=route)
+        await server.until(lambda: server.logged("recording_failed"))
+        (problem,) = (await until(503))["problems"]
+        assert problem["what"] == f"recordings {site.directory}"
+        assert f"in a folder there: {USER} may not write into it" in problem["problem"]
+        assert "doctor --fix" in problem["do"]
+        done = await site.doctor("--json")
+        assert {"recordings/folders", "server/ready"} <= set(failed(done))
+        assert str(folder) in failed(done)["recordings/folders"]["text"]
+        assert (await site.doctor("--fix", "--json")).code == 0
+        await until(200)
+        await asterisk22.originate("Local/tone@fastagi-testing/n", application="AGI", data=route)
+        await server.until(lambda: server.logged("recording_started"))

@@ -25,6 +25,7 @@ from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, Fa
 from fastagi.recording.asterisk.channels import called_number
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.start_faults import StartFaults
 from fastagi.recording.ledger.job import Job, Jobs, Key
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
@@ -98,6 +99,7 @@ class Starter:
         self._start_seconds = start_seconds
         self._clock = clock
         self._starting: set[Key] = set()
+        self.faults = StartFaults(directory)
 
     async def start(self, request: Request) -> Job:
         """Start it. The job returned is ACTIVE, or FAILED with the reason in its `error`.
@@ -184,6 +186,7 @@ class Starter:
         except OSError as exc:
             where = exc.filename or self._directory
             fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"
+            self.faults.unwritten(recording.file_path, exc)
             recording = replace(recording, file_path=str(self._directory / recording.file_path))
         job = Job(recording, request.cipher, request.agi)
         try:
@@ -222,6 +225,7 @@ class Starter:
             await self.fail(job, str(exc))
             return
         job.started = time.monotonic()
+        self.faults.succeeded(recording.file_path, pbx.spool)
         await self._journal.move(
             job, Event.STARTED, started_at=piece.started_at, pieces=(*recording.pieces[:-1], piece), error=""
         )
@@ -290,6 +294,7 @@ class Starter:
             return piece
         await self._undo(control, piece, spec)
         where = Path(piece.paths[0])
+        self.faults.unopened(where.parent)
         raise AsteriskError(
             await self._threads.run(files.spool_fault, where.parent)
             or f"Asterisk could not open {where}: make {where.parent} writable for Asterisk's user, "

@@ -17,6 +17,7 @@ from fastagi.domain import naming
 from fastagi.domain.recording import Piece
 from fastagi.domain.spec import RecordingSpec
 from fastagi.exposed_files import folder_of, open_folder, remove_file
+from fastagi.ownership import user_name
 
 SECRET = "-secret"
 """In the name of a raw file that is clear only until its recording is encrypted: who finds it, and knows no more, must
@@ -86,6 +87,21 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
             continue
         return path, renamed
     raise FileExistsError(17, "that name is taken twice", wanted)
+
+
+def folder_fault(directory: Path, folder: str) -> str:
+    """Why no name in that folder could be taken now, without its path; empty where one could. Nothing is made."""
+    root = os.path.realpath(directory)
+    if os.path.commonpath((root, os.path.realpath(folder))) != root:
+        return "a link leads out of the recordings directory"
+    there = folder
+    while not os.path.lexists(there) and there != os.path.dirname(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        return "what stands there is no directory"
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        return f"{user_name()} may not write into it"
+    return ""
 
 
 def release(path: str) -> None:
