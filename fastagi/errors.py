@@ -20,7 +20,7 @@
     │   └── TakenOver          another server has that recording now
     │       └── HeldElsewhere  another server beside the same Asterisk does that already
     ├── IllegalTransition      a bug: an event came in a phase that does not know it
-    └── SinkError              a sink could not take a recording (`retry`, `retry_after` in seconds)
+    └── SinkError              a sink could not take a recording (`retry`, `retry_after` in seconds, `refused`)
 
 Nothing here is caught as ``BaseException``; asyncio.CancelledError always passes.
 """
@@ -134,9 +134,14 @@ class SinkError(FastAGIError):
 
     :param retry: False when trying again cannot help (the delivery is dead at once)
     :param retry_after: seconds the receiver asked for, or None
+    :param refused: it is this sender or this address that is refused (HTTP 401, 403, 404), not this recording: three
+        recordings in a row hold the sink
     """
 
-    def __init__(self, message: str, *, retry: bool = True, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry: bool = True, retry_after: float | None = None, refused: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry = retry
         self.retry_after = retry_after
+        self.refused = refused

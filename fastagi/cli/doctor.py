@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,12 +36,15 @@ def doctor(
         bool,
         typer.Option("--fix", help="Carry out the remedies that are safe, and say each: directories, owners, modes."),
     ] = False,
+    send_ping: Annotated[
+        bool, typer.Option("--send-ping", help="Post a signed event of type ping to each webhook and judge its answer.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Prove the settings against the live system: Asterisk, its rights, the shared spool, disks, ports, store, sinks.
 
-    Changes nothing without --fix, and may run beside the server. As root it examines with the rights of the user that
-    serves. Exit code 1 when a check fails.
+    Changes nothing without --fix, delivers nothing without --send-ping, and may run beside the server. As root it
+    examines with the rights of the user that serves. Exit code 1 when a check fails.
     """
     from fastagi.app.doctor import Status
     from fastagi.app.doctor.serving_user import find
@@ -47,10 +52,11 @@ def doctor(
     settings = settings_for(config)
     serving = find(settings, user)
     out = None if as_json else console()
-    findings = _examined(settings, serving, out)
+    examined = partial(_examined, settings, serving, send_ping)
+    findings = examined(out)
     done: list[Done] = []
     if fix:
-        findings, done = _fixed(settings, serving, findings, out)
+        findings, done = _fixed(settings, examined, findings, out)
     failed = any(f.status is Status.FAIL for f in findings)
     if out is None:
         fixes = (
@@ -80,25 +86,25 @@ def _sum_up(out: Console, findings: list[Finding], failed: bool) -> None:
     )
 
 
-def _examined(settings: Settings, serving: ServingUser | None, out: Console | None) -> list[Finding]:
+def _examined(settings: Settings, serving: ServingUser | None, send_ping: bool, out: Console | None) -> list[Finding]:
     """All findings, shown as they come where there is an `out`."""
     if serving is None:
-        return run(_collect(settings, out))
+        return run(_collect(settings, send_ping, out))
     from fastagi.app.doctor.borrowed_rights import examine_as
 
     findings: list[Finding] = []
-    for finding in examine_as(serving, settings):
+    for finding in examine_as(serving, settings, send_ping=send_ping):
         findings.append(finding)
         if out is not None:
             _show(out, finding)
     return findings
 
 
-async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
+async def _collect(settings: Settings, send_ping: bool, out: Console | None) -> list[Finding]:
     from fastagi.app.doctor import examine
 
     findings: list[Finding] = []
-    async for finding in examine(settings):
+    async for finding in examine(settings, send_ping=send_ping):
         findings.append(finding)
         if out is not None:
             _show(out, finding)
@@ -106,7 +112,10 @@ async def _collect(settings: Settings, out: Console | None) -> list[Finding]:
 
 
 def _fixed(
-    settings: Settings, serving: ServingUser | None, findings: list[Finding], out: Console | None
+    settings: Settings,
+    examined: Callable[[Console | None], list[Finding]],
+    findings: list[Finding],
+    out: Console | None,
 ) -> tuple[list[Finding], list[Done]]:
     """Carries out what can be, and examines again, for as long as that shows more to do: a folder hides what is in it.
 
@@ -124,7 +133,7 @@ def _fixed(
                 _show_done(out, done[-1])
         if all(d.why_not for d in done[before:]):
             break
-        findings = _examined(settings, serving, None)
+        findings = examined(None)
     if out is not None and any(not d.why_not for d in done):
         out.print("\nExamined again:\n")
         for finding in findings:

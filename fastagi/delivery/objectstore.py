@@ -28,6 +28,9 @@ PART_BYTES = 8 * 1024 * 1024
 
 PARTS_AT_ONCE = 4
 
+_NO_BUCKET = ("NoSuchBucket", "specified bucket does not exist", "ContainerNotFound")
+"""How S3, Google and Azure say so, where the key could be missing as well."""
+
 _CLIENT = (
     "allow_http",
     "connect_timeout",
@@ -161,21 +164,46 @@ class ObjectStoreSink(RecordingSink):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def probe(self) -> str:
-        """Whether the store answers and knows us: asks for a key that there is not. :raises SinkError: it does not"""
-        import obstore
+        """Whether the bucket is there and lets this sender in: lists it, or reads a key that there is not.
+
+        :raises SinkError: it does not
+        """
         from obstore.exceptions import BaseError
 
         try:
-            await obstore.head_async(self._store, "fastagi-doctor-there-is-no-such-key")
-        except FileNotFoundError:
-            pass
+            await self._list_one()
         except (BaseError, OSError) as exc:
-            raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
+            if isinstance(exc, FileNotFoundError) or any(said in str(exc) for said in ("404 Not Found", *_NO_BUCKET)):
+                raise self._no_bucket() from None
+            if "403 Forbidden" not in str(exc):
+                raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
+            await self._read_nothing()  # who may only put and get objects must not list them
         if self.shown.startswith("file:"):
             folder = Path(URL(self.shown).path)
             if not await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK):
                 raise SinkError(f"{self.shown}: is not writable")
         return f"{self.shown}: answers"
+
+    def _no_bucket(self) -> SinkError:
+        return SinkError(f"{self.shown}: there is no such bucket", refused=True)
+
+    async def _list_one(self) -> None:
+        import obstore
+
+        async for _ in obstore.list(self._store, chunk_size=1):
+            return
+
+    async def _read_nothing(self) -> None:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        try:
+            await obstore.get_async(self._store, "fastagi-doctor-there-is-no-such-key")
+        except FileNotFoundError as exc:
+            if any(said in str(exc) for said in _NO_BUCKET):
+                raise self._no_bucket() from None
+        except (BaseError, OSError) as exc:
+            raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
 
     def _attributes(self, metadata: RecordingMetadata) -> dict[str, str] | None:
         if self.shown.startswith("file:"):  # a folder keeps no attributes

@@ -19,6 +19,9 @@ from fastagi.errors import BadArgument, SinkError
 AGAIN = frozenset({408, 425, 429})
 """Client errors that pass: time-out, too early, too many. All 5xx pass too; other 4xx do not (DESIGN 3)."""
 
+REFUSED = frozenset({401, 403, 404})
+"""Answers about the sender or the address, not about one recording: a wrong secret, a path that there is not."""
+
 BODY_BYTES = 2000
 """What is read of an answer: enough to say why it refused."""
 
@@ -89,9 +92,9 @@ class Receiver:
             raise SinkError(f"{self.shown}: {exc.strerror or type(exc).__name__}") from None
 
     async def probe(self) -> str:
-        """Asks with HEAD, which delivers nothing. Whatever it answers, it is there; what it says of itself is told.
+        """Ask with HEAD, which delivers nothing.
 
-        :raises SinkError: not reachable; with `retry` false: reachable, but an answer that deliveries would not survive
+        :raises SinkError: not reachable, or `refused`; with `retry` false: reachable, with a doubtful answer
         """
         try:
             async with (
@@ -107,6 +110,8 @@ class Receiver:
             raise SinkError(f"{self.shown}: {_reason(exc)}") from None
         except OSError as exc:
             raise SinkError(f"{self.shown}: {exc.strerror or type(exc).__name__}") from None
+        if status in REFUSED:
+            raise SinkError(f"{self.shown}: answered HEAD with {status}", retry=False, refused=True)
         if 300 <= status < 400:
             raise SinkError(f"{self.shown}: answered {status}: redirects are not followed", retry=False)
         if status >= 500 and status != 501:  # 501: it has no HEAD
@@ -138,7 +143,7 @@ class Receiver:
             said = "redirects are not followed; give the address it leads to"
         after = retry_after(response.headers.get("Retry-After", ""), self._clock()) if retry else None
         text = f"{self.shown}: answered {status}" + (f": {said}" if said else "")
-        return SinkError(text, retry=retry, retry_after=after)
+        return SinkError(text, retry=retry, retry_after=after, refused=status in REFUSED)
 
 
 def shown_url(url: URL) -> str:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import os
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aiohttp
 
 from fastagi.delivery.post import Receiver
 from fastagi.delivery.signing import signing_secrets, standard_key, standard_signature
 from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.domain.ids import new_id
 from fastagi.domain.metadata import RecordingMetadata
+from fastagi.domain.timestamps import rfc3339
 
 
 class WebhookSink(RecordingSink):
@@ -83,6 +88,17 @@ class WebhookSink(RecordingSink):
     async def probe(self) -> str:
         """Whether the receiver answers; nothing is delivered. :raises SinkError: it does not"""
         return await self._receiver.probe()
+
+    async def ping(self) -> str:
+        """Post a signed event of type ``ping``, which is no recording; say that it was accepted.
+
+        :raises SinkError: it was not, as with a recording
+        """
+        now = self._clock()
+        event: dict[str, Any] = {"type": "ping", "timestamp": rfc3339(now), "data": {}}
+        body = json.dumps(event, separators=(",", ":")).encode("ascii")
+        await self._receiver.post(body, self.headers(body, new_id("ping", now, os.urandom(10))))
+        return f"{self.url}: accepted a {'signed ' if self._plain_key else ''}ping"
 
     async def aclose(self) -> None:
         """Closes the HTTP client, if it is owned (seed). Idempotent; a later call opens a new one."""

@@ -7,13 +7,16 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
 from cli_process import command, serving, write_settings
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from fastagi.app.doctor import Finding, Status, examine
 from fastagi.cipher import AesGcmCipher, MasterKey
+from fastagi.delivery.signing import new_secret
 from fastagi.settings import Settings, load
 from fastagi.store import open_store
 from fastagi.store.units import keys
@@ -278,6 +281,9 @@ async def test_sinks(asterisk22: AsteriskServer, tmp_path: Path) -> None:
         "well": f'type = "webhook"\nurl = "{url}/405"',
         "moved": f'type = "webhook"\nurl = "{url}/301"',
         "ill": f'type = "webhook"\nurl = "{url}/503"',
+        "stranger": f'type = "webhook"\nurl = "{url}/401"\nsigning_secret = "hunter2"',
+        "forbidden": f'type = "vcon"\ntarget = "{url}/403"',
+        "nowhere": f'type = "webhook"\nurl = "{url}/404"',
         "gone": f'type = "webhook"\nurl = "http://127.0.0.1:{free_port()}/x"\nsigning_secret = "hunter2"',
         "unknown": f'type = "webhook"\nurl = "{url}/200"\nsigning_sceret = "x"',
         "program": 'type = "command"\nargv = ["true", "{file_path}"]',
@@ -294,12 +300,60 @@ async def test_sinks(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     by = {f.area.removeprefix("sink "): f for f in findings if f.area.startswith("sink ")}
     assert list(by) == list(sinks)
     assert {name: by[name].status.value for name in sinks} == {
-        "well": "ok", "moved": "warn", "ill": "warn", "gone": "fail", "unknown": "fail", "program": "ok",
+        "well": "ok", "moved": "warn", "ill": "warn",
+        "stranger": "fail", "forbidden": "fail", "nowhere": "fail", "gone": "fail", "unknown": "fail", "program": "ok",
         "no-program": "fail", "folder": "ok", "vcon": "ok", "kept": "ok",
     }  # fmt: skip
     assert set(seen) == {"HEAD"}, "a doctor delivers nothing"
     assert "signing_sceret" in by["unknown"].text
+    assert "signing_secret" in by["stranger"].remedy
+    assert "--send-ping" in by["nowhere"].remedy
     assert "hunter2" not in str(findings)
+
+
+async def test_a_ping_proves_the_secret(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """A wrong secret or path was green until the first call."""
+    pings: list[Any] = []
+
+    async def take(request: web.Request) -> web.Response:
+        body = await request.read()
+        try:
+            pings.append(Webhook(secrets[request.match_info["which"]]).verify(body, dict(request.headers)))
+        except WebhookVerificationError:
+            return web.Response(status=401, text="wrong signature")
+        return web.Response(status=204)
+
+    secrets = {"right": new_secret(), "wrong": new_secret()}
+    right = secrets["right"]
+    app = web.Application()
+    app.router.add_post("/hook/{which}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    sinks = {"right": "hook/right", "wrong": "hook/wrong", "astray": "hok/right"}
+    more = "\n".join(
+        f'[[sinks]]\nname = "{name}"\ntype = "webhook"\nurl = "{url}/{path}"\nsigning_secret = "{right}"'
+        for name, path in sinks.items()
+    )
+    config = write_settings(asterisk22, tmp_path, more)
+    try:
+        done = await command("doctor", "--config", str(config), "--send-ping", "--json")
+    finally:
+        await runner.cleanup()
+    found = {c["area"]: c for c in done.json["checks"] if c["area"].startswith("sink ")}
+    assert {area: (c["check"], c["status"]) for area, c in found.items()} == {
+        "sink right": ("ping", "ok"),
+        "sink wrong": ("ping", "fail"),
+        "sink astray": ("ping", "fail"),
+    }
+    assert "401: wrong signature" in found["sink wrong"]["text"]
+    assert "whether signing_secret is the receiver's" in found["sink wrong"]["remedy"]
+    assert "answered 404" in found["sink astray"]["text"]
+    assert done.code == 1
+    [ping] = pings
+    assert (ping["type"], ping["data"]) == ("ping", {})
+    assert right not in done.out
 
 
 async def test_server_that_runs_and_cannot_record(asterisk22: AsteriskServer, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`fastagi doctor`: proves the settings against the live system, one line per check, and says what to do.
 
-Nothing is changed: no call is made, no delivery, no migration; what a check writes it removes. `examine` gives the
-findings in the order of need, as they come.
+Nothing is changed: no call is made, no delivery, no migration; what a check writes it removes. Only `send_ping` has
+receivers see something. `examine` gives the findings in the order of need, as they come.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ AREA_SECONDS = 60.0
 """For one area; each wait inside has its own, shorter limit."""
 
 
-async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """All findings."""
+async def examine(settings: Settings, *, send_ping: bool = False) -> AsyncIterator[Finding]:
+    """Yield all findings.
+
+    :param send_ping: post a signed event of type ``ping`` to the webhooks
+    """
     if not settings.asterisk:
         yield Reporter("asterisk").fail(
             "settings",
@@ -31,7 +34,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         (f"asterisk {s.name}", asterisk.examine(s, settings.agi)) for s in settings.asterisk
     ]
     areas += [("machine", places.examine(settings)), ("store", ledger.examine(settings))]
-    areas += [("sinks", sinks.examine(settings))]
+    areas += [("sinks", sinks.examine(settings, send_ping=send_ping))]
     for area, findings in areas:
         try:
             async with asyncio.timeout(AREA_SECONDS):

@@ -16,7 +16,7 @@ from fastagi.errors import Error
 from fastagi.settings import Settings
 
 
-def examine_as(user: ServingUser, settings: Settings) -> Iterator[Finding]:
+def examine_as(user: ServingUser, settings: Settings, *, send_ping: bool = False) -> Iterator[Finding]:
     """The findings of a child process, as they come. The settings were read before: the child says if it may not.
 
     :raises Error: the child ended before its work
@@ -27,7 +27,7 @@ def examine_as(user: ServingUser, settings: Settings) -> Iterator[Finding]:
     child = os.fork()
     if child == 0:
         os.close(read)
-        _child(user, settings, write)
+        _child(user, settings, send_ping, write)
     os.close(write)
     ended = False
     try:
@@ -44,13 +44,13 @@ def examine_as(user: ServingUser, settings: Settings) -> Iterator[Finding]:
         raise Error(f"the examination with the rights of {user.name} broke off: may {user.name} run {sys.executable}?")
 
 
-def _child(user: ServingUser, settings: Settings, write: int) -> None:
+def _child(user: ServingUser, settings: Settings, send_ping: bool, write: int) -> None:
     """Never returns."""
     code = 1
     try:
         user.become()
         with os.fdopen(write, "w", encoding="utf-8") as out:
-            asyncio.run(_tell(settings, out.write, out.flush))
+            asyncio.run(_tell(settings, send_ping, out.write, out.flush))
         code = 0
     except KeyboardInterrupt:
         pass
@@ -60,7 +60,9 @@ def _child(user: ServingUser, settings: Settings, write: int) -> None:
         os._exit(code)
 
 
-async def _tell(settings: Settings, write: Callable[[str], object], flush: Callable[[], object]) -> None:
-    async for finding in examine(settings):
+async def _tell(
+    settings: Settings, send_ping: bool, write: Callable[[str], object], flush: Callable[[], object]
+) -> None:
+    async for finding in examine(settings, send_ping=send_ping):
         write(finding.to_line() + "\n")
         flush()

@@ -1,8 +1,13 @@
-"""Each sink of the settings: can it be reached? No delivery is made up; a sink that has `probe()` is asked."""
+"""Each sink of the settings: can it be reached, and does it accept this server?
+
+Nothing is delivered. A sink that has `probe()` is asked; with `--send-ping` one that has `ping()` gets a signed event
+of type ``ping`` instead, whose answer says for certain what a recording's would be.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from fastagi.app.doctor.finding import Finding, Findings, Reporter
 from fastagi.delivery.registry import build_sink
@@ -12,34 +17,41 @@ from fastagi.settings import Settings, SinkSettings
 PROBE_SECONDS = 10.0
 
 
-async def examine(settings: Settings) -> Findings:
-    """One finding per sink, side by side, in their order."""
+async def examine(settings: Settings, *, send_ping: bool = False) -> Findings:
+    """Yield one finding per sink, examined side by side, in their order.
+
+    :param send_ping: post a ping to those that take one
+    """
     if not settings.sinks:
         yield Reporter("sinks").warn(
             "sinks", "none in the settings: recordings stay here, unless your App brings sinks", "add [[sinks]]"
         )
-    for finding in await asyncio.gather(*(_examine(section) for section in settings.sinks)):
+    for finding in await asyncio.gather(*(_examine(section, send_ping) for section in settings.sinks)):
         yield finding
 
 
-async def _examine(section: SinkSettings) -> Finding:
+async def _examine(section: SinkSettings, send_ping: bool) -> Finding:
     say = Reporter(f"sink {section.name}")
     try:
         sink = build_sink(section)
     except ConfigError as exc:
         return say.fail("settings", "; ".join(str(exc).splitlines()), "correct it: the server does not start so")
-    probe = getattr(sink, "probe", None)
+    ping: Callable[[], Awaitable[str]] | None = getattr(sink, "ping", None) if send_ping else None
+    probe: Callable[[], Awaitable[str]] | None = ping or getattr(sink, "probe", None)
+    check = "ping" if ping is not None else "reachable"
     try:
         if probe is None:
-            return say.ok("reachable", f"{sink!r}: nothing to reach")
+            return say.ok(check, f"{sink!r}: nothing to reach")
         async with asyncio.timeout(PROBE_SECONDS):
-            return say.ok("reachable", await probe())
+            return say.ok(check, await probe())
     except TimeoutError:
-        return say.fail("reachable", f"{sink!r}: no answer within {PROBE_SECONDS:g} s", _remedy(section))
+        return say.fail(check, f"{sink!r}: no answer within {PROBE_SECONDS:g} s", _remedy(section))
     except SinkError as exc:
-        if exc.retry:
-            return say.fail("reachable", str(exc), _remedy(section))
-        return say.warn("reachable", str(exc), _remedy(section))
+        if exc.refused:
+            return say.fail(check, str(exc), _remedy_of_refusal(section, pinged=ping is not None))
+        if exc.retry or ping is not None:
+            return say.fail(check, str(exc), _remedy(section))
+        return say.warn(check, str(exc), _remedy(section))
     finally:
         close = getattr(sink, "aclose", None)
         if callable(close):
@@ -56,3 +68,14 @@ def _remedy(section: SinkSettings) -> str:
         case "command":
             return "name the program by its full path, and make it executable for the server's user"
     return "look at its settings"
+
+
+def _remedy_of_refusal(section: SinkSettings, *, pinged: bool) -> str:
+    if section.type == "objectstore":
+        return "make the bucket, or correct its name in the url"
+    where = "look at the path of the url, at user and password in it" + (
+        ", and whether signing_secret is the receiver's" if section.type == "webhook" else ""
+    )
+    if pinged or section.type != "webhook":
+        return where
+    return f"{where}; a receiver that knows POST alone: fastagi doctor --send-ping tells for certain"

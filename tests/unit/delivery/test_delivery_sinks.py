@@ -42,6 +42,21 @@ def metadata(path: Path | str = "/rec/a.wav", **extra: Any) -> RecordingMetadata
     return RecordingMetadata("pbx-1.2", "calls/a", str(path), 59.3, "wav", facts)
 
 
+LISTED = """<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<Name>bucket</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"""
+
+
+def s3_options(runner: web.AppRunner) -> dict[str, Any]:
+    """What reaches a bucket that is played on this machine."""
+    return {
+        "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
+        "access_key_id": "a",
+        "secret_access_key": "b",
+        "region": "r",
+        "allow_http": True,
+    }
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "in" / "a.wav"
@@ -203,6 +218,42 @@ async def test_delete_local_when_called_directly_and_never_by_the_sink_under_a_c
     assert not file.exists()
 
 
+@pytest.mark.parametrize(
+    ("listing", "reading", "fault"),
+    [
+        ((200, LISTED), (500, ""), None),
+        ((404, "<Error><Code>NoSuchBucket</Code></Error>"), (404, ""), "there is no such bucket"),
+        ((404, ""), (404, ""), "there is no such bucket"),
+        ((403, "<Error><Code>AccessDenied</Code></Error>"), (404, "<Error><Code>NoSuchKey</Code></Error>"), None),
+        ((403, ""), (404, "<Error><Code>NoSuchBucket</Code></Error>"), "there is no such bucket"),
+        ((403, ""), (403, ""), "s3://bucket/calls: "),
+    ],
+    ids=["there", "gone", "gone without a word", "no right to list", "gone, no right to list", "wrong credentials"],
+)
+async def test_a_missing_bucket_is_found(listing: tuple[int, str], reading: tuple[int, str], fault: str | None) -> None:
+    """A bucket that does not exist "answered"."""
+
+    async def s3(request: web.Request) -> web.Response:
+        status, text = listing if "list-type" in request.query else reading
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", s3)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    sink = ObjectStoreSink("s3://bucket/calls", options=s3_options(runner))
+    try:
+        if fault is None:
+            assert await sink.probe() == "s3://bucket/calls: answers"
+        else:
+            with pytest.raises(SinkError, match=fault) as caught:
+                await sink.probe()
+            assert caught.value.refused is ("bucket" in fault and "s3" not in fault)
+    finally:
+        await runner.cleanup()
+
+
 async def test_a_bucket_over_http_is_asked_as_s3(file: Path) -> None:
     objects: dict[str, bytes] = {}
     fail = 1
@@ -317,14 +368,7 @@ async def test_encrypted_files_are_no_audio(file: Path, tmp_path: Path, monkeypa
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    options = {
-        "endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
-        "access_key_id": "a",
-        "secret_access_key": "b",
-        "region": "r",
-        "allow_http": True,
-    }
-    sink = ObjectStoreSink("s3://bucket", "{recording_id}", options=options)
+    sink = ObjectStoreSink("s3://bucket", "{recording_id}", options=s3_options(runner))
     for item in (encrypted, metadata(file)):
         with pytest.raises(SinkError):  # it is not read back here
             await sink.on_recording_complete(item)

@@ -414,9 +414,25 @@ async def test_a_client_that_raises_for_status_takes_no_answer_away(
     async with aiohttp.ClientSession(raise_for_status=True) as client:
         sink = WebhookSink(receiver.url, http_client=client)
         error = await refused(sink)
-        assert "answered HEAD with" in await sink.probe()
+        if status == 404:
+            with pytest.raises(SinkError, match="answered HEAD with"):
+                await sink.probe()
+        else:
+            assert "answered HEAD with" in await sink.probe()
     assert (error.retry, error.retry_after) == (retry, after)
     assert f"answered {status}" in str(error)
+
+
+@pytest.mark.parametrize(("status", "refuses"), [(401, True), (403, True), (404, True), (400, False), (503, False)])
+async def test_a_refused_sender_is_told_apart(receiver: Receiver, status: int, refuses: bool) -> None:
+    """These answers are about the sender or the address; three in a row hold the sink."""
+    receiver.status(status)
+    sink = WebhookSink(receiver.url)
+    assert (await refused(sink)).refused is refuses
+    with pytest.raises(SinkError) as caught:
+        await sink.ping()
+    await sink.aclose()
+    assert caught.value.refused is refuses
 
 
 async def test_what_a_call_brought_along_leaves_no_client_open(receiver: Receiver) -> None:
