@@ -86,6 +86,19 @@ async def test_what_the_dialplan_records_is_finished_and_delivered_and_its_files
     theirs["freepbx"].unlink()
 
 
+@pytest.mark.parametrize("stops", [1, 0])
+async def test_stop_directly_before_hangup_aborts(asterisk: AsteriskServer, tmp_path: Path, stops: int) -> None:
+    """The channel was gone before it could be asked which MixMonitors it still had, and the cause was HANGUP."""
+    async with recording_scene(asterisk, tmp_path, recordings=ADOPT) as scene:
+        file = tmp_path / "spool" / "stopped.wav"
+        lines = ["Answer()", f"MixMonitor({file})", "Wait(3)", *["StopMixMonitor()"] * stops, "Hangup()"]
+        for priority, line in enumerate(lines, 1):
+            await asterisk.cli(f'dialplan add extension "s,{priority},{line}" into adopt-stops-{stops} replace')
+        await asterisk.originate("Local/tone@fastagi-testing/n", context=f"adopt-stops-{stops}")
+        (told,) = await scene.delivered(1)
+        assert (told.extra["cause"], told.extra["adopted"]) == ("ABORTED" if stops else "HANGUP", True)
+
+
 async def test_two_on_one_channel_end_each_for_itself(asterisk: AsteriskServer, tmp_path: Path) -> None:
     async with recording_scene(asterisk, tmp_path, recordings=ADOPT) as scene:
         call = await scene.call("missing", wait=False)  # a call that nobody records disturbs nothing

@@ -43,6 +43,9 @@ AT_ONCE = 8
 
 PATIENCE_SECONDS = 5.0
 
+RECENT_SECONDS = 3.0
+"""A stop that is older has been explained by one of those looks."""
+
 
 class Adoption:
     """Finds recordings that others started, and their end.
@@ -64,7 +67,7 @@ class Adoption:
         sinks: Callable[[], tuple[str, ...]],
         spawn: Callable[[Coroutine[Any, Any, Any], str], object],
         track: Callable[[Job], None],
-        stopped: Callable[[Job], Coroutine[Any, Any, bool]],
+        stopped: Callable[..., Coroutine[Any, Any, bool]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._journal = journal
@@ -80,6 +83,7 @@ class Adoption:
         self._lanes = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[tuple[str, str], bool] = {}
         self._ours: dict[tuple[str, str], set[str]] = {}
+        self._stops: dict[tuple[str, str], list[float]] = {}
         self.adopted = 0
 
     @property
@@ -91,10 +95,28 @@ class Adoption:
         """One of Asterisk's events, after the channel book has it."""
         if channel is None or not self._settings.adopt:
             return
+        key = (pbx.name, channel.uniqueid)
         if name == "Hangup":
-            self._ours.pop((pbx.name, channel.uniqueid), None)
+            self._stopped_at_the_end(pbx, channel)
+            self._ours.pop(key, None)
         elif name == "MixMonitorStart" or (name == "MixMonitorStop" and self._adopted_on(pbx, channel)):
+            if name == "MixMonitorStop" and not channel.leaving:
+                self._stops.setdefault(key, []).append(self._clock())
             self._look_at(pbx, channel.uniqueid, self._clock())
+
+    def _stopped_at_the_end(self, pbx: Pbx, gone: LiveChannel) -> None:
+        """End with ABORTED what was stopped directly before the hangup: the channel went before its list was asked.
+
+        The event names no MixMonitor, so there must be one for each adopted recording, and none of this server's that
+        it may have been about.
+        """
+        key, now = (pbx.name, gone.uniqueid), self._clock()
+        stops = [at for at in self._stops.pop(key, ()) if now - at <= RECENT_SECONDS]
+        running = [j for j in self._adopted_on(pbx, gone) if j.phase in (Phase.ACTIVE, Phase.PAUSED)]
+        ours = self._ours.get(key) or any(not j.recording.adopted for j in self._jobs.on_channel(*key))
+        if stops and len(stops) >= len(running) and not ours:
+            for job in running:
+                self._spawn(self._stopped(job, ended_at=stops[-1]), f"stopped {job.id}")
 
     def synced(self, pbx: Pbx) -> None:
         """The connection is up, again or for the first time: MixMonitors that run already, and those stopped unseen."""
@@ -150,6 +172,8 @@ class Adoption:
         if ours or before:
             self._ours[pbx.name, live.uniqueid] = ours
         changed = changed or ours != before
+        if changed:
+            self._stops.pop((pbx.name, live.uniqueid), None)
         opening = False
         for row in rows:
             if not (row.file or row.received or row.sent):
