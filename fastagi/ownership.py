@@ -36,6 +36,18 @@ def remedy(path: str | PathLike[str]) -> str:
     return f"{words}, or as root: fastagi doctor --user {me} --fix"
 
 
+def inherit_owner(fd: int, folder: str | PathLike[str]) -> None:
+    """What root makes for a server that is another user's becomes that user's: whoever owns the folder.
+
+    A command run as root (`fastagi store rekey`, a `serve` by hand) would else leave files that the server may not use.
+    """
+    if os.geteuid() != 0:
+        return
+    home, found = os.stat(folder), os.fstat(fd)
+    if found.st_uid == 0 and home.st_uid != 0 and found.st_nlink == 1:
+        os.fchown(fd, home.st_uid, home.st_gid)
+
+
 def _whose(path: str | PathLike[str]) -> str:
     there = _nearest(path)
     try:

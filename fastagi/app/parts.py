@@ -29,6 +29,7 @@ from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError
 from fastagi.handlers import record
 from fastagi.handlers.user_events import UserEvents
+from fastagi.ownership import user_name
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
@@ -219,6 +220,7 @@ class Parts:
         on_calls()
         await self.agi.start()
         await self._look_at_folders()
+        await self._look_whose_it_is()
         if not self.settings.asterisk:
             log.warning(
                 "no_asterisk", hint="there is no [[asterisk]] in the settings: nothing is known of calls but by AGI"
@@ -237,6 +239,18 @@ class Parts:
             sinks=[entry.name for entry in self.registry],
             store=self.store.shown,
         )
+
+    async def _look_whose_it_is(self) -> None:
+        """Root may use everything, and the folders of the day that it makes are no other user's."""
+        directory = self.settings.recordings.directory
+        owner = await asyncio.to_thread(_owner, directory) if os.geteuid() == 0 else 0
+        if owner:
+            log.warning(
+                "root_serves_for_another",
+                path=str(directory),
+                owner=user_name(owner),
+                hint=f"sudo -u {user_name(owner)} fastagi serve; then fastagi doctor --user {user_name(owner)} --fix",
+            )
 
     async def _look_at_folders(self) -> None:
         """Recordings would fail one by one: say at the start what `/readyz` says from then on."""
@@ -291,3 +305,11 @@ class Parts:
 def _ours(folder: Path) -> bool:
     """May this process read and write there? One that is not there yet is another's to say."""
     return not folder.exists() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def _owner(folder: Path) -> int:
+    """Whose it is; root's where it is not there yet."""
+    try:
+        return folder.stat().st_uid
+    except OSError:
+        return 0

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fastagi.cipher.base import key_bytes
 from fastagi.errors import CipherError
-from fastagi.ownership import denied
+from fastagi.ownership import denied, inherit_owner
 
 _LABEL = "fastagi-master-key-1"
 _FORM = b"\x01"
@@ -77,6 +77,7 @@ def _create(file: Path) -> None:
     draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        inherit_owner(fd, file.parent)
         os.write(fd, text.encode("ascii"))
         os.fsync(fd)
         try:

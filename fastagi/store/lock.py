@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from fastagi.errors import StoreError
-from fastagi.ownership import denied
+from fastagi.ownership import denied, inherit_owner
 
 
 class ProcessLock:
@@ -36,6 +36,7 @@ class ProcessLock:
         except OSError as exc:
             os.close(fd)
             raise StoreError(f"{self.path}: cannot be locked: {exc.strerror}") from None
+        inherit_owner(fd, self.path.parent)
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{self._holder}, process {os.getpid()}\n".encode(), 0)
         self._fd = fd

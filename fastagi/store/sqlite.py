@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from fastagi.errors import StoreDown, StoreError
-from fastagi.ownership import denied
+from fastagi.ownership import denied, inherit_owner
 from fastagi.store.lanes import BATCH_UNITS, Lane, Reader, Searcher, Writer
 from fastagi.store.ledger import P, Store, T
 from fastagi.store.lock import ProcessLock
@@ -156,7 +156,11 @@ class SqliteStore(Store):
         """Only its owner may read it: it holds who called whom. SQLite gives `-wal` and `-shm` the same rights."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                inherit_owner(fd, self.path.parent)
+            finally:
+                os.close(fd)
         except OSError as exc:
             raise StoreError(denied(self.path, exc)) from None
 

@@ -262,3 +262,14 @@ async def test_failed_start_is_not_ready(site: Site, asterisk22: AsteriskServer)
         await until(200)
         await asterisk22.originate("Local/tone@fastagi-testing/n", application="AGI", data=route)
         await server.until(lambda: server.logged("recording_started"))
+
+
+async def test_root_serving_for_another_is_told(site: Site) -> None:
+    """Its ledger, lock and key become the folder's owner's; the folders of the day would not."""
+    async with site.serving() as server:
+        await server.until(lambda: server.logged("root_serves_for_another"))
+        (told,) = server.logged("root_serves_for_another")
+        assert (told["owner"], told["path"]) == (USER, str(site.directory))
+        await server.end()
+    assert {path.stat().st_uid for path in site.home.iterdir()} == {NOBODY.pw_uid}
+    await site.served()

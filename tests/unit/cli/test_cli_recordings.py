@@ -20,7 +20,7 @@ from fastagi.cli.output import words
 from fastagi.domain.states import Cause
 from fastagi.errors import BadArgument
 from fastagi.store import Store, open_store
-from fastagi.store.units import journal, recordings
+from fastagi.store.units import journal, keys, recordings
 
 AUDIO = b"RIFF some audio"
 
@@ -443,3 +443,21 @@ def test_arguments_that_are_no_text(desk) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.decode().strip() == "fastagi: an argument is not UTF-8: write it as the terminal's UTF-8 text"
+
+
+def test_deleted_key_is_in_no_file(desk) -> None:
+    """Beside a server that is idle: the command itself takes it out of the ledger and its write-ahead log."""
+    recording = desk.recording("secret", cipher=AesCbcCipher(b"k" * 32, b"i" * 16))
+    wrapped = desk.write(lambda store: store.read(keys.get, recording.id))[1]
+
+    def traces() -> list[str]:
+        return [path.name for path in desk.folder.glob("ledger.db*") if wrapped in path.read_bytes()]
+
+    async def beside_its_server(store: Store) -> None:
+        assert traces()
+        arguments = ("recordings", "delete", recording.id, "--reason", "asked for", "--force")
+        done = await asyncio.to_thread(desk, *arguments)
+        assert done.code == 0, done.err
+        assert traces() == []
+
+    desk.write(beside_its_server)

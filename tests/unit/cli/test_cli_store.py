@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -144,3 +145,16 @@ def test_no_new_master_key_where_it_would_lose_something(desk) -> None:
     assert (other.code, "another master key" in other.err) == (1, True)
     (desk.folder / "away").replace(key)
     assert _opened(desk, one) == CLEAR
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what another user may not use")
+def test_rekey_by_root_keeps_the_owner(desk) -> None:
+    """A master key of root's would end the next start of the server's own user."""
+    desk.recording("one", cipher=AesCbcCipher(KEY, IV))
+    (desk.folder / "ledger.db.lock").unlink()
+    for path in (desk.folder, *desk.folder.glob("ledger.db*"), desk.folder / "master.key"):
+        os.chown(path, 65534, 65534)
+    assert desk("store", "rekey").code == 0
+    made = [desk.folder / "ledger.db.lock", *desk.folder.glob("master.key*"), *desk.folder.glob("ledger.db*")]
+    assert {path.name: path.stat().st_uid for path in made} == {path.name: 65534 for path in made}
+    assert {path.stat().st_mode & 0o777 for path in desk.folder.glob("master.key*")} == {0o600}

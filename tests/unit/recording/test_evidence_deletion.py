@@ -196,6 +196,16 @@ async def test_retention_takes_only_what_is_old_enough_ended_and_delivered(archi
     assert (await archive.events(old[0]))[-2][1]["who"] == "retention"
 
 
+async def test_retention_leaves_no_key(archive: Archive) -> None:
+    """Neither in the ledger nor in its write-ahead log, though nothing is written afterwards."""
+    for n in range(1, 60):
+        await archive.finished(n, age_days=31, key=True)
+    assert await archive.evidence(retention_days=30).sweep() == 59
+    async with asyncio.timeout(20):
+        while any(b"WRAPPED-KEY" in path.read_bytes() for path in archive.folder.glob("ledger.db*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def test_who_and_why_are_asked_for_and_open_or_unknown_recordings_refused(archive: Archive) -> None:
     recording_id = await archive.finished()
     evidence = archive.evidence()
