@@ -50,7 +50,11 @@ def _child(user: ServingUser, settings: Settings, send_ping: bool, write: int) -
     try:
         user.become()
         with os.fdopen(write, "w", encoding="utf-8") as out:
-            asyncio.run(_tell(settings, send_ping, out.write, out.flush))
+            closed = _closed()
+            if closed:
+                out.write(_no_program(user, closed).to_line() + "\n")
+            else:
+                asyncio.run(_tell(settings, send_ping, out.write, out.flush))
         code = 0
     except KeyboardInterrupt:
         pass
@@ -58,6 +62,20 @@ def _child(user: ServingUser, settings: Settings, send_ping: bool, write: int) -
         print(f"fastagi: {type(exc).__name__}: {exc}", file=sys.stderr)
     finally:
         os._exit(code)
+
+
+def _closed() -> str:
+    """A file of the program that this user may not read; empty where there is none."""
+    parts = (sys.executable, os.__file__, __file__)
+    return next((path for path in parts if not os.access(path, os.R_OK, effective_ids=True)), "")
+
+
+def _no_program(user: ServingUser, path: str) -> Finding:
+    return Reporter("user").fail(
+        "program",
+        f"{user.name} may not read {path}: as {user.name} the server does not start, and nothing more can be examined",
+        "install it where everybody may read it: python3 -m venv /opt/fastagi && /opt/fastagi/bin/pip install …",
+    )
 
 
 async def _tell(
