@@ -13,7 +13,7 @@ NEEDS := mmdebstrap=mmdebstrap sipp=sip-tester sox=sox /usr/lib/*/sox/libsox_fmt
 APT_INSTALL := apt-get install -y -q --no-install-recommends
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system asterisk demo test check format bench soak clean
+.PHONY: help venv system asterisk demo test unit floors pythons lock check format bench soak clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -31,6 +31,20 @@ demo: $(READY) .demo-needs ## a real Asterisk, a real call, recorded and deliver
 
 test: system check asterisk ## everything: check, then all tests, with real Asterisks 22 and 16
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+unit: $(READY) ## the unit tests alone: no Asterisk, no Debian packages, about a minute
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/unit $(PYTEST_ARGS)
+
+# Each has a Python environment of its own beside .venv; what none of these machines has is passed over, and said.
+floors: $(READY) ## the unit tests with the lowest versions that pyproject.toml allows
+	@UV=$(BIN)/uv PYTHON=$(BIN)/python WORKERS=$(WORKERS) .ci/lane floors
+
+pythons: $(READY) ## the unit tests with each newer Python that is found here: 3.12, 3.13, 3.14
+	@for version in 3.12 3.13 3.14; do UV=$(BIN)/uv WORKERS=$(WORKERS) .ci/lane $$version || exit 1; done
+
+lock: $(READY) ## pin what the container installs: deploy/requirements.lock
+	@$(BIN)/uv pip compile -q --upgrade --extra all --python-version 3.12 --python-platform linux --generate-hashes \
+	    --no-emit-index-url --no-annotate --custom-compile-command 'make lock' -o deploy/requirements.lock pyproject.toml
 
 check: $(READY) ## ruff, types, import direction
 	$(BIN)/ruff check .
@@ -85,5 +99,5 @@ asterisk: $(READY) ## fetch Asterisk 22 and 16 into the cache, without installin
 	@$(BIN)/python -c 'from fastagi.testing.packages import find_asterisk as f; print(*(f(v).version for v in (22, 16)))'
 
 clean: ## remove what was made here (the cache of Asterisks stays)
-	rm -rf $(VENV) build dist *.egg-info demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .lanes build dist *.egg-info demo-out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,7 +27,7 @@ secrets: an empty file is a server on this machine without an Asterisk to listen
 """
 
 SAID = {
-    "[log]": "What is written to stdout.",
+    "[log]": "What is written to standard error: under systemd that is the journal.",
     "local": "Only notes that the file is there.",
     "webhook": "POSTs the metadata as JSON, signed.",
     "objectstore": "Uploads the file.",

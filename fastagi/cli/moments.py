@@ -1,4 +1,4 @@
-"""When: ``2026-11-20``, ``2026-11-20 14:05``, ``14:05``, ``today``, ``friday``, ``90m``, ``36h``, ``7d`` ago."""
+"""When: ``2026-11-20``, ``2026-11-20 14:05``, ``14:05``, ``today``, ``friday``, ``36h``, ``36 hours ago``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def moment(option: str, text: str, now: datetime | None = None) -> float | None:
     day = next((n for n, name in enumerate(WEEKDAYS) if word in (name, name[:3])), None)
     if day is not None:
         return (midnight - timedelta(days=(current.weekday() - day) % 7)).timestamp()
-    ago = re.fullmatch(r"(\d+)\s*([mhdw])", word)
+    ago = re.fullmatch(r"(\d{1,6})\s*(?:([mhdw])|(min)s?|(minute|hour|day|week)s?)(\s+ago)?", word)
     if ago is not None:
-        return current.timestamp() - int(ago.group(1)) * UNITS[ago.group(2)]
+        unit = next(found for found in ago.group(2, 3, 4) if found)
+        return current.timestamp() - int(ago.group(1)) * UNITS[unit[0]]
     clock = re.fullmatch(r"(\d{1,2}):(\d{2})", word)
     try:
         if clock is not None:
@@ -40,5 +41,5 @@ def moment(option: str, text: str, now: datetime | None = None) -> float | None:
     except ValueError:
         raise BadArgument(
             f"{option} {text!r}: write a date (2026-11-20), a time (2026-11-20T14:05), today, yesterday, friday, "
-            "or 90m, 36h, 7d for so long ago"
+            "or 90m, 36h, 7d ago"
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from fastagi.errors import StoreError
@@ -44,9 +45,10 @@ def back_up(source: Path, target: Path, *, progress: Callable[[int], None] = lam
 
 
 def _copy(source: Path, draft: Path, progress: Callable[[int], None]) -> None:
-    there = sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=30.0)
-    here = sqlite3.connect(draft)
-    try:
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, timeout=30.0)) as there,
+        closing(sqlite3.connect(draft)) as here,
+    ):
         there.backup(
             here, pages=PAGES, progress=lambda _, left, all_: progress(100 * (all_ - left) // max(1, all_)), sleep=0.01
         )
@@ -54,6 +56,3 @@ def _copy(source: Path, draft: Path, progress: Callable[[int], None]) -> None:
         found = here.execute("PRAGMA quick_check").fetchone()
         if found != ("ok",):
             raise StoreError(f"{source}: is damaged: {found[0] if found else 'it cannot be checked'}")
-    finally:
-        here.close()
-        there.close()

@@ -137,9 +137,13 @@ class Visit:
             isolation_level=None,
             check_same_thread=False,
         )
-        raw.execute("PRAGMA synchronous = FULL")
-        raw.execute("PRAGMA foreign_keys = ON")
-        raw.execute("PRAGMA secure_delete = ON")  # as the server's own connections have it
+        try:
+            raw.execute("PRAGMA synchronous = FULL")
+            raw.execute("PRAGMA foreign_keys = ON")
+            raw.execute("PRAGMA secure_delete = ON")  # as the server's own connections have it
+        except BaseException:  # a damaged file
+            raw.close()
+            raise
         return raw
 
     def _line(self, exc: BaseException) -> str:

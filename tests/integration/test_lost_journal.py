@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Ledger:
         return [line.event for line in await self.store.read(lines.history, job.id)]
 
     def foreign(self, statement: str) -> None:
-        with sqlite3.connect(self.store.path) as other:
+        with closing(sqlite3.connect(self.store.path)) as other, other:
             other.execute(statement)
 
     def side_files(self) -> list[str]:
@@ -176,7 +177,7 @@ async def test_what_another_server_took_over_while_it_waited_is_let_go(
     lost: list[Job] = []
     ledger.journal.on_lost = lost.append
     job, other = await ledger.job(1), await ledger.job(2)
-    with sqlite3.connect(ledger.store.path, isolation_level=None) as away:
+    with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")
         await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
         await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)
@@ -205,7 +206,7 @@ async def test_a_newer_side_file_is_not_removed_with_the_older_one(
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", slow_unlink)
-    with sqlite3.connect(ledger.store.path, isolation_level=None) as away:
+    with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")
         await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
         away.execute("rollback")

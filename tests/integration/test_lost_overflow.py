@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ async def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 @contextmanager
 def away(ledger: Ledger):  # type: ignore[no-untyped-def]
     """The database is locked as long as the block lasts."""
-    with sqlite3.connect(ledger.store.path, isolation_level=None) as other:
+    with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as other:
         other.execute("begin immediate")
         yield
         other.execute("rollback")

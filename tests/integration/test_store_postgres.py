@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -250,7 +251,7 @@ async def test_a_ledger_moves_to_postgresql(tmp_path: Path, postgres_url: str) -
         "recording_key": 1,
     }
     assert ("recording", 2500) in told
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("select count(*) from recording").fetchone() == (2500,)
     new = open_store(postgres_url, node="one")
     await new.start()

@@ -20,6 +20,7 @@ from fastagi.app.app import App
 from fastagi.app.demo import conversation
 from fastagi.app.demo.hearing import Hearing, how_to_listen, listen
 from fastagi.app.demo.receiver import Received, Receiver
+from fastagi.domain.asterisk_versions import MAJORS
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import State
 from fastagi.domain.timestamps import rfc3339
@@ -32,8 +33,6 @@ from fastagi.testing.ports import free_port
 
 ASTERISK = 22
 """What is fetched where the machine has no Asterisk of its own."""
-
-SUPPORTED = range(16, 24)
 
 UP_SECONDS = 30.0
 CONFIG = "fastagi.toml"
@@ -153,7 +152,7 @@ async def _asterisk(progress: Progress) -> int:
     :raises AsteriskError: it cannot be fetched
     """
     own = await asyncio.to_thread(own_major)
-    if own is not None and own in SUPPORTED:
+    if own is not None and own in MAJORS:
         return own
     progress.doing(f"looking for Asterisk {ASTERISK}; the first time it is fetched from Debian, 60 MB")
     await _fetch(ASTERISK, progress)

@@ -13,14 +13,12 @@ import socket
 from fastagi.app.doctor.finding import Findings, Reporter
 from fastagi.app.doctor.session import Session, connected, text
 from fastagi.app.doctor.spool import fault_here, same_spool
+from fastagi.domain.asterisk_versions import NEWEST, too_old
 from fastagi.errors import AsteriskDown, AsteriskError, ConfigError
 from fastagi.settings import AgiSettings, AsteriskSettings
 
 NOBODY = "FastAGI/doctor"
 """A channel that never is."""
-
-OLDEST, NEWEST = (16, 17), 22
-"""MixMonitor's events came with 16.17 and 18.3; what is newer than 22 was never tried."""
 
 NEEDED: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("MixMonitor", {"Channel": NOBODY, "File": "fastagi-doctor.wav"}, "system", "start recordings"),
@@ -133,7 +131,7 @@ async def _version(say: Reporter, session: Session) -> Findings:
         yield say.warn("version", "not told", "give the manager user write = reporting")
         return
     major, minor = numbers[0], numbers[1] if len(numbers) > 1 else 0
-    if (major, minor) < OLDEST or (major == 18 and minor < 3):
+    if too_old(major, minor):
         yield say.fail("version", found, "MixMonitor's events came with 16.17 and 18.3: upgrade Asterisk")
     elif major > NEWEST:
         yield say.warn("version", found, f"tried up to {NEWEST}: place a test call and look at its recording")

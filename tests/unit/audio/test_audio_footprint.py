@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from made_sound import digit, to_int16, voice, write_wav
 
 from fastagi.audio import RawPiece, RenderPlan, mix, render
@@ -38,6 +39,7 @@ def legs(folder: Path, seconds: int) -> RawPiece:
     return RawPiece(*paths)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_recording(tmp_path: Path) -> None:
     peaks = []
     for seconds in (60, 2400):

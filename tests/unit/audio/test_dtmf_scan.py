@@ -140,6 +140,7 @@ def test_call_progress_tones_are_no_digits(pair: tuple[float, float]) -> None:
     assert scan(to_int16(both)) == []
 
 
+@pytest.mark.slow
 def test_talk_off() -> None:
     """Voices and noise for 20 minutes; hours of recorded speech are benchmarks/audio's."""
     rng = np.random.default_rng(8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def _damage(desk, old: bytes, new: bytes) -> None:
 )
 def test_flipped_bytes_name_the_remedy(desk, old: bytes, new: bytes) -> None:
     shown = desk.recording("a").id
-    with sqlite3.connect(desk.folder / "ledger.db") as ledger:
+    with closing(sqlite3.connect(desk.folder / "ledger.db")) as ledger, ledger:
         ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ledger.close()
     _damage(desk, old, new)

@@ -16,6 +16,8 @@ from typer.main import get_command
 import fastagi
 from fastagi.cli import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 HEAVY = {

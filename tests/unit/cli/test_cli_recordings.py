@@ -420,6 +420,10 @@ SATURDAY = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
         ("90m", "2026-11-21T10:30"),
         ("36h", "2026-11-20T00:00"),
         ("7d", "2026-11-14T12:00"),
+        ("36h ago", "2026-11-20T00:00"),  # as --help shows it
+        ("36 hours ago", "2026-11-20T00:00"),
+        ("1 day ago", "2026-11-20T12:00"),
+        ("90 Min ago", "2026-11-21T10:30"),
     ],
 )
 def test_moments(text: str, expected: str | None) -> None:
@@ -427,7 +431,7 @@ def test_moments(text: str, expected: str | None) -> None:
     assert moment("--since", text, SATURDAY) == wanted
 
 
-@pytest.mark.parametrize("text", ["someday", "25:00", "2026-13-01", "5x", "-3d"])
+@pytest.mark.parametrize("text", ["someday", "25:00", "2026-13-01", "5x", "-3d", "36hago", "ago", "9" * 5000 + "d"])
 def test_moments_not_understood(text: str) -> None:
     with pytest.raises(BadArgument, match="--since"):
         moment("--since", text, SATURDAY)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_a_backup_takes_nobodys_place(desk, tmp_path: Path) -> None:
 def test_a_damaged_ledger_is_no_backup(desk, tmp_path: Path) -> None:
     for n in range(40):
         desk.recording(f"r{n}")
-    with sqlite3.connect(desk.folder / "ledger.db") as raw:
+    with closing(sqlite3.connect(desk.folder / "ledger.db")) as raw, raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     raw.close()
     with (desk.folder / "ledger.db").open("r+b") as file:

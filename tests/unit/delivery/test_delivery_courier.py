@@ -564,6 +564,7 @@ async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(off
     assert len(sink.seen) == 3
 
 
+@pytest.mark.slow
 async def test_a_backlog_slows_nothing_and_stays_out_of_memory(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastagi.delivery.inprocess.HELD", 100)
     monkeypatch.setattr("fastagi.delivery.inprocess.LOW", 25)

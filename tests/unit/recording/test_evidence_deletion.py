@@ -310,6 +310,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("point", "decided", "file_left"), [("before", False, True), ("decided", True, True), ("unlinked", True, False)]
 )
+@pytest.mark.slow
 async def test_a_server_killed_while_it_deletes_ends_it_at_its_next_start(
     tmp_path: Path, point: str, decided: bool, file_left: bool
 ) -> None:

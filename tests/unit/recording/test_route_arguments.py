@@ -64,6 +64,7 @@ def test_numbers_and_flags() -> None:
     assert [flag("f", t) for t in ("yes", "On", "1", " true ", "no", "OFF", "0", "false")] == [True] * 4 + [False] * 4
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([*RecordingSpec.__dataclass_fields__, "x"]), st.text(max_size=40)))
 def test_whatever_a_dialplan_writes_it_is_a_spec_or_one_line(params: dict[str, str]) -> None:
     fault = "-"

@@ -337,6 +337,7 @@ kinds = st.sampled_from("sqn")
 stretches = st.lists(st.tuples(kinds, st.integers(2, 300).map(lambda frames: frames / 50)), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(line=stretches, most=st.sampled_from([1500, 3000, 6000, 15000]), initial=st.sampled_from([0, 0, 2500]))
 def test_no_line_is_stopped_too_early_nor_too_late(play: Any, line: Line, most: int, initial: int) -> None:

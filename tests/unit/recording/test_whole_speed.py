@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 from fastagi.audio import RawPiece, RenderPlan, render
@@ -19,6 +20,7 @@ MOST_SECONDS = 0.010
 """p99 of the loop's lag; three times that on a machine that does other things, and by its load beyond."""
 
 
+@pytest.mark.slow
 async def test_the_loop_is_not_held_by_a_two_hour_file(tmp_path: Path) -> None:
     minute = speech_samples(60, 4, level=0.1)
     minute[8000:8800] += digit_samples("3", on=0.1, off=0.0, level=0.2)

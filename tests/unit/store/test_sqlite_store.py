@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ async def store(tmp_path: Path):
 
 async def test_a_unit_is_durable_when_run_returns(store: SqliteStore) -> None:
     assert await store.run(note, "rec-1") == "rec-1"
-    with sqlite3.connect(store.path) as other:
+    with closing(sqlite3.connect(store.path)) as other, other:
         assert other.execute("select recording_id, event from journal").fetchall() == [("rec-1", "noted")]
     assert store.healthy
     assert store.last_error == ""
@@ -189,7 +190,7 @@ async def test_what_others_write_is_noticed_and_what_it_writes_itself_is_not(sto
     assert not await store.changed_elsewhere()
     await store.run(note, "rec-1")
     assert not await store.changed_elsewhere()
-    with sqlite3.connect(store.path) as other:
+    with closing(sqlite3.connect(store.path)) as other, other:
         other.execute("insert into journal (recording_id, at, event, detail) values ('rec-2', 1, 'retried', '{}')")
     assert await store.changed_elsewhere()
     assert not await store.changed_elsewhere()
@@ -288,7 +289,7 @@ async def test_a_full_disk_is_down_and_loses_nothing_that_was_answered(store: Sq
 async def test_a_file_that_is_removed_is_told_at_once_and_a_restored_one_is_taken(store: SqliteStore) -> None:
     await store.run(note, "rec-1")
     kept = store.path.with_name("kept.db")
-    with sqlite3.connect(store.path) as source, sqlite3.connect(kept) as target:
+    with closing(sqlite3.connect(store.path)) as source, source, closing(sqlite3.connect(kept)) as target, target:
         source.backup(target)
     for suffix in ("", "-wal", "-shm"):
         os.unlink(str(store.path) + suffix)
@@ -303,7 +304,7 @@ async def test_a_file_that_is_removed_is_told_at_once_and_a_restored_one_is_take
     await store.run(note, "rec-3")
     assert store.healthy
     assert await store.read(journal.last_seq) == 2
-    with sqlite3.connect(store.path) as other:
+    with closing(sqlite3.connect(store.path)) as other, other:
         assert other.execute("select recording_id from journal").fetchall() == [("rec-1",), ("rec-3",)]
 
 

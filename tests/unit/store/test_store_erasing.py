@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ async def test_replaced_key_is_nowhere(store: SqliteStore, tmp_path: Path) -> No
 async def test_reader_only_delays_the_erasure(store: SqliteStore, tmp_path: Path) -> None:
     """The log cannot be truncated under a snapshot, and the server writes nothing afterwards."""
     await put(store)
-    with sqlite3.connect(store.path, isolation_level=None) as other:
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM recording_key").fetchone()
         await store.run(keys.forget, "rec-0001")
@@ -85,7 +86,7 @@ async def test_long_reader_is_told_of(
 ) -> None:
     monkeypatch.setattr("fastagi.store.erasing.PAUSE_SECONDS", 0.0)
     await put(store)
-    with sqlite3.connect(store.path, isolation_level=None) as other:
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN")
         other.execute("SELECT count(*) FROM recording_key").fetchone()
         await store.run(keys.forget, "rec-0001")

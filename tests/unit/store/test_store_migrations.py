@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,11 @@ async def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{path}", node="one")
     await store.start()
     await store.stop()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("update alembic_version set version_num = '9999'")
     with pytest.raises(StoreError, match=r"^[^\n]*newer fastagi \(schema 9999[^\n]*$"):
         await store.start()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("update alembic_version set version_num = ?", (HEAD,))
     await store.start()  # its lock was dropped
     await store.stop()
@@ -74,12 +75,12 @@ async def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
 
 async def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("create table call (number text)")
     store = open_store(f"sqlite:///{path}", node="one")
     with pytest.raises(StoreError, match="'call' that is not fastagi's"):
         await store.start()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("select name from sqlite_master").fetchall() == [("call",)]
 
 
@@ -97,7 +98,7 @@ async def test_a_migration_that_fails_leaves_the_database_as_it_was(
         patch.setattr(op, "create_index", full)
         with pytest.raises(StoreError, match="disk is full"):
             await store.start()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("select count(*) from sqlite_master").fetchone() == (0,)
     await store.start()
     await store.stop()
