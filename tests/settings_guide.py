@@ -38,6 +38,15 @@ SAID = {
     ),
 }
 
+BELOW = {
+    "[agi]": (
+        "Each session needs a file descriptor: with 500 HTTP connections, two for each delivery at once and 264 "
+        "others. The server raises its soft\nlimit to the hard one. A `max_sessions` that does not fit then stops the "
+        "start with a line that says what would; left out, it becomes\nwhat fits (`max_sessions_lowered`)."
+    ),
+}
+"""What a page says below a table of keys."""
+
 
 def sections() -> list[tuple[str, type[BaseModel]]]:
     """(title as in the TOML file, model) of every section."""
@@ -77,7 +86,7 @@ def page() -> str:
         lines += [f"## `{title}`", "", said, "", "| key | default | meaning |", "|---|---|---|"]
         for name, field in model.model_fields.items():
             lines.append(f"| `{field.alias or name}` | {default(name, field)} | {field.description} |")
-        lines.append("")
+        lines += ["", BELOW[title], ""] if title in BELOW else [""]
     return "\n".join(lines)
 
 
