@@ -52,12 +52,14 @@ class Tally:
     :ivar accepted: connections let in; :ivar refused: not in `allow`, too many, no descriptor left, or stopping
     :ivar faulty: sessions closed because the peer was no proper Asterisk, or silent for too long
     :ivar failed: handlers that raised
+    :ivar denied: sessions that were let in and refused then, by what their header block says
     """
 
     accepted: int = 0
     refused: int = 0
     faulty: int = 0
     failed: int = 0
+    denied: int = 0
 
 
 class AgiServer(Generic[C]):
@@ -332,6 +334,11 @@ class AgiServer(Generic[C]):
         self._logged = self._unlogged = 0
         period = min(1.0, self._header_seconds / 4, self._idle_seconds / 4)
         self._timer = self._loop.call_later(period, self._sweep)
+
+    def note_denied(self, **fields: object) -> None:
+        """Count and log a session that its handler refuses. Logged like bad peers: not without limit."""
+        self.tally.denied += 1
+        self._bad_peer("agi_session_denied", **fields)
 
     def _bad_peer(self, event: str, **fields: object) -> None:
         if self._logged < LOGGED_PER_SECOND:

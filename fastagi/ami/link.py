@@ -58,6 +58,7 @@ class Link:
         self.counts = Counts()
         self.last_error = ""
         self.nothing_listens = False
+        self.peer_address = ""
         self.version = ""
         self.system = ""
         self.reconnects = 0
@@ -117,7 +118,7 @@ class Link:
         if endpoint != self.endpoint:
             self.endpoint, self._context = endpoint, None
             self.nothing_listens = False
-            self.version = self.system = ""
+            self.version = self.system = self.peer_address = ""
 
     def halt(self) -> set[asyncio.Task[Any]]:
         """Leave at once, whatever the state. Idempotent.
@@ -256,11 +257,14 @@ class Link:
         protocol.attach(self._wants, self._event, self.counts)
         try:
             async with asyncio.timeout(self.timing.connect):
-                await loop.create_connection(lambda: protocol, self.endpoint.host, self.endpoint.port, ssl=context)
+                transport, _ = await loop.create_connection(
+                    lambda: protocol, self.endpoint.host, self.endpoint.port, ssl=context
+                )
         except TimeoutError:
             raise AsteriskDown(f"no connection to {self.endpoint} within {self.timing.connect:g} s") from None
         self.protocol = protocol
         self.nothing_listens = False
+        self.peer_address = str((transport.get_extra_info("peername") or ("",))[0])
         self._boot = loop.create_future()
         self._holding = True
         self._held.clear()

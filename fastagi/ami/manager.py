@@ -139,6 +139,11 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         return self._link.last_error
 
     @property
+    def peer_address(self) -> str:
+        """Address of the last connection's other end; empty before the first, and once it is aimed elsewhere."""
+        return self._link.peer_address
+
+    @property
     def gone_from_here(self) -> bool:
         """Is it on this machine (a loopback address), and did the last attempt find that no process listens there?"""
         return self._link.nothing_listens and self._link.endpoint.loopback

@@ -315,7 +315,14 @@ class App:
         if parts is self._draining and call.route.strip("/") not in record.WHILE_STOPPING:
             await call.fail("fastagi is being stopped: try again")
             return
-        pbx = await parts.pbx_of(call)
+        if self._routes.find(call.route) is ping.ping:  # answers whoever may connect, and touches no call
+            await ping.ping(call)
+            return
+        try:
+            pbx = await parts.identity.pbx_of(call)
+        except Error as exc:
+            await _deny(parts, call, str(exc))
+            return
         call.bind(parts.recorder, pbx, parts.sink_names)
         # this session's task has a context of its own: whatever is logged on its behalf says which call it is
         structlog.contextvars.bind_contextvars(channel=call.channel, uniqueid=call.uniqueid, asterisk=pbx.name)
@@ -334,6 +341,11 @@ class App:
         else:
             await handler(call)
         await parts.recorder.before_leaving(pbx, call.uniqueid)
+
+
+async def _deny(parts: Parts, call: CallChannel, reason: str) -> None:
+    parts.agi.note_denied(peer=call.peer, route=call.route, channel=call.channel, uniqueid=call.uniqueid, reason=reason)
+    await record.deny(call, reason)
 
 
 async def _know_linkedid(call: CallChannel) -> None:

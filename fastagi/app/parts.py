@@ -19,6 +19,7 @@ import structlog
 from fastagi.agi import AgiServer, HandlerThreads
 from fastagi.agi.descriptors import Descriptors
 from fastagi.ami import Manager
+from fastagi.app.identity import Identity
 from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.app.room import sessions_that_fit
 from fastagi.cipher import MasterKey
@@ -40,9 +41,6 @@ from fastagi.store import Store, open_store
 from fastagi.web import HttpServer, Observations, Sources
 
 log = structlog.get_logger(__name__)
-
-EVENT_SECONDS = 0.5
-"""An AGI session can be quicker than the event of its channel; where several Asterisks call, that is waited for."""
 
 FOLDER_SECONDS = 2.0
 
@@ -100,6 +98,7 @@ class Parts:
         self.master = MasterKey.load_or_create(self._key_file())
         sections = settings.asterisk or [AsteriskSettings()]
         self.pbxs: dict[str, Pbx] = {s.name: Pbx(s, managers.get(s.name), clock) for s in sections}
+        self.identity = Identity(self.pbxs)
         self.recorder = Recorder(
             settings.recordings,
             self.store,
@@ -176,31 +175,6 @@ class Parts:
                 file=str(key_file(self.settings)),
                 hint="[recordings] key_file must name the master key that the ledger was written with",
             )
-
-    async def pbx_of(self, call: CallChannel) -> Pbx:
-        """Which Asterisk a call is on: the one that is named, that knows the channel, whose address calls."""
-        named = self.pbxs.get(call.params.get("asterisk", ""))
-        if named is not None:
-            return named
-        all_of_them = list(self.pbxs.values())
-        if len(all_of_them) == 1:
-            return all_of_them[0]
-        knowing = self._knowing(call)
-        deadline = time.monotonic() + EVENT_SECONDS
-        while not knowing and all(pbx.up for pbx in all_of_them) and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-            knowing = self._knowing(call)
-        possible = knowing or [pbx for pbx in all_of_them if not pbx.up] or all_of_them
-        near = [pbx for pbx in possible if call.peer in (*pbx.settings.agi_hosts, pbx.settings.host)]
-        return (near or possible)[0]
-
-    def _knowing(self, call: CallChannel) -> list[Pbx]:
-        """Those that have a channel of that name and uniqueid now."""
-        return [
-            pbx
-            for pbx in self.pbxs.values()
-            if pbx.up and (live := pbx.book.get(call.uniqueid)) is not None and live.name == call.channel
-        ]
 
     async def start(self, on_calls: Callable[[], None]) -> None:
         """Whoever calls it also calls `stop`, where it fails or is cancelled, too.

@@ -7,6 +7,7 @@ RECORDING_CAUSE ERROR; a refused pause or stop leaves them as the recording's.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
@@ -17,7 +18,7 @@ import structlog
 from fastagi.agi.encoder import encode
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, State
-from fastagi.errors import AsteriskError, BadArgument, Error, Hangup, StoreError
+from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup, StoreError
 from fastagi.handlers.arguments import flag, only, options, seconds
 from fastagi.recording.call import CallChannel
 from fastagi.recording.ledger.job import Job
@@ -126,6 +127,23 @@ async def _report(call: CallChannel, recording: Recording | None, error: str, *,
         await call.set_variable(name, value)
 
 
+async def deny(call: CallChannel, reason: str) -> None:
+    """End a session that is not let near any recording: RECORDING_ERROR and AGISTATUS=FAILURE, whatever its route.
+
+    A start leaves RECORDING_STATE and RECORDING_CAUSE ERROR; other routes leave those as they are.
+    """
+    text = _CONTROL.sub(" ", reason)[:LONGEST_VALUE]
+    values = {"RECORDING_ERROR": text}
+    if call.route.strip("/") in STARTING:
+        values |= {"RECORDING_STATE": State.ERROR.value, "RECORDING_CAUSE": Cause.ERROR.value}
+        values |= {"RECORDING_ID": "", "RECORDING_FILE": ""}
+    with contextlib.suppress(TimeoutError, FastAGIError):
+        async with asyncio.timeout(DENY_SECONDS):
+            for name, value in values.items():
+                await call.set_variable(name, value)
+    await call.fail(text)
+
+
 def _route(action: Handler) -> Handler:
     async def handler(call: CallChannel) -> None:
         error = ""
@@ -163,6 +181,9 @@ STARTING = ("record", "record/start")
 WHILE_STOPPING = frozenset(f"record/{what}" for what in ("start", "stop", "wait", "pause", "resume", "status"))
 """Routes that are served while the server drains: they take moments, or end with the drain, and what they begin goes on
 in Asterisk without this server."""
+
+DENY_SECONDS = 2.0
+"""For the variables of a denied session; an Asterisk takes a millisecond, and whoever is none gets no more."""
 
 LONGEST_VALUE = 1000
 """Characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""

@@ -197,9 +197,9 @@ class Figures:
         )
         yield _counter(
             "agi_session_faults",
-            "Sessions that ended badly: a handler raised, or the peer was no proper Asterisk",
+            "Sessions that ended badly: a handler raised, the peer was no proper Asterisk, or it is not whose it says",
             ("why",),
-            [(("handler",), agi.tally.failed), (("peer",), agi.tally.faulty)],
+            [(("handler",), agi.tally.failed), (("peer",), agi.tally.faulty), (("denied",), agi.tally.denied)],
         )
 
     def _doors(self) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from cli_process import command, serving, write_settings
+from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from fastagi.app.doctor import Finding, Status, examine
@@ -22,6 +23,7 @@ from fastagi.store import open_store
 from fastagi.store.units import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
+from fastagi.testing.scripted_ami import ScriptedAmi
 
 pytestmark = pytest.mark.asterisk
 
@@ -154,6 +156,27 @@ async def test_way_back_of_a_distant_asterisk(tmp_path: Path, asterisk22: Asteri
         "let agi.host be this machine's address on their network"
     ]
     assert await way_back({"allow": ["192.0.2.0/24"], "host": "0.0.0.0"}, agi_hosts=["192.0.2.7"]) == []
+
+
+async def test_equal_system_names_are_warned(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """Two Asterisks that call from one address: their uniqueids can be equal."""
+    settings = load(write_settings(asterisk22, tmp_path), {})
+    here = settings.asterisk[0]
+    (tmp_path / "two").mkdir()
+
+    async def warned(second: ScriptedAmi, host: str) -> list[str]:
+        changed = {"name": "second", "host": host, "port": second.port, "spool": tmp_path / "two"}
+        secret = {"username": second.user, "secret": SecretStr(second.secret), "secret_file": None}
+        both = [here, here.model_copy(update={**changed, **secret})]
+        findings = await _all(settings.model_copy(update={"asterisk": both}))
+        return [f"{f.text}: {f.remedy}" for f in findings if f.check == "system names"]
+
+    async with ScriptedAmi(spool=tmp_path / "two") as nameless:
+        (line,) = await warned(nameless, "localhost")
+    assert f"{here.name} and second call from one address" in line
+    assert "systemname in asterisk.conf" in line
+    async with ScriptedAmi(spool=tmp_path / "two", system_name="second") as named:
+        assert await warned(named, "127.0.0.1") == []
 
 
 async def test_modules(asterisk22: AsteriskServer, tmp_path: Path) -> None:

@@ -85,5 +85,17 @@ async def test_a_call_may_name_its_asterisk(both: Both) -> None:
     async def handler(call: Any) -> Any:
         return call.pbx.name
 
-    named = [await place(both.new, handler, f"asterisk={name}") for name in ("old", "new", "nobody")]
-    assert [await call.done() for call in named] == ["old", "new", "new"]
+    named = [await place(both.new, handler, f"asterisk={name}") for name in ("new", "nobody")]
+    assert [await call.done() for call in named] == ["new", "new"]
+
+
+async def test_call_naming_another_asterisk_is_denied(both: Both) -> None:
+    """The name is the call's own word: the channel must be there."""
+    denied = both.new.app.parts.agi.tally.denied
+
+    async def handler(call: Any) -> Any:
+        raise AssertionError("it must not run")
+
+    call = await place(both.new, handler, "asterisk=old", wait=False)
+    await both.new.until(lambda: both.new.app.parts.agi.tally.denied == denied + 1)
+    assert not call.result.done()

@@ -30,9 +30,11 @@ async def examine(settings: Settings, *, send_ping: bool = False) -> AsyncIterat
             "there is no [[asterisk]]: hangups would not be noticed",
             "add [[asterisk]] with host, username and secret_file; dialplan/manager.conf has the user's rights",
         )
+    seen: list[asterisk.Seen] = []
     areas: list[tuple[str, Findings]] = [
-        (f"asterisk {s.name}", asterisk.examine(s, settings.agi)) for s in settings.asterisk
+        (f"asterisk {s.name}", asterisk.examine(s, settings.agi, seen)) for s in settings.asterisk
     ]
+    areas.append(("asterisk", asterisk.alike(seen)))
     areas += [("machine", places.examine(settings)), ("store", ledger.examine(settings))]
     areas += [("sinks", sinks.examine(settings, send_ping=send_ping))]
     for area, findings in areas:

@@ -6,13 +6,16 @@ Nothing is changed there: every action names a channel that there is not, or onl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
+from dataclasses import dataclass
 
 from fastagi.app.doctor.finding import Findings, Reporter
 from fastagi.app.doctor.session import Session, connected, text
 from fastagi.app.doctor.spool import fault_here, same_spool
+from fastagi.app.identity import TWINS_REMEDY, twins
 from fastagi.domain.asterisk_versions import NEWEST, too_old
 from fastagi.errors import AsteriskDown, AsteriskError, ConfigError
 from fastagi.settings import AgiSettings, AsteriskSettings
@@ -43,8 +46,23 @@ MODULES = (
 """Module, whether nothing goes without it, and what it does."""
 
 
-async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
-    """All that can be said of it."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one Asterisk told, for comparing several.
+
+    :param addresses: where its FastAGI calls can come from
+    """
+
+    name: str
+    system: str
+    addresses: frozenset[str]
+
+
+async def examine(settings: AsteriskSettings, agi: AgiSettings, seen: list[Seen] | None = None) -> Findings:
+    """All that can be said of it.
+
+    :param seen: gets what `alike` compares
+    """
     async for finding in _way_back(settings, agi):
         yield finding
     say = Reporter(f"asterisk {settings.name}")
@@ -56,6 +74,8 @@ async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
             yield say.ok("login", where)
             async for finding in _version(say, session):
                 yield finding
+            if seen is not None:
+                seen.append(await _seen(settings, session))
             async for finding in _write_rights(say, session):
                 yield finding
             async for finding in _read_rights(say, session, settings.username):
@@ -83,6 +103,25 @@ async def examine(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
     fault = None if asked else await asyncio.to_thread(fault_here, settings.spool)
     if fault is not None:
         yield say.fail("spool", *fault)
+
+
+async def _seen(settings: AsteriskSettings, session: Session) -> Seen:
+    answer = await session.ask("CoreSettings")
+    addresses = {settings.host, *settings.agi_hosts}
+    with contextlib.suppress(OSError):
+        found = await asyncio.get_running_loop().getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
+        addresses |= {str(a[4][0]) for a in found}
+    return Seen(settings.name, text(answer.systemname), frozenset(addresses))
+
+
+async def alike(seen: list[Seen]) -> Findings:
+    """Which of them can call from one address with equal uniqueids?"""
+    for one, other in twins([(s.name, s.system, s.addresses) for s in seen]):
+        yield Reporter("asterisk").warn(
+            "system names",
+            f"{one} and {other} call from one address, and neither has a systemname of its own: uniqueids can be equal",
+            TWINS_REMEDY,
+        )
 
 
 async def _way_back(settings: AsteriskSettings, agi: AgiSettings) -> Findings:

@@ -78,6 +78,12 @@ class Pbx:
         return self.synced and self.manager is not None and self.manager.connected
 
     @property
+    def addresses(self) -> frozenset[str]:
+        """Addresses that its FastAGI calls can come from: those of the settings, and that of its manager interface."""
+        peer = self.manager.peer_address if self.manager is not None else ""
+        return frozenset({self.settings.host, *self.settings.agi_hosts, peer} - {""})
+
+    @property
     def gone_from_here(self) -> bool:
         """Has it died on this machine? No process listens at its manager port, which is on a loopback address."""
         return self.manager is not None and self.manager.gone_from_here
