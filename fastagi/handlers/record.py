@@ -154,6 +154,8 @@ def _route(action: Handler) -> Handler:
             error = "the call has hung up"
         except (Error, AsteriskError, StoreError) as exc:
             error = str(exc)
+            if call.route.strip("/") in STARTING:
+                call.start_refused(error)
             log.warning("record_refused", route=call.route, channel=call.channel, uniqueid=call.uniqueid, error=error)
         try:
             recording = await call.remembered(call.params.get("recorder", ""))

@@ -163,6 +163,10 @@ class CallChannel(Channel):
             raise Error(job.recording.error)
         return job.recording.name
 
+    def start_refused(self, error: str) -> None:
+        """A recording was asked for and not begun: where the call must be recorded, its verdict says why."""
+        self._recorder.completeness.refused(self.pbx.name, self.uniqueid, error)
+
     @property
     def defaults(self) -> dict[str, Any]:
         """`[recordings.defaults]` of the settings."""

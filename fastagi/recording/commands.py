@@ -13,7 +13,7 @@ from typing import Any
 from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase
-from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, Hangup
+from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.occupation import in_dialplan
 from fastagi.recording.asterisk.pbx import Pbx
@@ -64,8 +64,29 @@ class Commands:
             channel that is bridged, in a conference, on hold music or playing, as the seed does
         :returns: the recording: it runs, or it FAILED and `error` says why
         """
-        spec = spec_from({**self._recorder.settings.defaults, **(arguments or {})})
         pbx, live = self.channel(channel, asterisk)
+        try:
+            recording = await self._start(pbx, live, filename, arguments or {}, recorder, sink, mid_call)
+        except Hangup:
+            raise
+        except FastAGIError as exc:
+            self._recorder.completeness.refused(pbx.name, live.uniqueid, str(exc))
+            raise
+        if recording.phase is Phase.FAILED:
+            self._recorder.completeness.refused(pbx.name, live.uniqueid, recording.error)
+        return recording
+
+    async def _start(
+        self,
+        pbx: Pbx,
+        live: LiveChannel,
+        filename: str,
+        arguments: Mapping[str, Any],
+        recorder: str,
+        sink: str | None,
+        mid_call: bool,
+    ) -> Recording:
+        spec = spec_from({**self._recorder.settings.defaults, **arguments})
         if not _NAME.fullmatch(recorder):
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
         if not live.up and not await self._answered(pbx, live):

@@ -116,6 +116,36 @@ async def test_calls_that_end_while_the_server_is_away_are_judged_by_the_next(
         assert (await judged(scene, 2))[missed.uniqueid].verdict in ("short", "silent")
 
 
+async def test_a_verdict_names_the_refused_start(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """The reason stood in the log only; it is known after a restart, too."""
+    async with recording_scene(asterisk22, tmp_path, recordings=REQUIRED) as scene:
+        url = scene.url("record/start")
+        for line in ("s,1,Answer()", f"s,2,AGI({url},max_bytes=many)", "s,3,Milliwatt()"):
+            await asterisk22.cli(f'dialplan add extension "{line}" into refused replace')
+        for line in ("early,1,NoOp()", f"early,2,AGI({url})", "early,3,Answer()", "early,4,Milliwatt()"):
+            await asterisk22.cli(f'dialplan add extension "{line}" into refused replace')
+        wrong = await asterisk22.originate("Local/tone@fastagi-testing/n", context="refused")
+        early = await asterisk22.originate("Local/early@refused/n", application="Wait", data="60")
+        refused = await asterisk22.originate("Local/tone@fastagi-testing/n", context="refused", exten="s")
+        completeness = scene.recorder.completeness
+        await scene.until(lambda: completeness.open == 6)  # both halves of each
+
+        async def known() -> bool:
+            found, _ = await scene.app.parts.store.read(calls.page)
+            return len([c for c in found if c.reason]) == 3
+
+        await scene.until(known)
+        await scene.hangup(wrong)
+        await scene.hangup(early)
+        found = await judged(scene, 4)
+        assert found[wrong.uniqueid].verdict == found[early.other_uniqueid].verdict == "missing"
+        assert "; a start was refused: max_bytes='many'" in found[wrong.uniqueid].reason
+        assert "answer it before recording" in found[early.other_uniqueid].reason
+        await scene.restart()
+        await scene.hangup(refused)
+        assert "max_bytes='many'" in (await judged(scene, 2))[refused.uniqueid].reason
+
+
 async def test_without_contexts_nothing_is_kept(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     async with recording_scene(asterisk22, tmp_path) as scene:
         routes(scene)

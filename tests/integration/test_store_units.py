@@ -520,6 +520,11 @@ async def test_calls(store: Store) -> None:
     got = await store.read(calls.get, "pbx", "u1", 7)
     assert replace(got, id=0) == call
     assert [c.uniqueid for c in await store.read(calls.open_calls, "pbx")] == ["u1", "u1", "u2"]
+    assert await store.run(calls.remark, "pbx", "u1", 7, reason="refused", recording_id="rec-9")
+    assert await store.run(calls.remark, "pbx", "u1", 7, reason="refused again")
+    noted = await store.read(calls.get, "pbx", "u1", 7)
+    assert (noted.reason, noted.recording_id) == ("refused again", "rec-9")
+    assert not await store.run(calls.remark, "pbx", "nobody", reason="x")
     assert await store.run(calls.ended, "pbx", "u1", 20.0, 7)
     assert not await store.run(calls.ended, "pbx", "u1", 21.0, 7)
     assert await store.run(calls.ended, "pbx", "u2", 21.0, 7)
@@ -528,6 +533,7 @@ async def test_calls(store: Store) -> None:
     assert await store.run(calls.judged, "pbx", "u1", "missing", reason="not started", epoch=7)
     assert [c.reason for c in (await store.read(calls.page, incomplete=True))[0]] == ["not started"]
     assert await store.run(calls.judged, "pbx", "u1", calls.RECORDED, recording_id="rec-1", epoch=7)
+    assert not await store.run(calls.remark, "pbx", "u1", 7, reason="late"), "a verdict is a verdict"
     assert not await store.run(calls.judged, "pbx", "nobody", calls.RECORDED)
     assert (await store.read(calls.page, incomplete=True))[0] == []
     found, cursor = await store.read(calls.page, limit=2)

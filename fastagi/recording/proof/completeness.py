@@ -38,6 +38,9 @@ MOST_CALLS = 20_000
 SAME_CALL_SECONDS = 3.0
 """A channel that is younger than its call by more is another one: Asterisk was restarted and uses uniqueids again."""
 
+LONGEST_REASON = 300
+"""Characters of a refusal that a verdict repeats."""
+
 Listener = Callable[[AnsweredCall], None]
 
 
@@ -66,6 +69,7 @@ class Completeness:
         self._clock = clock
         self._calls: dict[tuple[str, str], AnsweredCall] = {}
         self._noted: dict[tuple[str, str], asyncio.Event] = {}
+        self._refusals: dict[tuple[str, str], str] = {}
         self._listeners: list[Listener] = []
         self.counts: Counter[str] = Counter()
         self.unfollowed = 0
@@ -109,6 +113,28 @@ class Completeness:
         if not task.cancelled() and task.exception() is not None:
             log.error("task_died", task=task.get_name(), exc_info=task.exception())
 
+    def refused(self, asterisk: str, uniqueid: str, error: str) -> None:
+        """A recording of that channel was not begun: the verdict on the call says why."""
+        key, reason = (asterisk, uniqueid), error[:LONGEST_REASON]
+        if key in self._calls:
+            self._amend(key, reason=reason)
+        elif self._required and len(self._refusals) < MOST_CALLS:
+            self._refusals[key] = reason  # it is not answered yet, perhaps that is why
+
+    def _amend(self, key: tuple[str, str], **changes: str) -> None:
+        """Keep this of a call that is up, in memory and ledger."""
+        if all(getattr(self._calls[key], name) == value for name, value in changes.items()):
+            return
+        self._calls[key] = replace(self._calls[key], **changes)  # type: ignore[arg-type]  # texts only
+        self._spawn(self._remark(key, self._noted.get(key), changes), f"remark {key[1]}")
+
+    async def _remark(self, key: tuple[str, str], noted: asyncio.Event | None, changes: Mapping[str, str]) -> None:
+        if noted is not None:
+            await noted.wait()
+        call = self._calls.get(key)
+        if call is not None:
+            await self._certain(units.remark, *key, call.epoch, **changes)
+
     # -- what Asterisk tells
 
     def event(self, pbx: Pbx, name: str, context: str, channel: LiveChannel | None) -> None:
@@ -121,8 +147,10 @@ class Completeness:
         key = (pbx.name, channel.uniqueid)
         if key not in self._calls and channel.up and (must := self._must(channel, context)):
             self._answered(pbx, channel, must, channel.answered_at or self._clock())
-        if name == "Hangup" and key in self._calls:
-            self._over(key, self._clock(), {channel.linkedid})
+        if name == "Hangup":
+            self._refusals.pop(key, None)
+            if key in self._calls:
+                self._over(key, self._clock(), {channel.linkedid})
 
     def synced(self, pbx: Pbx) -> None:
         """Asterisk's channel list has come: what is not there has ended unseen, what was answered unseen is noted."""
@@ -159,6 +187,7 @@ class Completeness:
             called=channel.called,
             answered_at=at,
             required=True,
+            reason=self._refusals.pop(key, ""),
         )
         self._calls[key] = call
         self._noted[key] = asyncio.Event()
@@ -172,7 +201,7 @@ class Completeness:
                 call = replace(call, epoch=int(call.answered_at))
                 await self._certain(units.answered, call)
                 if key in self._calls:
-                    self._calls[key] = call
+                    self._calls[key] = replace(self._calls[key], epoch=call.epoch)
         finally:
             noted.set()
 

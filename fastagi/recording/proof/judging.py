@@ -51,14 +51,16 @@ def judge(call: AnsweredCall, recordings: Iterable[Recording]) -> Verdict:
         still = next(iter(all_of_it), None)
         if still is not None:
             return Verdict(FAILED, f"recording {still.id} has not been finished ({still.phase.value})", still.id)
-        return Verdict(MISSING, f"nothing was recorded of {length:.1f} s")
+        return Verdict(MISSING, f"nothing was recorded of {length:.1f} s" + _refused(call))
     spans = [span for r in good if (span := _overlap(call.answered_at, ended, r)) is not None]
     best = max(good, key=lambda r: _length(_overlap(call.answered_at, ended, r)))
     slack = max(SLACK_SECONDS, SLACK_SHARE * length)
     covered = _covered(spans)
     if covered < length - slack:
         causes = ", ".join(sorted({r.cause.value for r in good}))
-        return Verdict(SHORT, f"{covered:.1f} s of {length:.1f} s were recorded (ended by {causes})", best.id)
+        return Verdict(
+            SHORT, f"{covered:.1f} s of {length:.1f} s were recorded (ended by {causes})" + _refused(call), best.id
+        )
     heard = [r for r in good if not r.facts.get("silent") or _paused(r) >= PAUSED_SHARE * (r.duration_seconds or 0)]
     if not heard:
         return Verdict(SILENT, "nothing can be heard", best.id)
@@ -68,6 +70,10 @@ def judge(call: AnsweredCall, recordings: Iterable[Recording]) -> Verdict:
     if all(r.facts.get("one_sided") for r in heard):
         return Verdict(ONE_SIDED, "one side of the call cannot be heard", best.id)
     return Verdict(RECORDED, "", best.id)
+
+
+def _refused(call: AnsweredCall) -> str:
+    return f"; a start was refused: {call.reason}" if call.reason else ""
 
 
 def _overlap(start: float, end: float, r: Recording) -> tuple[float, float] | None:

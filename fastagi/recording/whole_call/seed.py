@@ -17,7 +17,7 @@ from fastagi.domain import states
 from fastagi.domain.numbers import check_seconds
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Phase, State
-from fastagi.errors import BadArgument, Error, FastAGIError
+from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job, Key
 from fastagi.recording.recorder import Recorder
@@ -270,6 +270,21 @@ class UASWholeCallFileRecorder:
         return job
 
     async def _start(
+        self, filename: str, options: dict[str, Any], cipher: Cipher | None, mid_call: bool, sink: Any | None
+    ) -> Job:
+        pbx, uniqueid = self._call.pbx.name, self._call.uniqueid
+        try:
+            job = await self._start_checked(filename, options, cipher, mid_call, sink)
+        except Hangup:
+            raise
+        except FastAGIError as exc:
+            self._recorder.completeness.refused(pbx, uniqueid, str(exc))
+            raise
+        if job.phase is Phase.FAILED:
+            self._recorder.completeness.refused(pbx, uniqueid, job.recording.error)
+        return job
+
+    async def _start_checked(
         self, filename: str, options: dict[str, Any], cipher: Cipher | None, mid_call: bool, sink: Any | None
     ) -> Job:
         if not isinstance(filename, str):

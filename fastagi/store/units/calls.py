@@ -28,7 +28,7 @@ class AnsweredCall:
     :param epoch: when that Asterisk started, unix seconds: its uniqueids are its own only within that run (0: unknown)
     :param required: whether the settings demand a recording
     :param verdict: empty while it runs
-    :param reason: why it is not recorded
+    :param reason: why it is not recorded; before the verdict, why a start was refused
     :param id: given by the ledger, 0 before
     """
 
@@ -110,6 +110,18 @@ def judged(
     key = {"_asterisk": asterisk, "_uniqueid": uniqueid, "_epoch": epoch}
     values = {"verdict": verdict, "recording_id": recording_id, "reason": reason[:500]}
     return conn.execute(_JUDGE, {**key, **values}).rowcount == 1
+
+
+def remark(
+    conn: sa.Connection, asterisk: str, uniqueid: str, epoch: int = 0, *, recording_id: str = "", reason: str = ""
+) -> bool:
+    """Notes of a call without a verdict by which recording it is covered, or why none was begun; "" changes nothing.
+
+    :returns: False when there is no such call
+    """
+    values = {"recording_id": recording_id, "reason": reason[:500]}
+    statement = sa.update(table).where(*_KEY, table.c.verdict == "").values({k: v for k, v in values.items() if v})
+    return conn.execute(statement, {"_asterisk": asterisk, "_uniqueid": uniqueid, "_epoch": epoch}).rowcount == 1
 
 
 def open_calls(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
