@@ -1,26 +1,30 @@
 """int16 samples in, a file of one of the formats out, block by block.
 
-The codecs are libsndfile's; what libsndfile gets wrong for us is put right here and explained beside the line. Which
+IMA is encoded in `ima`, Opus and MP3 by the system's libopus and LAME (`opus`, `lame`). libsndfile encodes all else,
+and those two where they are not installed; what it gets wrong is put right here and explained beside the line. Which
 format exists at which rate is `fastagi.domain.formats`; sizes known ahead are `sizes`; reading back is `reader`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
 from os import PathLike
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Protocol, Self
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from fastagi.audio import lame, opus
+from fastagi.audio.ima import ImaFile, fitting_block, usual_block
 from fastagi.audio.output import Counter, Output
 from fastagi.audio.sequential import SequentialFile
 from fastagi.audio.sizes import file_bytes
-from fastagi.domain.formats import check_format
+from fastagi.domain.formats import bit_rate_for, check_format
 from fastagi.errors import AudioError, DiskFull
 
 Samples = NDArray[np.int16]
@@ -36,7 +40,6 @@ _LIBSNDFILE = {
     "ulaw": ("WAV", "ULAW"),
     "s16bit": ("WAV", "PCM_16"),
     "u8bit": ("WAV", "PCM_U8"),
-    "ima": ("WAV", "IMA_ADPCM"),
     "oki": ("RAW", "VOX_ADPCM"),
     "flac": ("FLAC", "PCM_16"),
     "opus": ("OGG", "OPUS"),
@@ -45,7 +48,23 @@ _LIBSNDFILE = {
 }
 
 _OKI_HEADER = 60
-_IMA_FACT = 48
+
+
+class _Writer(Protocol):
+    """What encodes samples into an `Output`."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of encoded audio that were not handed to the output yet."""
+
+    def write(self, samples: Samples) -> None:
+        """Append samples."""
+
+    def close(self) -> None:
+        """Write what is left, and the header."""
+
+    def abort(self) -> None:
+        """Let go of everything; the file stays as it is."""
 
 
 class Encoder:
@@ -54,6 +73,9 @@ class Encoder:
     :param target: a path (created or emptied), a binary file open for writing, or None to count bytes only
     :param file_format: a name of `fastagi.domain.formats.FORMATS`
     :param rate: Hz; :param channels: 1 or 2
+    :param bit_rate: bits a second of opus and mp3; 0 for what is usual
+    :param frames: how many samples of each channel will come, where that is known: IMA then chooses its blocks by that
+    :param most_bytes: which these blocks do not make larger; 0 for no limit
     :param name: what errors call an open file
     :raises BadArgument: the codec cannot do that
     :raises AudioError: the file cannot be opened; :raises DiskFull: there is no room
@@ -66,8 +88,15 @@ class Encoder:
         rate: int,
         channels: int = 1,
         name: str = "the encoded file",
+        *,
+        bit_rate: int = 0,
+        frames: int = 0,
+        most_bytes: int = 0,
     ) -> None:
-        check_format(file_format, rate, "separate" if channels == 2 else "mixed")
+        mode = "separate" if channels == 2 else "mixed"
+        check_format(file_format, rate, mode)
+        self._bit_rate = bit_rate_for(file_format, rate, mode, bit_rate)
+        self._block = fitting_block(frames, rate, most_bytes) if frames else usual_block(rate)
         self.file_format = file_format
         self.rate = rate
         self.channels = channels
@@ -88,18 +117,17 @@ class Encoder:
             self._output = Output(self._own, base)
         else:
             self._output = Output(target.fileno(), base)
-        container, codec = _LIBSNDFILE[file_format]
-        self._file: SequentialFile | None = None
+        self._file: _Writer | None = None
         try:
-            self._file = SequentialFile(self._output, "w", rate, channels, codec, format=container)
-        except (soundfile.SoundFileError, RuntimeError, OSError) as exc:
+            self._file = self._writer()
+        except (soundfile.SoundFileError, RuntimeError, OSError, AudioError) as exc:
             self._release()
             raise self._reason(self._output.failure or exc) from None
 
     @property
     def bytes_written(self) -> int:
-        """Bytes so far; codecs that work in blocks hold back up to a block. After `close`: the file's size."""
-        return self._output.size
+        """Bytes so far; a codec may hold back what it has not encoded yet. After `close`: the file's size."""
+        return self._output.size + (self._file.held_bytes if self._file is not None else 0)
 
     def write(self, block: Samples) -> None:
         """Append samples: one dimension for one channel, (frames, channels) for two.
@@ -141,7 +169,7 @@ class Encoder:
             # Before the first sample libsndfile writes no header (FLAC, MP3) or no audio page (Opus, which ffmpeg then
             # refuses): one silent sample makes it a file.
             self._put(np.zeros(1 if self.channels == 1 else (1, self.channels), np.int16))
-        failure = self._shut()
+        failure = self._shut(self._file)
         if failure is None and self._output.failure is None:
             self._mend()
             self._output.flush()
@@ -152,7 +180,9 @@ class Encoder:
 
     def abort(self) -> None:
         """Let go of the file as it is. Never raises."""
-        self._shut()
+        file, self._file = self._file, None
+        if file is not None:
+            file.abort()
         self._release()
 
     def __enter__(self) -> Self:
@@ -166,33 +196,36 @@ class Encoder:
         else:
             self.abort()
 
+    def _writer(self) -> _Writer:
+        if self.file_format == "ima":
+            return ImaFile(self._output, self.rate, self._block)
+        if self.file_format == "opus" and opus.library() is not None:
+            return opus.OpusFile(self._output, self.rate, self.channels, self._bit_rate)
+        if self.file_format == "mp3" and lame.library() is not None:
+            return lame.LameFile(self._output, self.rate, self.channels, self._bit_rate)
+        return _SoundFile(self._output, self.file_format, self.rate, self.channels, self._bit_rate)
+
     def _put(self, block: Samples) -> None:
         assert self._file is not None
-        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats it gets right (26 dB).
-        samples = block.astype(np.float32) / 32768 if self.file_format == "mp3" else block
         try:
-            self._file.write(samples)
-        except (soundfile.SoundFileError, RuntimeError, AssertionError) as exc:
+            self._file.write(block)
+        except (soundfile.SoundFileError, RuntimeError, AssertionError, AudioError) as exc:
             raise self._reason(self._output.failure or exc) from None
         if self._output.failure is not None:
             raise self._reason(self._output.failure)
 
-    def _shut(self) -> Exception | None:
-        file, self._file = self._file, None
-        if file is None:
-            return None
+    def _shut(self, file: _Writer) -> Exception | None:
+        self._file = None
         try:
             file.close()
-        except (soundfile.SoundFileError, RuntimeError) as exc:
+        except (soundfile.SoundFileError, RuntimeError, AudioError) as exc:
+            file.abort()
             return exc
         return None
 
     def _mend(self) -> None:
         """Headers that libsndfile does not write as they should be."""
-        if self.file_format == "ima":
-            # libsndfile puts the count padded to whole blocks there; players that honour `fact` cut the padding off.
-            self._output.patch(_IMA_FACT, struct.pack("<I", self.frames))
-        elif self.file_format == "oki":
+        if self.file_format == "oki":
             data = self._output.size - _OKI_HEADER
             if data & 1:
                 self._output.seek(0, os.SEEK_END)
@@ -210,6 +243,43 @@ class Encoder:
         text = exc.strerror if isinstance(exc, OSError) else str(exc).strip()
         text = text or "the codec wrote less than it was given"
         return AudioError(f"{self._name}: cannot be written as {self.file_format}: {text}")
+
+
+class _SoundFile:
+    """One file that libsndfile writes."""
+
+    held_bytes = 0
+
+    def __init__(self, output: Output | Counter, file_format: str, rate: int, channels: int, bit_rate: int) -> None:
+        container, codec = _LIBSNDFILE[file_format]
+        level = _compression(file_format, rate, channels, bit_rate)
+        # a constant one leaves out LAME's frame with the length where it is low; this one is up to 20 % higher
+        mode = "AVERAGE" if file_format == "mp3" else None
+        self._floats = file_format == "mp3"
+        self._file = SequentialFile(
+            output, "w", rate, channels, codec, format=container, compression_level=level, bitrate_mode=mode
+        )
+
+    def write(self, samples: Samples) -> None:
+        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats it gets right (26 dB).
+        self._file.write(samples.astype(np.float32) / 32768 if self._floats else samples)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def abort(self) -> None:
+        with contextlib.suppress(soundfile.SoundFileError, RuntimeError):
+            self._file.close()
+
+
+def _compression(file_format: str, rate: int, channels: int, bit_rate: int) -> float | None:
+    """Return what libsndfile takes instead of a bit rate: a place between its largest (0) and its smallest (1)."""
+    if file_format == "opus":  # 6 to 256 kbit/s for each channel
+        return 1 - (bit_rate / channels - 6_000) / 250_000
+    if file_format == "mp3":
+        most = 64_000 if rate < 16_000 else 160_000
+        return min((most - bit_rate) / (most - 8_000), 0.99)  # it refuses 1
+    return None
 
 
 def oki_header(rate: int, frames: int, data_bytes: int) -> bytes:

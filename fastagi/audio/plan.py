@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
 from fastagi.audio.levels import LevelFacts
-from fastagi.domain.formats import check_format
+from fastagi.domain.formats import bit_rate_for, check_format
 from fastagi.errors import AudioError
 
 MOST_SPANS = 500
@@ -58,6 +58,7 @@ class RenderPlan:
     :param target: the finished file. The caller has reserved the name (an empty file made with O_EXCL) and owns it:
         what is there is replaced, in one step, when the new file is synced
     :param file_format: codec; :param rate: Hz of the finished file
+    :param bit_rate: bits a second of opus and mp3; 0 for what is usual
     :param raw_rate: Hz of the raw files; 0 takes the first one's; files of another rate are converted
     :param mode: ``mixed`` or ``separate`` (left received, right sent; the size and silence limits are ignored)
     :param dtmf_elim: take in-band digits out of both legs
@@ -78,6 +79,7 @@ class RenderPlan:
     target: str
     file_format: str = "alaw"
     rate: int = 8000
+    bit_rate: int = 0
     raw_rate: int = 0
     mode: str = "mixed"
     dtmf_elim: bool = True
@@ -96,6 +98,7 @@ class RenderPlan:
 
     def __post_init__(self) -> None:
         check_format(self.file_format, self.rate, self.mode)
+        bit_rate_for(self.file_format, self.rate, self.mode, self.bit_rate)
         if not self.pieces:
             raise AudioError(f"{self.target}: there is no raw file to make it from")
 

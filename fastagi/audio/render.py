@@ -38,10 +38,16 @@ _WATCHED_FRAMES = 1 << 11
 """Frames between two looks at the size of a FLAC, Opus or MP3 file: 0.26 s."""
 
 _HELD_BACK_SECONDS = {"flac": 0.6, "mp3": 0.5, "opus": 1.2}
-"""Audio that a codec may still hold when its size is read: a FLAC block, MP3's look-ahead, an Ogg page."""
+"""Audio that a codec may still hold when its size is read: a FLAC block, MP3's look-ahead, libsndfile's Ogg page."""
 
-_TRIES = 8
-"""Attempts to get a file whose size cannot be computed below the limit; each is shorter than the one before."""
+_TRIES = 12
+"""Attempts to meet a size that cannot be computed ahead."""
+
+_WELL_USED = 0.95
+"""The share of `max_bytes` from which on a file that was stopped by it is long enough."""
+
+_TARGET = 0.985
+"""What a further attempt aims at."""
 
 
 @dataclass(slots=True)
@@ -221,16 +227,48 @@ def _make(
         return heard, frames, final.seal(), False
     budget = plan.byte_limit if plan.cipher is None else plan.cipher.plaintext_budget(plan.byte_limit)
     most = max_frames(plan.file_format, plan.rate, plan.channels, budget)
-    cap = length if most is None else min(length, most)
-    for _ in range(_TRIES):
-        heard, frames, plain = _encode(plan, line, found, final, cap, budget if most is None else 0)
+    cap, watched = (length, budget) if most is None else (min(length, most), 0)
+    return _fitted(plan, line, found, final, length, _Aim(cap, budget, watched))
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """How a file of limited size is first tried.
+
+    :param cap: frames at most; :param budget: plain bytes at most
+    :param watched: the same where the size depends on what is encoded, else 0
+    """
+
+    cap: int
+    budget: int
+    watched: int
+
+
+def _fitted(
+    plan: RenderPlan, line: Timeline, found: _Findings, final: FinalFile, length: int, aim: _Aim
+) -> tuple[_Heard, int, int, bool]:
+    """Encode as many of `length` frames as fill `max_bytes`.
+
+    The first attempt goes by the size so far and stops in time. What a codec holds back makes that too short where the
+    limit is small; further ones aim at a length, between the longest that fits and the shortest that does not.
+    """
+    fits, beyond = 0, length + 1
+    heard, frames, plain = _encode(plan, line, found, final, aim.cap, aim.watched)
+    for attempt in range(_TRIES):
         size = final.seal()
-        if plain <= budget and size <= plan.byte_limit:
-            return heard, frames, size, frames < length
-        cap = int(frames * min(0.95, budget / plain * 0.98)) if frames > plan.rate // 10 else 0
-        if frames == 0:
+        settled = attempt >= _TRIES // 2 or not aim.watched
+        if plain <= aim.budget and size <= plan.byte_limit:
+            if settled or frames >= min(length, beyond - 1) or plain >= _WELL_USED * aim.budget:
+                return heard, frames, size, frames < length
+            fits = frames
+        elif frames == 0:
             break
+        else:
+            beyond = frames
+        wanted = round(frames * _TARGET * min(aim.budget / plain, plan.byte_limit / size))
+        cap = fits if attempt >= _TRIES // 2 else min(max(wanted, fits + 1), beyond - 1)
         final.restart()
+        heard, frames, plain = _encode(plan, line, found, final, cap, 0)
     raise AudioError(f"{plan.target}: max_bytes={plan.byte_limit} is too small for a {plan.file_format} file")
 
 
@@ -244,7 +282,16 @@ def _encode(
     heard = _Heard(Levels(line.rate, plan.silence_dbfs))
     unheard = -(-cap * line.rate // plan.rate)  # raw frames that the cap lets through
     stream = Resampler(line.rate, plan.rate, plan.channels)
-    encoder = Encoder(final.file, plan.file_format, plan.rate, plan.channels, plan.target)
+    encoder = Encoder(
+        final.file,
+        plan.file_format,
+        plan.rate,
+        plan.channels,
+        plan.target,
+        bit_rate=plan.bit_rate,
+        frames=cap,
+        most_bytes=plan.byte_limit if plan.cipher is None else plan.cipher.plaintext_budget(plan.byte_limit),
+    )
     with encoder, closing(_blocks(plan, line, found)) as blocks:
         empty = encoder.bytes_written
         step = _WATCHED_FRAMES if budget else cap or 1

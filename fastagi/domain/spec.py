@@ -5,10 +5,11 @@ Checked here, before anything is sent to Asterisk; nowhere else looks at them ag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fastagi.domain.formats import ENGINES, Format, check_format
+from fastagi.domain.formats import ENGINES, Format, bit_rate_for, check_format
 from fastagi.domain.numbers import LARGEST, check_seconds, shown
 from fastagi.errors import BadArgument
 
@@ -30,6 +31,7 @@ class RecordingSpec:
     :param recording_mode: ``mixed``, or ``separate`` (left received, right sent; size and silence limits are ignored)
     :param encryption: name of the cipher's scheme, empty for none (the key is not here)
 
+    :param bit_rate: bits a second of an opus or mp3 file; 0 for what is usual (`fastagi.domain.formats.BitRates`)
     :param engine: ``mixmonitor`` or ``monitor`` (Asterisk up to 20)
     :param pause_mode: what a pause leaves in the file: ``silence``, or ``cut``
     :param beep_seconds: a beep to the caller so often; 0 for none
@@ -48,6 +50,7 @@ class RecordingSpec:
     recording_mode: str = "mixed"
     encryption: str = ""
 
+    bit_rate: int = 0
     engine: str = "mixmonitor"
     pause_mode: str = "silence"
     beep_seconds: int = 0
@@ -57,6 +60,7 @@ class RecordingSpec:
 
     def __post_init__(self) -> None:
         check_format(self.file_format, self.rate, self.recording_mode)
+        bit_rate_for(self.file_format, self.rate, self.recording_mode, self.bit_rate)
         for name in ("max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
@@ -115,12 +119,29 @@ class RecordingSpec:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+def with_defaults(defaults: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that were asked for, and the defaults of all others.
+
+    A default `bit_rate` belongs to the default codec: it is left out where a recording is of another one.
+    """
+    merged = {**defaults, **asked}
+    if "bit_rate" in asked or not defaults.get("bit_rate"):
+        return merged
+    fields = RecordingSpec.__dataclass_fields__
+    for name in ("file_format", "rate", "recording_mode"):
+        usual = fields[name].default
+        if merged.get(name, usual) != defaults.get(name, usual):
+            del merged["bit_rate"]
+            break
+    return merged
+
+
 MIN_BYTES = 400
 """An IMA file of one block is 60 + 256 bytes, GCM adds up to 50. Of the codecs with smaller steps less would hold a few
 samples; of A-law this holds 43 ms."""
 
 LEAST_BYTES = {"opus": 4000, "mp3": 4000}
-"""An Opus file without a sample has 869 bytes, an MP3 file 504, and their first half second comes at once."""
+"""An Opus file without a sample may have 869 bytes, an MP3 file 504, and their first half second comes at once."""
 
 LONGEST_SECONDS = 366 * 86_400
 """A year: no call lasts as long, and a clock that counts in floats can wait for it."""

@@ -17,6 +17,7 @@ import structlog
 
 from fastagi.agi.encoder import encode
 from fastagi.domain.recording import Recording
+from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup, StoreError
 from fastagi.handlers.arguments import flag, only, options, seconds
@@ -50,7 +51,7 @@ def _only(call: CallChannel, *names: str) -> None:
 async def _begin(call: CallChannel) -> Job:
     params = call.params
     _no_positional(call)
-    arguments: dict[str, Any] = {**call.defaults, **options(params)}
+    arguments: dict[str, Any] = with_defaults(call.defaults, options(params))
     arguments["mid_call"] = flag("mid_call", params.get("mid_call", "no"))
     if params.get("sink"):
         arguments["sink"] = params["sink"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastagi.agi import Channel
 from fastagi.domain.formats import FORMATS
+from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
 from fastagi.recording.asterisk.channels import called_number
@@ -124,15 +125,16 @@ class CallChannel(Channel):
         :raises Error: one is running already, or Asterisk could not record
         """
         must_not_be_over(self)
-        asked, options = options, {**self._recorder.settings.defaults, **options}
+        defaults = self._recorder.settings.defaults
         if fmt != "wav":
             if fmt not in FORMATS:
                 raise BadArgument(f"fmt={fmt!r} is not known: use wav or one of {', '.join(FORMATS)}")
             options["file_format"] = fmt
-        elif "file_format" in options and "file_format" not in asked:
-            default = FORMATS.get(options["file_format"])
+        elif "file_format" in defaults and "file_format" not in options:
+            default = FORMATS.get(defaults["file_format"])
             if default is not None and default.container != "wav":
                 options["file_format"] = "alaw"
+        options = with_defaults(defaults, options)
         recorder = self.WholeCallRecorder
         cipher = options.pop("cipher", None)
         mid_call = options.pop("mid_call", False)

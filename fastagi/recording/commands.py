@@ -12,6 +12,7 @@ from typing import Any
 
 from fastagi.ami import actions
 from fastagi.domain.recording import Recording
+from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
@@ -86,7 +87,7 @@ class Commands:
         sink: str | None,
         mid_call: bool,
     ) -> Recording:
-        spec = spec_from({**self._recorder.settings.defaults, **arguments})
+        spec = spec_from(with_defaults(self._recorder.settings.defaults, arguments))
         if not _NAME.fullmatch(recorder):
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
         if not live.up and not await self._answered(pbx, live):

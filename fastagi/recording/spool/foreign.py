@@ -103,10 +103,14 @@ def _with_suffix(stem: str, named: str, taken: frozenset[str]) -> str:
     return newest
 
 
+_KEPT = ("file_format", "rate", "recording_mode", "bit_rate", "pause_mode")
+"""The defaults that a recording of somebody else takes."""
+
+
 def spec_of(found: Found, defaults: Mapping[str, Any]) -> RecordingSpec:
     """How it is finished: as the settings say, without limits; digits stay in unless the settings name `dtmf_elim`."""
     both = bool(found.piece.received and found.piece.sent)
-    wanted = {k: v for k, v in defaults.items() if k in ("file_format", "rate", "recording_mode", "pause_mode")}
+    wanted = {k: v for k, v in defaults.items() if k in _KEPT}
     wanted["dtmf_elim"] = bool(defaults.get("dtmf_elim", False)) and both
     if not both:
         wanted["recording_mode"] = "mixed"

@@ -108,7 +108,9 @@ class LimitWatch:
         self._most_bytes = budget
         self._most_frames = max_frames(spec.file_format, spec.rate, spec.channels, budget) if budget else None
         self._counter = (
-            Encoder(None, spec.file_format, spec.rate, spec.channels) if budget and self._most_frames is None else None
+            Encoder(None, spec.file_format, spec.rate, spec.channels, bit_rate=spec.bit_rate)
+            if budget and self._most_frames is None
+            else None
         )
 
     @staticmethod

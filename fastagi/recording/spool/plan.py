@@ -28,6 +28,7 @@ def render_plan(
         target=recording.file_path,
         file_format=spec.file_format,
         rate=spec.rate,
+        bit_rate=spec.bit_rate,
         mode=spec.recording_mode,
         dtmf_elim=spec.dtmf_elim,
         initial_silence_ms=initial,

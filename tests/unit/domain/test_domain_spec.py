@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fastagi.domain.numbers import check_seconds
-from fastagi.domain.spec import LONGEST_SECONDS, RecordingSpec
+from fastagi.domain.spec import LONGEST_SECONDS, RecordingSpec, with_defaults
 from fastagi.errors import BadArgument
 
 HUGE: Any = pytest.param(10**5000, id="huge")
@@ -66,3 +66,15 @@ def test_seconds_are_a_number_in_range_or_none(zero: bool) -> None:
     for wrong in (True, False, "1", [], -1, 60.1, float("nan"), float("inf"), 10**5000, *([] if zero else [0, 0.0])):
         with pytest.raises(BadArgument, match=r"^seconds=.* at most 60 seconds, or None for ever$"):
             check_seconds("seconds", wrong, 60, none="for ever", zero=zero)
+
+
+def test_default_bit_rate_belongs_to_its_codec() -> None:
+    """One call that asks for another codec must not be refused for a bit rate that nobody gave it."""
+    defaults = {"file_format": "opus", "bit_rate": 12_000, "dtmf_elim": False}
+    assert RecordingSpec(**with_defaults(defaults, {})).bit_rate == 12_000
+    assert RecordingSpec(**with_defaults(defaults, {"rate": 8000, "max_bytes": 9000})).bit_rate == 12_000
+    for asked in ({"file_format": "alaw"}, {"file_format": "mp3"}, {"rate": 16000}, {"recording_mode": "separate"}):
+        assert RecordingSpec(**with_defaults(defaults, asked)).bit_rate == 0
+    assert RecordingSpec(**with_defaults(defaults, {"rate": 16000, "bit_rate": 9000})).bit_rate == 9000
+    with pytest.raises(BadArgument, match="bit_rate=12000 is nothing that alaw has"):
+        RecordingSpec(**with_defaults({}, {"bit_rate": 12_000}))

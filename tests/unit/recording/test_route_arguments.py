@@ -18,6 +18,7 @@ def test_every_parameter_comes_in_its_type() -> None:
         "filename": "x", "file_format": "ulaw", "rate": "6000", "seconds_timeout": "1.5", "max_bytes": "5000",
         "milliseconds_max_silence": "10", "milliseconds_initial_silence": "20", "dtmf_elim": "no",
         "recording_mode": "mixed", "engine": "monitor", "pause_mode": "cut", "beep_seconds": "15", "beep_start": "on",
+        "bit_rate": "0",
         "beep_stop": "FALSE", "follow": "off", "mid_call": "yes", "sink": "crm", "recorder": "two", "asterisk": "pbx1",
     }  # fmt: skip
     typed = options(given)
@@ -25,6 +26,7 @@ def test_every_parameter_comes_in_its_type() -> None:
         "file_format": "ulaw", "rate": 6000, "seconds_timeout": 1.5, "max_bytes": 5000, "milliseconds_max_silence": 10,
         "milliseconds_initial_silence": 20, "dtmf_elim": False, "recording_mode": "mixed", "engine": "monitor",
         "pause_mode": "cut", "beep_seconds": 15, "beep_start": True, "beep_stop": False, "follow": False,
+        "bit_rate": 0,
     }  # fmt: skip
     assert set(given) == {*typed, *CALL_KEYS}
     assert {*typed} == {n for n in RecordingSpec.__dataclass_fields__ if n != "encryption"}
