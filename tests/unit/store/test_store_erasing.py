@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,9 +100,21 @@ async def test_long_reader_is_told_of(
     other.close()
 
 
-async def test_command_beside_the_server_erases(store: SqliteStore, tmp_path: Path) -> None:
+async def test_command_beside_the_server_erases(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command's own connection zeroes the page and truncates the log: the server does nothing here."""
+
+    class Plain(sqlite3.Connection):
+        """As an SQLite that was not built with SECURE_DELETE opens it."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.execute("PRAGMA secure_delete = OFF")
+
     await put(store)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Plain, **options))
     async with Visit(f"sqlite:///{store.path}") as ledger:
         assert await ledger.run(keys.forget, "rec-0001")
         assert traces(tmp_path) == []
