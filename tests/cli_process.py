@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -172,3 +173,53 @@ def write_settings(asterisk: AsteriskServer, folder: Path, more: str = "", **pbx
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o600)
     return path
+
+
+def write_lone_settings(folder: Path, more: str = "", *, agi: str = "", http: str = "") -> Path:
+    """A settings file without an Asterisk, of the same ports each time; everything it names is below `folder`.
+
+    :param more: TOML that is added at the end; :param agi: lines for [agi]; :param http: the same for [http]
+    """
+    path = folder / "fastagi.toml"
+    ports = [port_of(path, section) if path.exists() else free_port() for section in ("agi", "http")]
+    path.write_text(
+        f"[agi]\nport = {ports[0]}\n{agi}\n[http]\nport = {ports[1]}\n{http}\n"
+        f'[recordings]\ndirectory = "{folder}/recordings"\nmin_free_mb = 0\n'
+        f'[store]\nurl = "sqlite:///{folder}/ledger.db"\n{more}\n'
+    )
+    return path
+
+
+def port_of(config: Path, section: str) -> int:
+    """The port that a settings file names."""
+    return int(tomllib.loads(config.read_text())[section]["port"])
+
+
+@asynccontextmanager
+async def serving_alone(config: Path, descriptors: int | None = None, app: str = "") -> AsyncIterator[Serving]:
+    """A server without an Asterisk; killed at the end if need be.
+
+    :param descriptors: how many it may have, and no more
+    :param app: an App that has its own settings, instead of `config`; beside that file
+    """
+    limit = f"ulimit -n {descriptors}; " if descriptors else ""
+    line = f'{limit}exec "$0" -m fastagi serve ' + (f"--app {app}" if app else '--config "$1"')
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        line,
+        sys.executable,
+        str(config),
+        env=environment(),
+        stdin=nothing,
+        stderr=pipe,
+        limit=1 << 20,
+        cwd=config.parent,
+    )
+    server = Serving(process)
+    try:
+        await server.until(lambda: server.logged("serving"))
+        yield server
+    finally:
+        await server.end(signal.SIGKILL)

@@ -24,6 +24,23 @@ One TOML file: `--config FILE`, else `$FASTAGI_CONFIG`, else `/etc/fastagi/fasta
 `FASTAGI_SECTION__KEY`, in lists with an index (`FASTAGI_ASTERISK__0__SECRET`). Unknown keys are refused,
 and so is a variable that means a setting and is not written so (`FASTAGI_AGI_PORT`). Everything has a default but the
 secrets: an empty file is a server on this machine without an Asterisk to listen to.
+
+## Reload
+
+`systemctl reload fastagi` (SIGHUP to the server, `await app.reload()` in a program of yours) reads file and variables
+again, and takes over:
+
+| key | from then on |
+|---|---|
+| `[[http.tokens]]` | the next request needs one of the new ones |
+| `[[sinks]]` | a new one gets recordings that are begun from then on; one that has changed is made anew |
+| `[log]` `level`, `json` | the next line |
+| `[recordings] required` | calls that are up are held against it, too; those that were followed stay so |
+
+What waits for a sink that is gone is parked, and made when it is back; what waits for one that has changed goes to it.
+A `signing_secret_file` is read again. The log says `settings_reloaded` with the keys that were `taken`, and
+`settings_need_restart` with those that are as they were. A mistake changes nothing: `settings_not_reloaded` says in one
+line what is wrong. Variables are those that the process was started with.
 """
 
 SAID = {

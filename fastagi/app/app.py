@@ -24,8 +24,10 @@ from fastagi.agi import run_blocking
 from fastagi.ami import Manager, tls
 from fastagi.app.leaving import LEAVE_SECONDS, leave_within
 from fastagi.app.parts import OwnSinks, Parts
+from fastagi.app.reload import Reloaded, reload_when
+from fastagi.app.reload import reload as reload_parts
 from fastagi.app.routes import Handler, Routes, blocking, must_have_run
-from fastagi.app.signals import ended_by_signals
+from fastagi.app.signals import ended_by_signals, told_of_hangups
 from fastagi.app.systemd import Systemd
 from fastagi.delivery.registry import must_be_name
 from fastagi.delivery.runner import Where, must_be_where
@@ -70,6 +72,7 @@ class App:
             must_be_sink(recording_sink)
         self._settings = settings
         self._source = ""
+        self._reread: Callable[[], Settings] | None = None
         self._clock = clock or SteadyClock()
         self._own = OwnSinks(recording_sink)
         self._routes = Routes(BUILT_IN)
@@ -135,10 +138,11 @@ class App:
             self._own.defaults.append(name)
         return sink
 
-    def configure(self, settings: Settings, source: str = "") -> None:
+    def configure(self, settings: Settings, source: str = "", reread: Callable[[], Settings] | None = None) -> None:
         """Use these settings from the next `start` on. What was registered with `ami` holds for those Asterisks too.
 
         :param source: where they are from; logged once they are found to be right
+        :param reread: reads them again, for `reload`
         :raises Error: it is started
         :raises ConfigError: they lack an Asterisk whose events somebody wants
         """
@@ -155,6 +159,7 @@ class App:
                 del self._managers[name]
         self._settings = settings
         self._source = source
+        self._reread = reread
 
     @property
     def configured(self) -> bool:
@@ -168,6 +173,7 @@ class App:
         :raises ConfigError: every fault of the file and the environment, one per line
         """
         if self._settings is None:
+            self._reread = _read_again
             self._settings = load(discover())
         return self._settings
 
@@ -257,12 +263,38 @@ class App:
         finally:
             self._draining = None
 
+    async def reload(self, settings: Settings | None = None) -> Reloaded:
+        """Take over changed settings: tokens, log, required contexts and sinks. SIGHUP does it while it is served.
+
+        :param settings: the new ones; read again from where they came when None
+        :returns: which keys were taken over, and which need a restart
+        :raises Error: it is not started
+        :raises ConfigError: they have a mistake, or came from the program and not from a file; nothing was changed
+        """
+        if settings is None:
+            if self._reread is None:
+                raise ConfigError("the program gave its settings itself: there is no file to read again")
+            settings = await asyncio.to_thread(self._reread)
+        done = reload_parts(self.parts, self.settings, settings)
+        self._settings = done.settings
+        log.info("settings_reloaded", file=self._source, taken=list(done.taken))
+        if done.restart:
+            log.warning("settings_need_restart", keys=list(done.restart), hint="these are as they were: restart")
+        return done
+
     async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT, then drain. Several apps may be served in one event loop; in a thread that is
-        not the main one no signal comes, and whoever cancels this ends it.
+        """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads the settings.
+
+        Several apps may be served in one event loop; in a thread that is not the main one no signal comes, and whoever
+        cancels this ends it.
 
         :raises Error: a background task died; the service must not go on half alive
         """
+        hung_up = asyncio.Event()
+        with told_of_hangups(hung_up):  # also while it starts and drains: the signal must not end it
+            await self._serve(hung_up)
+
+    async def _serve(self, hung_up: asyncio.Event) -> None:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         systemd = Systemd()
         fault = ""
@@ -277,7 +309,11 @@ class App:
                     self.parts.recorder.tasks.fatal = ended
                     gc.freeze()
                     systemd.serving()
-                    fault = await ended
+                    reloading = asyncio.create_task(reload_when(hung_up, self.reload), name="reload")
+                    try:
+                        fault = await ended
+                    finally:
+                        reloading.cancel()
         finally:
             systemd.stopping()
             if not starting.done():
@@ -346,6 +382,10 @@ class App:
 async def _deny(parts: Parts, call: CallChannel, reason: str) -> None:
     parts.agi.note_denied(peer=call.peer, route=call.route, channel=call.channel, uniqueid=call.uniqueid, reason=reason)
     await record.deny(call, reason)
+
+
+def _read_again() -> Settings:
+    return load(discover())
 
 
 async def _know_linkedid(call: CallChannel) -> None:

@@ -67,6 +67,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: boo
     logging.captureWarnings(True)
 
 
+def in_use() -> bool:
+    """Whether this process's log lines are made here: a program of its own may have its own logging."""
+    return any(isinstance(handler, Bridge) for handler in logging.getLogger().handlers)
+
+
 def _colours(out: TextIO) -> bool:
     try:
         return out.isatty()

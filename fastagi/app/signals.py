@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT, told to every app that is served in an event loop: there may be several."""
+"""SIGTERM, SIGINT and SIGHUP, told to every app that is served in an event loop: there may be several."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _served: dict[asyncio.AbstractEventLoop, set[asyncio.Future[str]]] = {}
+
+_reloading: dict[asyncio.AbstractEventLoop, set[asyncio.Event]] = {}
 
 
 @contextmanager
@@ -32,6 +34,30 @@ def ended_by_signals(ended: asyncio.Future[str]) -> Iterator[None]:
             _served.pop(loop, None)
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+
+
+@contextmanager
+def told_of_hangups(told: asyncio.Event) -> Iterator[None]:
+    """As long as this lasts SIGHUP sets `told`, and ends nothing. The same holds of threads as above."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    reloading = _reloading.setdefault(loop, set())
+    reloading.add(told)
+    loop.add_signal_handler(signal.SIGHUP, _tell, reloading)
+    try:
+        yield
+    finally:
+        reloading.discard(told)
+        if not reloading:
+            _reloading.pop(loop, None)
+            loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _tell(reloading: set[asyncio.Event]) -> None:
+    for told in reloading:
+        told.set()
 
 
 def _end(served: set[asyncio.Future[str]]) -> None:

@@ -21,7 +21,7 @@ def serve(
         ),
     ] = "",
 ) -> None:
-    """Run the server until SIGTERM (or Ctrl-C), then finish what has begun.
+    """Run the server until SIGTERM (or Ctrl-C), then finish what has begun. SIGHUP reloads the settings.
 
     Recordings of calls that are up go on in Asterisk, and the next start takes them up again.
     """
@@ -29,10 +29,11 @@ def serve(
 
     from fastagi.app import App  # only now: what is wrong in the settings is said at once
     from fastagi.app.loading import load_app
-    from fastagi.settings import discover
+    from fastagi.settings import discover, load
 
     found = discover()
     serving = load_app(app, Path.cwd()) if app else App()
     if config is not None or not serving.configured:
-        serving.configure(settings, str(found) if found is not None else "none: every setting has its default")
+        source = str(found) if found is not None else "none: every setting has its default"
+        serving.configure(settings, source, reread=lambda: load(discover()))
     serving.run(leave=True)

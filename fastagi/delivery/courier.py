@@ -203,6 +203,8 @@ class Courier:
         if entry is None:
             self._dispatcher.unregister(self._queues.pop(name, ""))
             self._breakers.pop(name, None)
+            if not name.startswith(OBJECT):  # what waits for it is to be parked
+                self._upkeep.soon()
         elif name not in self._queues:
             home = self._store.node if entry.needs_file and not self._shared_files else None
             queue = self._queues[name] = self._queue(entry, self._store.node)

@@ -7,6 +7,7 @@ named after its process, so that after a restart nobody takes its name for anoth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -79,6 +80,7 @@ class SinkRegistry:
         self._process = os.urandom(5).hex()
         self._count = 0
         self._closing: set[asyncio.Task[None]] = set()
+        self._ending = asyncio.Event()
         self._class_loops: dict[type, SinkLoop] = {}
         self.blocked: Counter[str] = Counter()
 
@@ -171,6 +173,15 @@ class SinkRegistry:
                 self._closing.add(task)
                 task.add_done_callback(self._closing.discard)
 
+    def remove(self, name: str) -> None:
+        """Forget a sink with a name. Attempts that run go on; it is closed once they have ended, or with the others."""
+        entry = self._entries.pop(name)
+        del self._names[id(entry.sink)]
+        self.changed(name)
+        task = asyncio.get_running_loop().create_task(self._close_removed(entry))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
     def serves(self, name: str, processes: Iterable[str]) -> bool:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
@@ -202,6 +213,7 @@ class SinkRegistry:
 
     async def aclose(self) -> None:
         """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""
+        self._ending.set()
         if self._closing:
             await asyncio.wait(set(self._closing))
         entries = list(self)
@@ -212,6 +224,12 @@ class SinkRegistry:
     async def _close_forgotten(self, entry: Entry) -> None:
         if id(entry.sink) not in self._names:  # else a recording came meanwhile that needs it
             await close({entry.name: entry.sink}, {entry.name: entry.runner.close})
+
+    async def _close_removed(self, entry: Entry) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(entry.time_limit_seconds):
+                await self._ending.wait()
+        await close({entry.name: entry.sink}, {entry.name: entry.runner.close})
 
     def _hold(self, sink: AnySink) -> str:
         name = self._names.get(id(sink))

@@ -62,7 +62,7 @@ def homeless(sink: str) -> str:
     """For people: nobody has that sink, and what to do about it."""
     if sink.startswith(OBJECT):
         return "its sink was an object without a name and went with its process: have it delivered to another sink"
-    return f"no server that runs has a sink {sink!r}: put it back and restart one, or have it delivered to another sink"
+    return f"no server that runs has a sink {sink!r}: put it back and reload one, or have it delivered to another sink"
 
 
 @dataclass(frozen=True, slots=True)

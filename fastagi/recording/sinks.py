@@ -9,12 +9,12 @@ from fastagi.delivery.sink import AnySink
 class SinkNames:
     """Names of sinks for new recordings.
 
-    :param defaults: names of the sinks that get every recording that says nothing else
+    :ivar defaults: names of the sinks that get every recording that says nothing else
     """
 
     def __init__(self, registry: SinkRegistry, defaults: tuple[str, ...] = ()) -> None:
         self._registry = registry
-        self._defaults = defaults
+        self.defaults = defaults
 
     def names(self, sink: AnySink | str | None) -> tuple[str, ...]:
         """The names that deliveries to `sink` are kept under. Call it once per recording.
@@ -22,12 +22,12 @@ class SinkNames:
         :raises BadArgument: it is no sink, or a name that is not registered
         """
         if sink is None:
-            return self._defaults
+            return self.defaults
         return self._registry.names(sink)
 
     def add_default(self, names: tuple[str, ...]) -> None:
         """These get every recording from now on, too."""
-        self._defaults = (*self._defaults, *names)
+        self.defaults = (*self.defaults, *names)
 
     def release(self, names: tuple[str, ...]) -> None:
         """There will be no recording for them: objects without a name are forgotten."""

@@ -19,7 +19,7 @@ from fastagi.web.malformed import Sparingly
 
 NO_TOKENS = (
     "the API has no tokens yet: add [[http.tokens]] with name, token (16 characters or more) and role "
-    "(viewer, operator or admin) to the settings and restart"
+    "(viewer, operator or admin) to the settings and reload (systemctl reload fastagi, or SIGHUP)"
 )
 
 LONGEST_TOKEN = 1000
@@ -50,8 +50,12 @@ class Tokens:
     """The tokens there are."""
 
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
-        self._known = [(_digest(t.token.get_secret_value()), Who(t.name, Role[t.role.upper()])) for t in tokens]
+        self.replace(tokens)
         self._note = Sparingly(__name__, "http_token_refused")
+
+    def replace(self, tokens: Iterable[TokenSettings]) -> None:
+        """Let in whoever has one of these, and nobody else, from the next request on."""
+        self._known = [(_digest(t.token.get_secret_value()), Who(t.name, Role[t.role.upper()])) for t in tokens]
 
     def who(self, request: web.Request) -> Who:
         """Whose request it is.

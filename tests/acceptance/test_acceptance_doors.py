@@ -5,18 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
-import signal
 import sys
-import tomllib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cli_process import Serving, environment
-
-from fastagi.testing.ports import free_port
+from cli_process import environment, port_of, serving_alone, write_lone_settings
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half"
 AGI = b"agi_network: yes\nagi_network_script: fastagi/ping\nagi_channel: T/%d\nagi_uniqueid: 1.%d\n\n"
@@ -29,32 +24,6 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > 0 else 8192, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def settings(folder: Path, agi: str = "") -> Path:
-    """Settings of a server without an Asterisk."""
-    path = folder / "fastagi.toml"
-    path.write_text(
-        f"[agi]\nport = {free_port()}\n{agi}\n[http]\nport = {free_port()}\n"
-        f'[recordings]\ndirectory = "{folder}/recordings"\nmin_free_mb = 0\n'
-        f'[store]\nurl = "sqlite:///{folder}/ledger.db"\n'
-    )
-    return path
-
-
-@asynccontextmanager
-async def server(config: Path, descriptors: int) -> AsyncIterator[Serving]:
-    """`fastagi serve` that may have so many descriptors and no more."""
-    process = await asyncio.create_subprocess_exec(
-        "sh", "-c", f'ulimit -n {descriptors}; exec "$0" -m fastagi serve --config "$1"', sys.executable, str(config),
-        env=environment(), stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        limit=1 << 20,
-    )  # fmt: skip
-    serving = Serving(process)
-    try:
-        yield serving
-    finally:
-        await serving.end(signal.SIGKILL)
 
 
 class Peers:
@@ -82,10 +51,6 @@ async def peers() -> AsyncIterator[Peers]:
     made = Peers()
     yield made
     await made.close()
-
-
-def port_of(config: Path, section: str) -> int:
-    return int(tomllib.loads(config.read_text())[section]["port"])
 
 
 async def get(port: int, path: str) -> tuple[int, bytes, bytes]:
@@ -122,9 +87,8 @@ async def first_command(port: int) -> bytes:
 @pytest.mark.parametrize("data", [b"", HALF], ids=["silent", "half_sent"])
 async def test_idle_connections_leave_room(tmp_path: Path, peers: Peers, data: bytes) -> None:
     """1,100 HTTP connections without a request held every descriptor, and the next call was lost in silence."""
-    config = settings(tmp_path)
-    async with server(config, 1024) as serving:
-        await serving.until(lambda: serving.logged("serving"))
+    config = write_lone_settings(tmp_path)
+    async with serving_alone(config, 1024) as serving:
         http, agi = port_of(config, "http"), port_of(config, "agi")
         await peers.open(http, 1100, data)
         assert (await get(http, "/healthz"))[0] == 200
@@ -134,9 +98,8 @@ async def test_idle_connections_leave_room(tmp_path: Path, peers: Peers, data: b
 
 async def test_sessions_beyond_the_room_fail(tmp_path: Path, peers: Peers) -> None:
     """1,010 sessions under 1,024 descriptors: each is served or told that it failed, none is closed without a word."""
-    config = settings(tmp_path)
-    async with server(config, 1024) as serving:
-        await serving.until(lambda: serving.logged("serving"))
+    config = write_lone_settings(tmp_path)
+    async with serving_alone(config, 1024) as serving:
         (lowered,) = serving.logged("max_sessions_lowered")
         http, agi = port_of(config, "http"), port_of(config, "agi")
         await peers.open(agi, 1010, AGI)
@@ -152,7 +115,7 @@ async def test_sessions_beyond_the_room_fail(tmp_path: Path, peers: Peers) -> No
 
 
 async def test_impossible_max_sessions_is_refused(tmp_path: Path) -> None:
-    config = settings(tmp_path, "max_sessions = 5000")
+    config = write_lone_settings(tmp_path, agi="max_sessions = 5000")
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", 'ulimit -n 1024; exec "$0" -m fastagi serve --config "$1"', sys.executable, str(config),
         env=environment(), stderr=asyncio.subprocess.PIPE,

@@ -74,6 +74,13 @@ class Completeness:
         self.counts: Counter[str] = Counter()
         self.unfollowed = 0
 
+    def require(self, required: Sequence[str]) -> None:
+        """Follow the calls of these contexts from now on, those that are up included. Calls that are followed stay."""
+        self._required = frozenset(required)
+        for pbx in self._pbxs.values():
+            if pbx.up:
+                self.synced(pbx)
+
     @property
     def open(self) -> int:
         """Calls that are up and must be recorded."""
