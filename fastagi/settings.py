@@ -170,11 +170,20 @@ class RecordingSettings(_Section):
     sweep_seconds: float = Field(300.0, gt=0, le=86_400, description="the spool is held against the ledger so often")
     shared: bool = Field(False, description="all servers on this ledger see the same spool and directory")
     key_file: Path | None = Field(None, description="wraps the keys of recordings; made beside the store if unset")
+    side_files: Path | None = Field(
+        None, description="folder of rows that the ledger lacks, for the server alone; unset: .side-files in directory"
+    )
 
-    @field_validator("directory")
+    @property
+    def side_folder(self) -> Path:
+        """Where side files are. Beside the finished files: another disk than the ledger's, which may be full or gone,
+        and one that all servers see where `shared` is set."""
+        return self.side_files or self.directory / ".side-files"
+
+    @field_validator("directory", "side_files")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        if not value.is_absolute():
+    def _absolute(cls, value: Path | None) -> Path | None:
+        if value is not None and not value.is_absolute():
             raise ValueError("must be an absolute path")
         return value
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import soundfile
 from aiohttp import web
+from finished_files import below
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
@@ -377,7 +378,7 @@ def account(
     left = [p.name for p in server.spool.iterdir() if p.name.startswith("rec-")]
     if left:
         faults.append(f"left in the spool: {left}")
-    temporary = [p.name for p in server.directory.rglob(".*")]
+    temporary = [p.name for p in below(server.directory) if p.name.startswith(".")]
     if temporary:
         faults.append(f"left beside the finished files: {temporary}")
     assert not faults, "\n".join([f"{len(faults)} faults", *faults[:20]])

@@ -50,8 +50,8 @@ async def rekey(settings: Settings) -> Rekeyed:
     current = key_file(settings)
     if not await asyncio.to_thread(current.exists):
         raise CipherError(f"{current}: there is no master key: the server makes it at its first start")
-    for section in settings.asterisk:
-        waiting = await asyncio.to_thread(_waiting, section.spool)
+    for folder in (settings.recordings.side_folder, *(section.spool for section in settings.asterisk)):
+        waiting = await asyncio.to_thread(_waiting, folder)
         if waiting is not None:
             raise Error(f"{waiting} waits for the ledger: start the server once, and stop it when it has caught up")
     async with Visit(settings.store.url) as ledger, _alone(settings, ledger):
@@ -104,5 +104,5 @@ def _replace(new: Path, current: Path, old: Path) -> None:
         os.close(folder)
 
 
-def _waiting(spool: Path) -> Path | None:
-    return next(spool.glob("*.journal"), None) if spool.is_dir() else None
+def _waiting(folder: Path) -> Path | None:
+    return next(folder.glob("*.journal"), None) if folder.is_dir() else None

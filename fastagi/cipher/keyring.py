@@ -11,6 +11,8 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fastagi.cipher.base import key_bytes
 from fastagi.errors import CipherError
@@ -29,7 +31,8 @@ class MasterKey:
     """
 
     def __init__(self, key: bytes) -> None:
-        self._aead = AESGCM(key_bytes("the master key", key, (32,)))
+        self._key = key_bytes("the master key", key, (32,))
+        self._aead = AESGCM(self._key)
 
     @classmethod
     def load_or_create(cls, path: str | PathLike[str]) -> MasterKey:
@@ -66,6 +69,10 @@ class MasterKey:
             return self._aead.decrypt(wrapped[1 : 1 + _NONCE], wrapped[1 + _NONCE :], aad)
         except InvalidTag:
             raise CipherError("a stored key was wrapped with another master key, or is damaged") from None
+
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes that whoever has this key has, too, for that purpose: the same each time."""
+        return HKDF(SHA256(), 32, None, b"fastagi " + purpose.encode()).derive(self._key)
 
     def __repr__(self) -> str:
         return "<MasterKey>"

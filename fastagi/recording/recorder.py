@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -41,11 +40,14 @@ from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.proof.evidence import Evidence
 from fastagi.recording.recovery.adoption import Adoption
 from fastagi.recording.recovery.restart import Recovery
+from fastagi.recording.recovery.side_files import SideFileReplay
 from fastagi.recording.recovery.sweep import Sweep
 from fastagi.recording.recovery.takeover import Takeover
 from fastagi.recording.runtime.steady import SteadyClock
 from fastagi.recording.runtime.tasks import Tasks
 from fastagi.recording.runtime.threads import CLOSE_SECONDS, FileThreads
+from fastagi.recording.spool.bounds import Bounds
+from fastagi.recording.spool.sidefile import PURPOSE, SideFolder
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.hearing import Hearing
 from fastagi.recording.watching.salvaging import Salvager
@@ -54,7 +56,6 @@ from fastagi.recording.watching.watch import Watch
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 from fastagi.store.units import recordings as units
-from fastagi.store.units import servers
 from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -89,7 +90,14 @@ class Recorder:
         self._store = store
         self._clock = clock
         self._courier = courier
-        self.journal = Journal(store, courier, self._spool, clock)
+        spools = {name: pbx.spool for name, pbx in pbxs.items()}
+        self.journal = Journal(
+            store,
+            courier,
+            SideFolder(settings.side_folder, master.derive(PURPOSE)),
+            Bounds(settings.directory, spools),
+            clock,
+        )
         self.starter = Starter(
             self.journal,
             self.jobs,
@@ -135,12 +143,22 @@ class Recorder:
             self.track,
             dead_seconds=settings.dead_seconds,
         )
+        self.side_files = SideFileReplay(
+            store,
+            self.journal,
+            self.jobs,
+            self.recovery,
+            pbxs,
+            node=node,
+            folders=[*spools.values(), settings.directory],
+        )
         self.evidence = Evidence(
             store,
             self.threads,
             node=node,
             retention_days=settings.retention_days,
-            spools={name: pbx.spool for name, pbx in pbxs.items()},
+            spools=spools,
+            side_folder=settings.side_folder,
             clock=clock,
             tell=self.journal.tell,
         )
@@ -181,10 +199,6 @@ class Recorder:
         )
         self.journal.on_caught_up = self.sweep.soon
 
-    def _spool(self, asterisk: str) -> Path:
-        pbx = self.pbxs.get(asterisk)
-        return pbx.spool if pbx is not None else self.settings.directory
-
     def _lost(self, job: Job) -> None:
         """Another server has taken it over: not this one's any more, whoever waits for it here is let go."""
         self.jobs.close(job)
@@ -192,15 +206,7 @@ class Recorder:
 
     async def open(self) -> None:
         """Pick up what the last process left, then follow every Asterisk."""
-        folders = [*(pbx.spool for pbx in self.pbxs.values()), self.settings.directory]
-        alone = self._store.alone
-        read = await self.journal.read_side_files(folders, lambda node: alone or node == self.node)
-        if alone:
-            renamed = await self._store.run(servers.only_one, self.node, again=read > 0)
-            if renamed:
-                log.warning("server_renamed", node=self.node, recordings=renamed)
-        recordings: list[Recording] = await self._store.read(units.open_recordings, self.node)
-        self.recovery.load(recordings)
+        recordings = await self.side_files.before_serving()
         for stray in {r.asterisk for r in recordings} - set(self.pbxs):
             log.error(
                 "asterisk_not_configured", asterisk=stray, hint="its open recordings are finished from their files"
@@ -216,6 +222,7 @@ class Recorder:
         self.tasks.keep(self.evidence.run(), "retention")
         self.tasks.keep(self.recovery.watch_dead(), "dead Asterisks")
         self.tasks.keep(self.sweep.run(), "sweep")
+        self.tasks.keep(self.side_files.run(), "side files")
         if isinstance(self._clock, SteadyClock):
             self.tasks.keep(self._clock.follow(lambda: len(self.jobs) == 0, self._clock_set), "clock")
         if not self._store.alone:

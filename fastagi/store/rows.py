@@ -66,6 +66,32 @@ def recording_of(row: Mapping[Any, Any]) -> Recording:
     return Recording(**fields)
 
 
+def recording_of_copy(row: Mapping[str, Any]) -> Recording:
+    """The recording of a copy that another version may have written: what is lacking has its default, what is not
+    known is left out.
+
+    :raises TypeError: something is lacking that has no default; :raises ValueError: a value is of the wrong kind
+    """
+    fields = {name: row[name] for name in _RECORDING_FIELDS if name in row}
+    if "spec" in fields:
+        fields["spec"] = _known(RecordingSpec, fields["spec"])
+    if "pieces" in fields:
+        fields["pieces"] = [_known(Piece, piece) for piece in fields["pieces"]]
+    for name, convert in _FROM_COLUMN.items():
+        if name in fields:
+            fields[name] = convert(fields[name])
+    for name in ("id", "node", "asterisk", "channel", "uniqueid", "name", "file_path"):
+        if not isinstance(fields.get(name, ""), str):
+            raise ValueError(f"{name} is no text")
+    if not all(isinstance(value, str) for piece in fields.get("pieces", ()) for value in piece.paths):
+        raise ValueError("a raw file's path is no text")
+    return Recording(**fields)
+
+
+def _known(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
+
+
 def delivery_columns(delivery: Delivery) -> dict[str, Any]:
     """The columns of a delivery, without `call_key` and `home`, which follow from its recording."""
     row = {name: getattr(delivery, name) for name in _DELIVERY_FIELDS}

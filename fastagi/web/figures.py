@@ -280,6 +280,12 @@ class Figures:
             (),
             [((), self._sources.recorder.journal.behind)],
         )
+        yield _counter(
+            "side_files_refused",
+            "Side files that were not believed, and are set aside",
+            (),
+            [((), self._sources.recorder.journal.left.refused)],
+        )
 
     def _rooms(self, measured: Measured) -> Iterator[Metric]:
         if not measured.answered:

@@ -74,7 +74,7 @@ class Health:
 
     def _warnings(self) -> list[Problem]:
         """What an operator should know and no probe should act on."""
-        found = self._sinks_on_the_main_loop()
+        found = [*self._refused_side_files(), *self._sinks_on_the_main_loop()]
         agi, wanted = self._sources.agi, self._sources.settings.agi.max_sessions
         if agi.max_sessions < wanted:
             limit = self._sources.descriptors.limit
@@ -106,12 +106,18 @@ class Health:
         )
         return [Problem("descriptors", problem, "raise LimitNOFILE (ulimit -n), or lower [agi] max_sessions; restart")]
 
+    def _refused_side_files(self) -> list[Problem]:
+        count = self._sources.recorder.journal.left.refused
+        if not count:
+            return []
+        problem = f"{count} files that pass for rows of the ledger were refused since the start"
+        do = "grep side_file_refused in the log: it says where they are now and why; somebody may have put them there"
+        return [Problem("side files", problem, do)]
+
     async def _store(self) -> Problem | None:
         store = self._sources.store
         behind, full = self._sources.recorder.journal.behind, self._sources.recorder.journal.full
-        do = (
-            "look at its disk, its permissions or the database server; recordings go on and are journalled in the spool"
-        )
+        do = "look at its disk, its permissions or the database server; recordings go on, and side files keep them"
         if full:
             return Problem("store", f"{store.shown}: no recording is begun: {full}", do.partition(";")[0])
         if not store.healthy:

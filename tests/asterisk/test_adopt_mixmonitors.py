@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import soundfile
+from finished_files import in_directory
 from recording_scene import Scene, recording_scene
 
 from fastagi.ami import Manager, actions
@@ -211,7 +212,7 @@ async def test_a_foreign_file_that_vanishes_is_a_failure_that_says_so(
         assert await job.wait(20)
         assert job.phase is Phase.FAILED
         assert str(path) in job.recording.error
-        assert list(scene.directory.iterdir()) == []
+        assert in_directory(scene.directory) == []
 
 
 async def test_what_a_caller_starts_with_a_feature_code_is_adopted(asterisk22: AsteriskServer, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyrage
 import pytest
 import soundfile
+from finished_files import below
 from lost_scene import DIALPLAN, Calls, Receiver, Serving, until, watched_calls
 
 from fastagi.cipher import AesCbcCipher, AesGcmCipher, AgeCipher, Cipher
@@ -99,7 +100,7 @@ async def proved(server: Serving, receiver: Receiver, name: str) -> None:
     for kept, content in everything(server.folder).items():
         assert b"RIFF" not in content, f"{kept} is clear"
         assert samples[4000:4200] not in content, f"{kept} has clear sound"
-    assert [p for p in server.directory.rglob("*") if p.is_file()] == [path], "nothing temporary is left"
+    assert [p for p in below(server.directory) if p.is_file()] == [path], "nothing temporary is left"
     the_key_is_nowhere(server.folder)
     assert len(receiver.ids()[row["id"]]) == 1
 
@@ -139,14 +140,15 @@ async def test_a_key_that_the_ledger_could_not_take_survives_wrapped(
         keys = {"key_file": str(tmp_path / "master.key")}
         server = Serving(recorded_calls, tmp_path, sink=receiver.url, script=SERVER, store=store, recordings=keys)
         server.environ["LOST_CIPHER"] = CIPHERS["aes-gcm"].to_secret().decode()
+        sides = server.directory / ".side-files"
         try:
             await server.start()
             here.rename(gone)
             call = await calls.one(server, 3.0)
-            await until(lambda: list(server.spool.glob("*.journal")), what="it is journalled beside the raw file")
+            await until(lambda: list(sides.glob("*.journal")), what="it is journalled in a side file")
             await until(lambda: len(server.events("recording_started")) == 1)
-            (side,) = server.spool.glob("*.journal")
-            assert len(json.loads(side.read_text())["key"]) == 2
+            (side,) = sides.glob("*.journal")
+            assert len(json.loads(side.read_text().partition("\n")[2])["key"]) == 2
             await server.kill()
             the_key_is_nowhere(tmp_path)
             gone.rename(here)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from finished_files import below
 from lost_scene import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
 
 from fastagi.testing import AsteriskServer
@@ -100,7 +101,7 @@ async def test_a_kill_between_name_and_journal_leaves_no_empty_file_for_ever(
             await server.start()
             call = await calls.one(server, 2.5)
             assert await server.wait() == -9
-            (name,) = (path for path in server.directory.rglob("*") if path.is_file())
+            (name,) = (path for path in below(server.directory) if path.is_file())
             assert name.stat().st_size == 0
             server.environ.clear()
             os.utime(name, (time.time() - 25 * 3600,) * 2)

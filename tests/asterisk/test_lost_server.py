@@ -31,6 +31,7 @@ async def test_a_ledger_that_is_gone_when_the_server_is_killed_loses_nothing(
     async with Receiver() as receiver, watched_calls(recorded_calls) as calls:
         store = {"url": f"sqlite:///{here}/ledger.db", "node": "one"}
         server = Serving(recorded_calls, tmp_path, sink=receiver.url, store=store)
+        sides = server.directory / ".side-files"
         try:
             await server.start()
             before = await calls.one(server, 3.0)
@@ -40,13 +41,13 @@ async def test_a_ledger_that_is_gone_when_the_server_is_killed_loses_nothing(
             across = await calls.one(server, 14.0)
             await until(lambda: len(server.events("recording_started")) == 3, what="recorded without a ledger")
             await until(lambda: len(server.events("recording_finished")) == 2, what="finished without a ledger")
-            assert len(list(server.spool.glob("*.journal"))) == 3
+            assert len(list(sides.glob("*.journal"))) == 3
             assert receiver.got == []
             await server.kill()
             gone.rename(here)
             assert [r["phase"] for r in server.recordings()] == ["active"], "that is all the ledger knows"
             await server.start()
-            assert list(server.spool.glob("*.journal")) == []
+            assert list(sides.glob("*.journal")) == []
             assert len(server.recordings()) == 3
             await until(lambda: calls.up == 0 and not server.unsettled(), 60)
             assert {before.uniqueid, during.uniqueid, across.uniqueid} == set(calls.made)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import structlog.testing
+from finished_files import in_directory
 from recorder_calls import of_call, on_call, place
 from recording_scene import Remembering, Scene, recording_scene
 
@@ -70,7 +71,7 @@ async def test_a_file_that_asterisk_cannot_open(
     assert "0x" not in left  # no half MixMonitor on the channel
     assert (again, later, stopped) == (True, "", True)  # and the name was free again
     assert len(await call.told()) == 1
-    assert [p.name for p in scene.directory.iterdir() if p.name.startswith("blocked")] == ["blocked.wav"]
+    assert [p.name for p in in_directory(scene.directory) if p.name.startswith("blocked")] == ["blocked.wav"]
     (scene.directory / "blocked.wav").unlink()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finished_files import in_directory
 from recording_scene import Scene
 from whole_scene import heard, seconds, share_of, told_of, whole_scene
 
@@ -109,7 +110,7 @@ async def test_a_spool_that_cannot_be_written_is_an_error_that_says_so(scene22: 
     started, state, cause, error = seen["no-spool"]
     assert (started, state, cause) == (False, "ERROR", "ERROR")
     assert "does not exist: create it, writable for Asterisk" in error
-    assert list(scene.directory.iterdir()) == []  # the name is free again
+    assert in_directory(scene.directory) == []  # the name is free again
 
 
 async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(scene22: Scene) -> None:
@@ -130,7 +131,7 @@ async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(sce
     await scene.until(lambda: seen)
     assert seen["blocked"][:3] == (False, "ERROR", "ERROR")
     assert "Asterisk could not open" in seen["blocked"][3]
-    assert list(scene.directory.iterdir()) == []
+    assert in_directory(scene.directory) == []
 
 
 async def _never(piece: Any) -> bool:
@@ -158,7 +159,7 @@ async def test_raw_files_that_are_no_audio_are_kept_and_told(whole22: AsteriskSe
             assert raw.exists() is (data is not None)
             if data is not None:
                 assert raw.read_bytes() == data
-        assert list(scene.directory.iterdir()) == []
+        assert in_directory(scene.directory) == []
 
 
 def _putting(data: bytes | None) -> Callable[[Path], None]:
@@ -243,7 +244,7 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         raw = recording.pieces[0].mixed
         assert raw in recording.error
         assert [str(p) for p in scene.spool.iterdir()] == [raw]
-        assert [p for p in scene.directory.iterdir() if p.stat().st_size] == []
+        assert [p for p in in_directory(scene.directory) if p.stat().st_size] == []
         monkeypatch.setattr(finalfile.FinalFile, "commit", opened)
         again = await scene.recorder.ender.refinish(recording)
         assert (await ended(scene, again)).cause.value == "HANGUP"

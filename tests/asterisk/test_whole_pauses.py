@@ -106,7 +106,7 @@ async def test_the_clocks_of_a_server_that_stopped_stand_still(scene22: Scene) -
     assert (told.extra["cause"], told.duration_seconds) == ("TIMEOUT", pytest.approx(3.0, abs=0.5))
     await _running(scene, "active")
     assert [job.phase.value for job in jobs] == ["active", "paused"]
-    assert list(scene.spool.glob("*.journal")) == []
+    assert scene.recorder.journal.sides.ids() == []
 
 
 async def _running(scene: Scene, phase: str) -> list[Any]:

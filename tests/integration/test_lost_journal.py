@@ -23,7 +23,8 @@ from fastagi.errors import TakenOver
 from fastagi.recording.ledger import writing
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.spool import sidefile
+from fastagi.recording.spool.bounds import Bounds
+from fastagi.recording.spool.sidefile import SideFolder
 from fastagi.store.sqlite import SqliteStore
 from fastagi.store.units import journal as lines
 from fastagi.store.units import recordings
@@ -45,16 +46,24 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = SqliteStore(folder / "fastagi.db", node="one", busy_seconds=0.2)
-        self.journal = Journal(self.store, NoCourier(), lambda asterisk: folder)  # type: ignore[arg-type]
+        self.sides = SideFolder(folder / "side", bytes(32))
+        bounds = Bounds(folder, {"pbx": folder})
+        self.journal = Journal(self.store, NoCourier(), self.sides, bounds)  # type: ignore[arg-type]
 
     async def job(self, n: int) -> Job:
         """One that Asterisk records, of a call of its own."""
-        raw = str(self.folder / f"{n}.wav")
-        row = recording(n, node="one", uniqueid=f"1.{n}", phase=Phase.REQUESTED, pieces=(Piece(raw),))
-        job = Job(replace(row, id=f"rec-{n:026d}"))
+        job = Job(self.requested(n))
         await self.journal.enter(job.recording)
         await self.journal.move(job, Event.STARTED, started_at=1.0)
         return job
+
+    def requested(self, n: int, call: int | None = None, **fields: Any) -> Recording:
+        """The row of a recording, of a call of its own where none is given."""
+        recording_id = f"rec-{n:026d}"
+        raw = Piece(str(self.folder / f"{recording_id}.wav"))
+        path, uniqueid = str(self.folder / f"{n}.wav"), f"1.{n if call is None else call}"
+        row = recording(n, node="one", uniqueid=uniqueid, phase=Phase.REQUESTED, pieces=(raw,), file_path=path)
+        return replace(row, id=recording_id, **fields)
 
     async def row(self, job: Job) -> Recording:
         found: Recording = await self.store.read(recordings.get, job.id)
@@ -68,7 +77,7 @@ class Ledger:
             other.execute(statement)
 
     def side_files(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob("rec-*"))
+        return sorted(path.name for path in self.sides.path.glob("rec-*"))
 
 
 @pytest.fixture
@@ -93,7 +102,7 @@ async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger
     assert (await ledger.row(one)).phase is Phase.ACTIVE
     assert (await ledger.row(other)).phase is Phase.CLOSING
     assert ledger.side_files() == [f"{one.id}.journal"]
-    assert sidefile.read(ledger.folder / f"{one.id}.journal").recording.phase is Phase.FINISHING
+    assert ledger.sides.read(one.id).recording.phase is Phase.FINISHING
     ledger.foreign("drop trigger no")
     assert await ledger.journal.flush()
     assert (await ledger.row(one)).phase is Phase.FINISHING
@@ -141,7 +150,7 @@ async def test_a_call_waits_a_second_for_a_slow_ledger_and_the_next_row_not_at_a
     begun = time.monotonic()
     job = await ledger.job(1)  # its intent and its start
     assert time.monotonic() - begun < 2.9
-    assert sidefile.read(ledger.folder / f"{job.id}.journal").recording.phase is Phase.ACTIVE
+    assert ledger.sides.read(job.id).recording.phase is Phase.ACTIVE
     hold.set()
     await holding
     assert await ledger.journal.flush()
@@ -197,15 +206,15 @@ async def test_a_newer_side_file_is_not_removed_with_the_older_one(
 ) -> None:
     """The older entry is in the ledger, and its file about to go, when the next one is written."""
     job, other = await ledger.job(1), await ledger.job(2)
-    unlink, unlinking, go_on = Path.unlink, threading.Event(), threading.Event()
+    remove, unlinking, go_on = ledger.sides.remove, threading.Event(), threading.Event()
 
-    def slow_unlink(path: Path, missing_ok: bool = False) -> None:
-        if path.suffix == sidefile.SUFFIX and not unlinking.is_set():
+    def slow_remove(recording_id: str) -> None:
+        if not unlinking.is_set():
             unlinking.set()
             go_on.wait(20)
-        unlink(path, missing_ok)
+        remove(recording_id)
 
-    monkeypatch.setattr(Path, "unlink", slow_unlink)
+    monkeypatch.setattr(ledger.sides, "remove", slow_remove)
     with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")
         await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
@@ -218,8 +227,7 @@ async def test_a_newer_side_file_is_not_removed_with_the_older_one(
         await until(lambda: ledger.journal.behind == 2)
         go_on.set()
         await newer
-        path = ledger.folder / f"{job.id}{sidefile.SUFFIX}"
-        assert sidefile.read(path).recording.phase is Phase.FINISHING
+        assert ledger.sides.read(job.id).recording.phase is Phase.FINISHING
         away.execute("rollback")
     await flushing
     await until(lambda: ledger.journal.flush(), 20)

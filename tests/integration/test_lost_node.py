@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from finished_files import below
 from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
 from postgres_server import PostgresServer, postgres_server  # noqa: F401
 
@@ -150,7 +151,7 @@ async def test_a_server_that_wakes_up_does_not_replace_what_its_heir_has_finishe
             os.kill(other.pid, signal.SIGCONT)
             await until(lambda: not list((tmp_path / "spool").glob("rec-*")))
             assert await ledger.read(recordings.find, call.uniqueid) == [row]
-            assert [p for p in (tmp_path / "recordings").rglob("*") if p.is_file()] == [Path(row.file_path)]
+            assert [p for p in below(tmp_path / "recordings") if p.is_file()] == [Path(row.file_path)]
             assert not one.events("task_died")
             await until(lambda: row.id in receiver.ids())
             assert len(receiver.ids()[row.id]) == 1

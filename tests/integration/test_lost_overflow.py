@@ -7,18 +7,15 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
-from delivery_scenes import recording
 from test_lost_journal import Ledger
 from web_scene import web_scene
 
 from fastagi.app.doctor import ledger as doctor
 from fastagi.cipher import AesGcmCipher
-from fastagi.domain.recording import Piece
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import StoreDown, TakenOver
 from fastagi.recording.ledger import backlog, overflow
@@ -49,10 +46,7 @@ def away(ledger: Ledger):  # type: ignore[no-untyped-def]
 
 async def whole(ledger: Ledger, n: int, call: int | None = None) -> Job:
     """A recording from its request to its end."""
-    raw = str(ledger.folder / f"{n}.wav")
-    uniqueid = f"1.{n if call is None else call}"
-    row = recording(n, node="one", uniqueid=uniqueid, phase=Phase.REQUESTED, pieces=(Piece(raw),))
-    job = Job(replace(row, id=f"rec-{n:026d}", sinks=("crm",)))
+    job = Job(ledger.requested(n, call, sinks=("crm",)))
     await ledger.journal.enter(job.recording)
     await ledger.journal.move(job, Event.STARTED, started_at=1.0)
     await over(ledger, job)
@@ -86,7 +80,7 @@ async def test_memory_has_a_limit_and_every_recording_is_in_the_ledger_afterward
         assert made.sink == "crm"
     assert (await ledger.row(running)).phase is Phase.PAUSED
     assert ledger.side_files() == []
-    assert ledger.journal._aside._folders == {}
+    assert ledger.journal._aside._written == set()
     assert await ledger.events(done[0]) == ["requested", "started", "hung_up", "closed", "finished"]
     assert await ledger.events(done[2]) == ["requested", "started", "restored"], "its last steps had no room"
     assert await ledger.events(done[-1]) == ["restored"]
@@ -128,8 +122,8 @@ async def test_a_process_that_dies_with_all_that_has_lost_nothing(ledger: Ledger
     await after.store.start()
     try:
         with away(after), pytest.raises(StoreDown):
-            await after.journal.read_side_files([after.folder], lambda node: True)
-        assert await after.journal.read_side_files([after.folder], lambda node: True) == 9
+            await after.journal.left.read(await after.journal.side_files_of_others(), lambda node: True)
+        assert await after.journal.left.read(await after.journal.side_files_of_others(), lambda node: True) == 9
         assert [(await after.row(job)).phase for job in jobs] == [Phase.FINISHED] * 9
         assert after.side_files() == []
     finally:
@@ -166,16 +160,16 @@ async def test_what_changes_while_it_is_put_into_the_ledger_is_not_lost(
 async def test_without_room_for_the_side_file_the_row_is_in_memory(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(folder: Path, side: sidefile.Side) -> Path:
+    def no_room(side: sidefile.Side) -> None:
         raise OSError(28, "No space left on device")
 
     with away(ledger):
         for n in range(1, 4):
             await whole(ledger, n)
         with monkeypatch.context() as patch:
-            patch.setattr(sidefile, "write", no_room)
+            patch.setattr(ledger.sides, "write", no_room)
             job = await whole(ledger, 9)
-        assert not (ledger.folder / f"{job.id}.journal").exists()
+        assert not ledger.sides.has(job.id)
     assert await ledger.journal.flush()
     assert (await ledger.row(job)).phase is Phase.FINISHED
 
@@ -183,7 +177,7 @@ async def test_without_room_for_the_side_file_the_row_is_in_memory(
 async def test_a_side_file_that_somebody_made_unreadable_holds_up_no_other(ledger: Ledger) -> None:
     with away(ledger):
         jobs = [await whole(ledger, n) for n in range(1, 8)]
-    broken = ledger.folder / f"{jobs[4].id}.journal"
+    broken = ledger.sides.path / f"{jobs[4].id}.journal"
     kept = broken.read_text()
     broken.write_text("{")
     with structlog.testing.capture_logs() as lines:
@@ -199,7 +193,7 @@ async def test_a_side_file_that_somebody_made_unreadable_holds_up_no_other(ledge
 async def test_a_side_file_that_somebody_removed_holds_up_no_other(ledger: Ledger) -> None:
     with away(ledger):
         jobs = [await whole(ledger, n) for n in range(1, 8)]
-    (ledger.folder / f"{jobs[4].id}.journal").unlink()
+    ledger.sides.remove(jobs[4].id)
     with structlog.testing.capture_logs() as lines:
         assert await ledger.journal.flush()
     assert [line["recording_id"] for line in lines if line["event"] == "side_file_gone"] == [jobs[4].id]
@@ -252,8 +246,7 @@ async def test_the_key_of_one_that_was_never_in_the_ledger_comes_with_it(tmp_pat
     with away(ledger):
         for n in range(1, 4):
             await whole(ledger, n)
-        row = recording(9, node="one", uniqueid="1.9", phase=Phase.REQUESTED, pieces=(Piece("/x.wav"),))
-        job = Job(replace(row, id=f"rec-{9:026d}"))
+        job = Job(ledger.requested(9))
         await ledger.journal.enter(job.recording, key=("aes-gcm", b"wrapped"))
         await ledger.journal.move(job, Event.STARTED, started_at=1.0)
         await over(ledger, job)
@@ -294,7 +287,7 @@ async def test_beyond_the_last_limit_no_recording_is_begun_and_all_are_told(
         await scene.until(lambda: len(scene.sink.got) == 4)
         assert sorted(m.extra["recording_id"] for m in scene.sink.got) == sorted(kept)
         assert (await scene.record(scene.ami.call())).phase is Phase.ACTIVE
-        await scene.until(lambda: not list(scene.spool.glob("*.journal")))
+        await scene.until(lambda: not scene.parts.recorder.journal.sides.ids())
 
 
 async def test_calls_that_come_all_the_time_do_not_keep_it_behind(

@@ -15,19 +15,20 @@ from typing import Any
 
 import pytest
 import soundfile
+from finished_files import below
 from lost_scene import until
 from recording_scene import Remembering
 
 from fastagi import App
 from fastagi.audio.finalfile import FinalFile
-from fastagi.cipher import AesGcmCipher
+from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.recording.course.starting import Request
-from fastagi.recording.spool import files, sidefile
-from fastagi.recording.spool.sidefile import Side
+from fastagi.recording.spool import files
+from fastagi.recording.spool.sidefile import PURPOSE, Side, SideFolder
 from fastagi.settings import Settings
 from fastagi.store import open_store
 from fastagi.store.units import deliveries, journal, keys, recordings
@@ -46,6 +47,8 @@ class Place:
         self.folder, self.spool, self.directory = folder, folder / "spool", folder / "recordings"
         self.directory.mkdir()
         self.sink = Remembering()
+        self.master = MasterKey.load_or_create(folder / "master.key")
+        self.sides = SideFolder(self.directory / ".side-files", self.master.derive(PURPOSE))
         self.settings = Settings.model_validate(
             {
                 "agi": {"port": free_port()},
@@ -206,7 +209,7 @@ async def test_what_was_to_be_encrypted_is_never_delivered_in_clear_for_want_of_
             assert "put back a copy of the ledger" in row.error
             assert await app.parts.store.read(deliveries.of_recording, job.id) == []
         assert sorted(place.spool.glob("rec-*.wav")) == raw
-        assert [p for p in place.directory.rglob("*") if p.is_file() and p.stat().st_size] == []
+        assert [p for p in below(place.directory) if p.is_file() and p.stat().st_size] == []
         assert place.sink.got == []
     copy.replace(database)
     async with place.server() as app:
@@ -345,29 +348,29 @@ async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
     await place.write(recordings.insert, replace(ahead, phase=Phase.FAILED, cause=Cause.ERROR, error="no"))
     cipher = AesGcmCipher(bytes(range(32)))
     now = time.time()
-    sidefile.write(place.spool, Side(unknown, now))
-    sidefile.write(place.spool, Side(replace(behind, phase=Phase.CLOSING, cause=Cause.ABORTED, ended_at=now - 55), now))
-    sidefile.write(place.spool, Side(ahead, ahead.requested_at))
-    sidefile.write(place.spool, Side(done, now, (cipher.scheme, b"wrapped")))
+    place.sides.write(Side(unknown, now))
+    place.sides.write(Side(replace(behind, phase=Phase.CLOSING, cause=Cause.ABORTED, ended_at=now - 55), now))
+    place.sides.write(Side(ahead, ahead.requested_at))
+    place.sides.write(Side(done, now, (cipher.scheme, b"wrapped")))
     for row in (unknown, behind):
         place.raw(row.id, 3.0, age=50)
-    (place.spool / "rec-00000000000000000000000000.journal").write_text("{half")
+    (place.sides.path / "rec-00000000000000000000000000.journal").write_text("{half")
     async with place.server():
         await until(lambda: len(place.sink.got) == 3)
     told = {m.extra["recording_id"]: m for m in place.sink.got}
     assert set(told) == {unknown.id, behind.id, done.id}
     assert told[behind.id].extra["cause"] == "ABORTED"
-    assert list(place.spool.glob("*.journal")) == []
-    assert (place.spool / "set-aside" / "rec-00000000000000000000000000.journal").exists()
+    assert place.sides.ids() == []
+    assert (place.sides.path / "set-aside" / "rec-00000000000000000000000000.journal").exists()
     there = await place.write(recordings.get, ahead.id)
     assert there.phase is Phase.FAILED, "an old side file changes nothing"
     assert await place.write(keys.get, done.id) == (cipher.scheme, b"wrapped")
 
     # again, as if the process had been killed before the files were removed
     for row in told:
-        sidefile.write(place.spool, Side(replace(await place.write(recordings.get, row), phase=Phase.ACTIVE), now))
+        place.sides.write(Side(replace(await place.write(recordings.get, row), phase=Phase.ACTIVE), now))
     async with place.server():
-        assert list(place.spool.glob("*.journal")) == []
+        assert place.sides.ids() == []
     assert len(place.sink.got) == 3
     for row in told:
         assert (await place.write(recordings.get, row)).phase is Phase.FINISHED
@@ -377,10 +380,13 @@ async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
 
 async def test_a_side_file_holds_no_clear_key(place: Place) -> None:
     cipher = AesGcmCipher(bytes(range(32)))
-    path = sidefile.write(place.spool, Side(place.recording(1.0), 1.0, (cipher.scheme, b"wrapped")))
+    row = place.recording(1.0)
+    place.sides.write(Side(row, 1.0, (cipher.scheme, b"wrapped")))
+    path = place.sides.path / f"{row.id}.journal"
+    assert place.sides.path.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
     assert base64.b64encode(bytes(range(32))).decode() not in path.read_text()
-    assert sidefile.read(path).key == (cipher.scheme, b"wrapped")
+    assert place.sides.read(row.id).key == (cipher.scheme, b"wrapped")
 
 
 async def test_names_that_were_taken_for_nothing_are_given_back_after_a_day(place: Place) -> None:
@@ -421,22 +427,23 @@ def test_a_finished_file_has_no_mark_of_a_name_that_was_taken(tmp_path: Path) ->
 async def test_half_written_side_files_of_a_crash_are_removed(place: Place) -> None:
     """They say who called whom."""
     names = ("rec-1.journal-tmp", "rec-2.journal-tmp", "foreign.journal-tmp")
-    old, young, foreign = (place.spool / name for name in names)
+    place.sides.path.mkdir(mode=0o700)
+    old, young, foreign = (place.sides.path / name for name in names)
     for path, age in ((old, HOUR), (young, 5.0), (foreign, HOUR)):
         path.write_text('{"at": 1')
         os.utime(path, (time.time() - age,) * 2)
     async with place.server():
-        assert sorted(place.spool.iterdir()) == sorted((young, foreign))
+        assert sorted(p for p in place.sides.path.iterdir() if p.suffix == ".journal-tmp") == sorted((young, foreign))
 
 
 async def test_a_side_file_does_not_bring_a_deleted_key_back(place: Place) -> None:
     """It outlived its row's way into the ledger by a crash, and the recording was deleted before the next start."""
     deleted, there = (place.finished(HOUR) for _ in range(2))
     for row in (deleted, there):
-        sidefile.write(place.spool, Side(row, time.time() - HOUR, ("aes-256-gcm", b"wrapped")))
+        place.sides.write(Side(row, time.time() - HOUR, ("aes-256-gcm", b"wrapped")))
         await place.write(recordings.insert, row)
     await place.write(lambda conn: recordings.change(conn, deleted.id, deleted_at=time.time()))
     async with place.server() as app:
         assert await app.parts.store.read(keys.get, deleted.id) is None
         assert await app.parts.store.read(keys.get, there.id) == ("aes-256-gcm", b"wrapped")
-        assert not list(place.spool.glob("*.journal"))
+        assert place.sides.ids() == []

@@ -30,9 +30,9 @@ from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.pgqueuer_dispatch import PgQueuerDispatcher
 from fastagi.delivery.upkeep import Upkeep
 from fastagi.errors import Error
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.recorder import Recorder
+from fastagi.recording.recovery.side_files import SideFileReplay
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.settings import Settings
 from fastagi.store.lanes import Reader, Writer
@@ -46,7 +46,7 @@ from fastagi.web import HttpServer
 ANY = [
     (Parts, "_same_master"),
     (Recorder, "open"),
-    (Journal, "read_side_files"),
+    (SideFileReplay, "before_serving"),
     (Completeness, "load"),
     (Courier, "start"),
     (Upkeep, "start"),

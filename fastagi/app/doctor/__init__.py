@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from fastagi.app.doctor import asterisk, ledger, places, sinks
+from fastagi.app.doctor import asterisk, ledger, places, side_files, sinks
 from fastagi.app.doctor.finding import Finding, Findings, Reporter, Status
 from fastagi.settings import Settings
 
@@ -36,6 +36,7 @@ async def examine(settings: Settings, *, send_ping: bool = False) -> AsyncIterat
     ]
     areas.append(("asterisk", asterisk.alike(seen)))
     areas += [("machine", places.examine(settings)), ("store", ledger.examine(settings))]
+    areas += [("side files", side_files.examine(settings))]
     areas += [("sinks", sinks.examine(settings, send_ping=send_ping))]
     for area, findings in areas:
         try:

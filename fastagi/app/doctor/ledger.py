@@ -18,7 +18,7 @@ from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError, StoreDamaged, StoreDown, StoreError
 from fastagi.ownership import user_name
-from fastagi.recording.spool import sidefile
+from fastagi.recording.spool import old_sidefile
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
 from fastagi.store.schema import HEAD, recording, recording_key
@@ -75,8 +75,12 @@ async def examine(settings: Settings) -> Findings:
 
 def _side_files(settings: Settings) -> dict[Path, int]:
     """How many rows lie in each folder that the ledger does not have yet; folders without any are left out."""
-    folders = [*(section.spool for section in settings.asterisk), settings.recordings.directory]
-    found = {folder: len(sidefile.find([folder])) for folder in dict.fromkeys(folders)}
+    folders = [
+        settings.recordings.side_folder,
+        *(section.spool for section in settings.asterisk),
+        settings.recordings.directory,
+    ]
+    found = {folder: len(old_sidefile.find([folder])) for folder in dict.fromkeys(folders)}
     return {folder: count for folder, count in found.items() if count}
 
 

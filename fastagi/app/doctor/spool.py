@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import secrets
 import wave
 from pathlib import Path
@@ -61,7 +62,10 @@ async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
                 f"install -d -o asterisk -g asterisk -m 2770 {spool}",
             )
         else:
-            yield await asyncio.to_thread(_came_back, say, back, spool, said)
+            finding, owner = await asyncio.to_thread(_came_back, say, back, spool, said)
+            yield finding
+            if owner == os.geteuid():
+                yield _same_user(say, owner)
     finally:
         await asyncio.to_thread(_remove, sent, back)
 
@@ -99,26 +103,43 @@ def _created(path: Path) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
-def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> Finding:
+def _same_user(say: Reporter, user: int) -> Finding:
+    """Whatever the server alone should read and write is Asterisk's then: keys, the ledger, finished files."""
+    try:
+        name = pwd.getpwuid(user).pw_name
+    except KeyError:
+        name = str(user)
+    return say.warn(
+        "user",
+        f"Asterisk runs as this server's own user, {name}: who gets into Asterisk can change recordings and read keys",
+        "give the server a user of its own, in Asterisk's group (deploy/fastagi.service has the commands)",
+    )
+
+
+def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> tuple[Finding, int | None]:
+    """What is to be said of the file that Asterisk wrote, and whose it is."""
     if not os.path.lexists(back):
-        return say.fail(
+        finding = say.fail(
             "spool",
             f"Asterisk wrote a file into {spool}, and this server does not see it" + (f" ({said})" if said else ""),
             "both must see the same folder under the same path, not two folders of one name",
         )
+        return finding, None
     try:
         with os.fdopen(open_file(back), "rb") as file:
+            owner = os.fstat(file.fileno()).st_uid
             data = file.read(4)
         remove_file(back)
     except OSError as exc:
-        return say.fail(
+        finding = say.fail(
             "spool",
             f"{exc.strerror}: a file that Asterisk wrote into {spool}",
             "put the server's user into Asterisk's group, and the folder's mode to 2770",
         )
+        return finding, None
     if not data.startswith(b"RIFF"):
-        return say.fail("spool", f"what Asterisk wrote into {spool} is no WAV", "load format_wav")
-    return say.ok("spool", f"{spool}: Asterisk read a file there and wrote one, and this server removed it")
+        return say.fail("spool", f"what Asterisk wrote into {spool} is no WAV", "load format_wav"), owner
+    return say.ok("spool", f"{spool}: Asterisk read a file there and wrote one, and this server removed it"), owner
 
 
 async def _read_only(say: Reporter, session: Session, spool: Path, nonce: str) -> Findings:

@@ -6,9 +6,9 @@ take, is `writing`'s; what a process left that died is read before anything else
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,9 +19,9 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event, Phase, advance
 from fastagi.errors import TakenOver
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.left_side_files import LeftSides
 from fastagi.recording.ledger.writing import Writer
-from fastagi.recording.spool.sidefile import WrappedKey
+from fastagi.recording.spool.bounds import Bounds
+from fastagi.recording.spool.sidefile import SideFolder, WrappedKey
 from fastagi.store import Store
 from fastagi.store.units import keys as key_units
 from fastagi.store.units import recordings as units
@@ -36,9 +36,14 @@ class Journal(Writer):
     """Writes transitions; tells listeners what happened."""
 
     def __init__(
-        self, store: Store, courier: Courier, spool_of: Callable[[str], Path], clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        courier: Courier,
+        sides: SideFolder,
+        bounds: Bounds,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(store, courier, spool_of, clock)
+        super().__init__(store, courier, sides, bounds, clock)
         self._listeners: list[Listener] = []
 
     @property
@@ -145,14 +150,9 @@ class Journal(Writer):
         after, deliveries = units.finish(conn, before.id, at, changes, sinks, holder=self._store.node, known=before)
         self._courier.enqueue(conn, deliveries, recording=after)
 
-    async def read_side_files(self, folders: Iterable[Path], ours: Callable[[str], bool]) -> int:
-        """Bring the side files of a process that died into the ledger. Idempotent: a file goes once its row is there.
-
-        :param ours: is a node's file ours to read? A living node puts its own into the ledger by itself
-        :returns: how many were read
-        :raises StoreDown: the ledger cannot be written now
-        """
-        return await LeftSides(self._store, self._restore_side).read(folders, ours, self._aside.has)
+    async def side_files_of_others(self) -> list[str]:
+        """Ids of the recordings that another process has left a side file of, oldest first."""
+        return [i for i in await asyncio.to_thread(self.sides.ids) if not self._aside.has(i)]
 
     def _tell(self, recording: Recording, event: str, detail: dict[str, Any]) -> None:
         for listener in self._listeners:

@@ -1,80 +1,200 @@
-"""Side files that a process left which died: their rows are put into the ledger before anything else is done."""
+"""Side files that another process left behind: their rows are put into the ledger.
+
+Those of the ledger's servers are signed. Those of the version before lie in the spools, where others may write: they
+are read once, and what has no business there is set aside.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
 import structlog
 
-from fastagi.errors import StoreDamaged, StoreDown, StoreError
+from fastagi.errors import StoreDown, StoreError
 from fastagi.recording.ledger.backlog import Call, call_of
-from fastagi.recording.spool import sidefile
-from fastagi.recording.spool.sidefile import Side
+from fastagi.recording.spool import files, old_sidefile
+from fastagi.recording.spool.bounds import Bounds
+from fastagi.recording.spool.sidefile import Side, SideFolder
 from fastagi.store import Store
+from fastagi.store.units import recordings as units
 
 log = structlog.get_logger(__name__)
 
+AT_ONCE = 200
+"""Side files read at once. In one transaction they hold the ledger's writer for some 50 ms, which calls wait for."""
+
+PLANTED = (errno.ELOOP, errno.EPERM, errno.EMLINK)
+"""What `exposed_files` says of a name that somebody else has put there."""
+
+OLD_READ = "read-old"
+"""Begins the mark of a server that has read the side files of the version before."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    sides: list[Side] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[tuple[str, str]] = field(default_factory=list)
+
 
 class LeftSides:
-    """Reads them.
+    """Reads side files.
 
     :param restore: puts one into the ledger; runs in a transaction
+    :ivar refused: how many were not believed, since the start; a metric
     """
 
-    def __init__(self, store: Store, restore: Callable[[sa.Connection, Side], None]) -> None:
+    def __init__(
+        self, store: Store, folder: SideFolder, bounds: Bounds, restore: Callable[[sa.Connection, Side], None]
+    ) -> None:
         self._store = store
+        self._folder = folder
+        self._bounds = bounds
         self._restore = restore
+        self._said: set[str] = set()
+        self.refused = 0
 
-    async def read(self, folders: Iterable[Path], ours: Callable[[str], bool], known: Callable[[Path], bool]) -> int:
-        """Those in these folders; how many. A file goes once its row is there.
+    # -- signed
 
-        :param ours: is a node's file ours to read?
-        :param known: is that file one of this process?
+    async def read(self, ids: list[str], ours: Callable[[str], bool]) -> int:
+        """Put the side files of these recordings into the ledger. A file goes once its row is there.
+
+        :param ours: is a node's file this server's to read? A living node puts its own into the ledger by itself
+        :returns: how many were read
         :raises StoreDown: the ledger cannot be written now
         """
-        found = [path for path in await asyncio.to_thread(sidefile.find, folders) if not known(path)]
         count = 0
-        for first in range(0, len(found), self._store.side_by_side):
-            calls: dict[Call, list[tuple[Path, Side]]] = {}
-            for path in found[first : first + self._store.side_by_side]:
-                side = await _read(path)
-                if side is not None and ours(side.recording.node):
-                    calls.setdefault(call_of(side.recording), []).append((path, side))
-            for taken in await asyncio.gather(*map(self._take, calls.values()), return_exceptions=True):
+        for first in range(0, len(ids), AT_ONCE):
+            batch = await asyncio.to_thread(self._read, ids[first : first + AT_ONCE])
+            for recording_id, reason in batch.refused:
+                await self._refuse(self._folder.path / recording_id, reason, recording_id)
+            for recording_id, reason in batch.unread:
+                if recording_id not in self._said:
+                    self._said.add(recording_id)
+                    log.error("side_file_unreadable", recording_id=recording_id, error=reason)
+            calls: dict[Call, list[Side]] = {}
+            for side in batch.sides:
+                if ours(side.recording.node):
+                    calls.setdefault(call_of(side.recording), []).append(side)
+            lanes: list[list[Side]] = [[] for _ in range(min(self._store.side_by_side, len(calls)))]
+            for number, sides in enumerate(calls.values()):
+                lanes[number % len(lanes)] += sides
+            for taken in await asyncio.gather(*map(self._take, lanes), return_exceptions=True):
                 if isinstance(taken, BaseException):
                     raise taken
                 count += taken
         return count
 
-    async def _take(self, sides: list[tuple[Path, Side]]) -> int:
-        """Those of one call, in their order; how many. :raises StoreDown: the ledger cannot be written now"""
-        count = 0
-        for path, side in sides:
+    def _read(self, ids: list[str]) -> _Batch:
+        batch = _Batch()
+        for recording_id in ids:
             try:
-                await self._store.run(self._restore, side)
-            except (StoreDown, StoreDamaged):  # once the backup is back, the ledger takes it
-                raise
-            except StoreError as exc:
-                moved = await asyncio.to_thread(sidefile.put_aside, path, str(exc))
-                log.error(
-                    "side_file_refused", **side.recording.ids, file=str(path), error=str(exc), moved_to=str(moved)
-                )
-                continue
-            await asyncio.to_thread(path.unlink, True)
+                side = self._folder.read(recording_id)
+                fault = self._bounds.fault(side.recording, adopted_anywhere=True)
+                if fault:
+                    raise ValueError(fault)
+                batch.sides.append(side)
+            except FileNotFoundError:
+                continue  # another server was quicker
+            except OSError as exc:
+                kind = batch.refused if exc.errno in PLANTED else batch.unread
+                kind.append((recording_id, str(exc)))
+            except ValueError as exc:
+                batch.refused.append((recording_id, str(exc)))
+        return batch
+
+    async def _take(self, sides: list[Side]) -> int:
+        """Put them into the ledger in their order, in one transaction where it takes all; how many it took.
+
+        :raises StoreDown: the ledger cannot be written now
+        """
+        taken = list(sides)
+        try:
+            await self._store.run(self._restore_all, sides)
+        except StoreDown:
+            raise
+        except StoreError:
+            for side in sides:
+                if not await self._take_one(side):
+                    taken.remove(side)
+        await asyncio.to_thread(self._remove, [side.recording.id for side in taken])
+        for side in taken:
             log.warning("side_file_read", **side.recording.ids, phase=side.recording.phase.value)
-            count += 1
+        return len(taken)
+
+    async def _take_one(self, side: Side) -> bool:
+        try:
+            await self._store.run(self._restore, side)
+        except StoreDown:
+            raise
+        except StoreError as exc:
+            await self._refuse(self._folder.path / side.recording.id, str(exc), side.recording.id)
+            return False
+        return True
+
+    def _restore_all(self, conn: sa.Connection, sides: list[Side]) -> None:
+        for side in sides:
+            self._restore(conn, side)
+
+    def _remove(self, ids: list[str]) -> None:
+        for recording_id in ids:
+            self._folder.remove(recording_id)
+
+    # -- unsigned, of the version before
+
+    async def read_old(self, folders: Iterable[Path], ours: Callable[[str], bool], mark: str) -> int:
+        """Put unsigned side files into the ledger, once; at each later time set aside what lies there.
+
+        :param mark: whose files they are: noted when they were read
+        :returns: how many were read
+        :raises StoreDown: the ledger cannot be written now
+        """
+        if await asyncio.to_thread(self._folder.fault):
+            return 0  # it could not be noted that they were read: they stay until it can
+        name = f"{OLD_READ}-{mark}"
+        before = not await asyncio.to_thread(self._folder.marked, name)
+        count = 0
+        for path in await asyncio.to_thread(old_sidefile.find, folders):
+            try:
+                side = await asyncio.to_thread(old_sidefile.read, path, self._folder)
+                if not ours(side.recording.node):
+                    continue  # a server that is not upgraded yet writes such files, and reads them again
+                if not before:
+                    raise ValueError("side files are not in the spool any more: somebody has put it there")
+                await self._store.run(self._restore_old, side)
+                await asyncio.to_thread(files.remove, (str(path),))
+                log.warning("side_file_read", **side.recording.ids, phase=side.recording.phase.value, file=str(path))
+                count += 1
+            except FileNotFoundError:
+                continue
+            except StoreDown:
+                raise
+            except (StoreError, ValueError, OSError) as exc:
+                await self._refuse(path, str(exc))
+        if before:
+            await asyncio.to_thread(self._folder.mark, name)
         return count
 
+    def _restore_old(self, conn: sa.Connection, side: Side) -> None:
+        self._restore(conn, old_sidefile.acceptable(side, units.get(conn, side.recording.id), self._bounds))
 
-async def _read(path: Path) -> Side | None:
-    try:
-        return await asyncio.to_thread(sidefile.read, path)
-    except ValueError as exc:
-        moved = await asyncio.to_thread(sidefile.put_aside, path, str(exc))
-        log.error("side_file_unreadable", file=str(path), error=str(exc), moved_to=str(moved))
-    except OSError as exc:
-        log.error("side_file_unreadable", file=str(path), error=str(exc))
-    return None
+    async def _refuse(self, path: Path, reason: str, recording_id: str = "") -> None:
+        """Set a file aside that is not believed, and say so.
+
+        :param recording_id: of a signed one
+        """
+        self.refused += 1
+        moved = ""
+        try:
+            if recording_id:
+                moved = str(await asyncio.to_thread(self._folder.set_aside, recording_id, reason) or "")
+            else:
+                moved = " ".join(map(str, await asyncio.to_thread(files.set_aside, (str(path),), reason)))
+        except OSError as exc:
+            moved = f"nowhere: {exc.strerror}"
+        log.error("side_file_refused", file=str(path), error=reason, moved_to=moved)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -23,9 +22,12 @@ from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.recording.ledger.aside import Aside
 from fastagi.recording.ledger.backlog import Backlog, Call, Entry, call_of
 from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.left_side_files import LeftSides
 from fastagi.recording.ledger.overflow import MOST_ASIDE, Overflow
-from fastagi.recording.spool.sidefile import Side
+from fastagi.recording.spool.bounds import Bounds
+from fastagi.recording.spool.sidefile import Side, SideFolder, WrappedKey
 from fastagi.store import Store
+from fastagi.store.units import catalogue
 from fastagi.store.units import keys as key_units
 from fastagi.store.units import recordings as units
 
@@ -49,8 +51,9 @@ T = TypeVar("T")
 class Writer:
     """Writes entries; keeps what the ledger could not take.
 
-    :param spool_of: the folder for side files, by Asterisk name
+    :param sides: the folder for side files; :param bounds: where a recording's files may lie
     :param clock: unix seconds
+    :ivar left: reads the side files of another process
     :ivar stuck: the ledger takes nothing now, or not as quickly as it comes. What it refuses of one call is not that
     :ivar refused: writes that the ledger did not take at once, since the start; a metric
     :ivar on_lost: called with a job that another server has taken over
@@ -58,12 +61,19 @@ class Writer:
     """
 
     def __init__(
-        self, store: Store, courier: Courier, spool_of: Callable[[str], Path], clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        courier: Courier,
+        sides: SideFolder,
+        bounds: Bounds,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._courier = courier
         self._clock = clock
-        self._aside = Aside(spool_of, clock)
+        self.sides = sides
+        self._aside = Aside(sides, clock)
+        self.left = LeftSides(store, sides, bounds, self._restore_side)
         self._backlog = Backlog()
         self._overflow = Overflow(self._aside)
         self._unread: set[str] = set()
@@ -158,9 +168,7 @@ class Writer:
                 raise
             log.error("recording_not_in_ledger", **entry.after.ids, hint="it is written again")
             self._restore(conn, entry.after, entry.at)
-            key = self._aside.keys.get(entry.after.id)
-            if key is not None:
-                key_units.put(conn, entry.after.id, *key)
+            self._put_key(conn, entry.after.id, self._aside.keys.get(entry.after.id))
 
     def _restore(self, conn: sa.Connection, recording: Recording, at: float) -> None:
         _, deliveries = units.restore(conn, recording, at)
@@ -299,7 +307,14 @@ class Writer:
         self._restore_side(conn, side)
 
     def _restore_side(self, conn: sa.Connection, side: Side) -> None:
+        if catalogue.file_of_another(conn, side.recording):
+            raise StoreError(f"{side.recording.file_path} is the file of another recording")
         self._restore(conn, side.recording, side.at)
         row = units.get(conn, side.recording.id)
-        if side.key is not None and row is not None and row.deleted_at is None:  # a deletion took the key, too
-            key_units.put(conn, side.recording.id, *side.key)
+        if row is not None and row.deleted_at is None:  # a deletion took the key, too
+            self._put_key(conn, side.recording.id, side.key)
+
+    def _put_key(self, conn: sa.Connection, recording_id: str, key: WrappedKey | None) -> None:
+        """Keep a key that the ledger lacks; one that it has is never replaced."""
+        if key is not None and key_units.get(conn, recording_id) is None:
+            key_units.put(conn, recording_id, *key)

@@ -8,7 +8,6 @@ included; the file goes after that; a crash in between is made good by the next 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import time
@@ -107,6 +106,7 @@ class Evidence:
 
     :param retention_days: finished files are deleted after so many; 0 for never
     :param spools: where Asterisk's raw files are, by Asterisk name; a failed recording's are deleted from there only
+    :param side_folder: where side files are: one that was set aside names who called whom
     """
 
     def __init__(
@@ -117,6 +117,7 @@ class Evidence:
         node: str,
         retention_days: int = 0,
         spools: Mapping[str, Path] | None = None,
+        side_folder: Path | None = None,
         clock: Callable[[], float] = time.time,
         tell: Teller = lambda recording, event, detail: None,
     ) -> None:
@@ -125,6 +126,7 @@ class Evidence:
         self._node = node
         self._retention_days = retention_days
         self._spools = dict(spools or {})
+        self._side_folder = side_folder
         self._clock = clock
         self._tell = tell
         self._trusted_from = 0.0
@@ -253,13 +255,23 @@ class Evidence:
         """What to remove: the finished file, and whatever of Asterisk's own is left in our spool. Blocking."""
         finished = (recording.file_path,) if recording.phase is Phase.FINISHED else ()
         spool = self._spools.get(recording.asterisk)
-        if spool is None:
-            return finished
-        raw = (Path(p) for piece in recording.pieces for p in piece.paths)
-        left = [p for p in raw if p.parent == spool and files.recording_id_of(p) == recording.id]
-        with contextlib.suppress(OSError), files.listed(spool / files.SET_ASIDE) as entries:
-            left += [spool / files.SET_ASIDE / e.name for e in entries if e.name.startswith(recording.id)]
+        left: list[Path] = []
+        if spool is not None:
+            raw = (Path(p) for piece in recording.pieces for p in piece.paths)
+            left = [p for p in raw if p.parent == spool and files.recording_id_of(p) == recording.id]
+        for folder in (spool, self._side_folder):
+            if folder is not None:
+                left += _set_aside(folder / files.SET_ASIDE, recording.id)
         return (*finished, *map(str, left))
+
+
+def _set_aside(folder: Path, recording_id: str) -> list[Path]:
+    """Files of that recording in a folder of files that were set aside."""
+    try:
+        with files.listed(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.name.startswith(recording_id)]
+    except OSError:
+        return []
 
 
 def word(name: str, value: str) -> str:

@@ -35,7 +35,6 @@ from fastagi.recording.recovery.strays import Strays
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, inventory
 from fastagi.recording.spool.inventory import Raw
-from fastagi.recording.spool.sidefile import SUFFIX as SIDE_SUFFIX
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 from fastagi.store.units import catalogue
@@ -163,12 +162,20 @@ class Sweep:
                 except (FastAGIError, OSError) as exc:
                     log.warning("strays_not_swept", asterisk=name, error=str(exc))
             aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
+        aside += await self._threads.run(self._side_folder)
         if self._settings.adopt:
             await self._adopted_failed()
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)
         await self._names.give_back()
         self.last_at = self._clock()
+
+    def _side_folder(self) -> int:
+        """Remove side files that a crash left half written; how many files are set aside there."""
+        folder = self._journal.sides.path
+        with contextlib.suppress(OSError):
+            inventory.remove_drafts(folder, OPEN_SECONDS)
+        return inventory.set_aside_count(folder, files.SET_ASIDE)
 
     async def _one(self, pbx: Pbx, raw: Raw, row: Recording | None) -> tuple[bool, bool]:
         """(something was done, the finished file is what it should be)."""
@@ -249,8 +256,7 @@ class Sweep:
 
     async def _unknown(self, pbx: Pbx, raw: Raw) -> bool:
         age = self._age(raw)
-        side = raw.folder / (raw.id + SIDE_SUFFIX)
-        if age < YOUNG_SECONDS or await self._threads.run(side.exists):
+        if age < YOUNG_SECONDS or await self._threads.run(self._journal.sides.has, raw.id):
             return False  # a side file is the row itself: whoever has it will read it
         if age < OPEN_SECONDS and not await self._threads.run(raw.complete):
             return False

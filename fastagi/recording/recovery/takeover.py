@@ -79,9 +79,9 @@ class Takeover:
         self.dead = {node for node in nodes if self._is_dead(node, known)}
         silent = {node for node in known if node != self._node and self._is_dead(node, known)} | self.dead
         if silent:
-            # what the dead ones could not tell the ledger lies beside their raw files
-            folders = [pbx.spool for pbx in self._pbxs.values()]
-            await self._journal.read_side_files(folders, lambda node: node in silent)
+            # what the dead ones could not tell the ledger is in their side files, where the folder is shared
+            ids = await self._journal.side_files_of_others()
+            await self._journal.left.read(ids, lambda node: node in silent)
         if not self.dead:
             return 0
         elsewhere: list[Recording] = await self._store.read(units.open_elsewhere, self._node)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
+from fastagi.domain.states import OPEN, Phase
 from fastagi.errors import StoreError
 from fastagi.store.rows import recording_of
 from fastagi.store.schema import delivery
@@ -198,3 +199,29 @@ def failed_adopted(conn: sa.Connection, node: str, since: float, limit: int) -> 
         table.c.deleted_at.is_(None),
     )
     return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id).limit(limit)).mappings()]
+
+
+_FILE_OF_ANOTHER = (
+    sa.select(table.c.id)
+    .where(
+        table.c.file_path == sa.bindparam("path"),
+        table.c.id != sa.bindparam("id"),
+        table.c.phase != Phase.FAILED.value,
+        table.c.deleted_at.is_(None),
+    )
+    .limit(1)
+)
+
+_OPEN_IDS = sa.select(table.c.id).where(
+    table.c.phase.in_(sa.literal_column(f"'{p.value}'") for p in Phase if p in OPEN)
+)
+
+
+def file_of_another(conn: sa.Connection, recording: Recording) -> bool:
+    """Whether the finished file of that recording is another one's, which is open, or finished and not deleted."""
+    return conn.execute(_FILE_OF_ANOTHER, {"path": recording.file_path, "id": recording.id}).first() is not None
+
+
+def open_ids(conn: sa.Connection) -> set[str]:
+    """Ids of all recordings that still have work left, on any node."""
+    return set(conn.execute(_OPEN_IDS).scalars())

@@ -19,7 +19,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event, Phase
 from fastagi.errors import HeldElsewhere, StoreError, TakenOver
 from fastagi.store.prepared import Prepared
-from fastagi.store.rows import recording_columns, recording_of
+from fastagi.store.rows import recording_columns, recording_of, recording_of_copy
 from fastagi.store.schema import recording as table
 from fastagi.store.schema import server
 from fastagi.store.units import deliveries, journal
@@ -69,9 +69,9 @@ _OPEN_NODES = (
 )
 
 to_row = recording_columns
-"""A recording as JSON values, for a copy outside the ledger; `from_row` reads it again."""
+"""A recording as JSON values, for a copy outside the ledger; `from_copy` reads it again."""
 
-from_row = recording_of
+from_copy = recording_of_copy
 
 _FIXED = frozenset({"id", "phase"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -46,7 +47,8 @@ def _left(spool: Path) -> list[Path]:
 
 
 async def _one(answers: Answers, spool: Path) -> Finding:
-    (finding,) = [f async for f in same_spool(Reporter("asterisk pbx"), cast(Session, answers), spool)]
+    found = [f async for f in same_spool(Reporter("asterisk pbx"), cast(Session, answers), spool)]
+    (finding,) = [f for f in found if f.check == "spool"]
     assert _left(spool) == [], "nothing of ours stays"
     return finding
 
@@ -123,3 +125,15 @@ async def test_answer_of_asterisk_as_link_is_not_read(tmp_path: Path) -> None:
     finding = await _one(Answers(link), tmp_path / "spool")
     assert finding.status is Status.FAIL
     assert "is a link" in finding.text
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_user_shared_with_asterisk_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """Nothing in the spool, nor the key, is safe from Asterisk's user then."""
+    if not shared:
+        true = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: true + 1)
+    found = [f async for f in same_spool(Reporter("pbx"), cast(Session, Answers(_copy)), tmp_path)]
+    assert [f.status for f in found if f.check == "user"] == [Status.WARN] * shared

@@ -132,10 +132,13 @@ def test_no_new_master_key_where_it_would_lose_something(desk) -> None:
     spool.mkdir()
     with desk.config.open("a") as file:
         file.write(f'[[asterisk]]\nsecret = "x"\nspool = "{spool}"\n')
-    (spool / "rec-1.journal").touch()
-    waits = desk("store", "rekey")
-    assert (waits.code, "waits for the ledger" in waits.err) == (1, True)
-    (spool / "rec-1.journal").unlink()
+    sides = desk.directory / ".side-files"
+    sides.mkdir()
+    for folder in (spool, sides):
+        (folder / "rec-1.journal").touch()
+        waits = desk("store", "rekey")
+        assert (waits.code, "waits for the ledger" in waits.err) == (1, True)
+        (folder / "rec-1.journal").unlink()
     assert _opened(desk, one) == CLEAR, "nothing has changed"
 
     key = desk.folder / "master.key"
