@@ -30,7 +30,7 @@ from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError
 from fastagi.handlers import record
 from fastagi.handlers.user_events import UserEvents
-from fastagi.ownership import user_name
+from fastagi.ownership import denied, user_name
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
@@ -158,10 +158,11 @@ class Parts:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
-            raise ConfigError(
-                f"recordings.key_file = {str(path)!r}: {exc.filename or path.parent}: {exc.strerror}: "
-                "it must be a file that this user may make"
-            ) from None
+            if isinstance(exc, PermissionError):
+                fault = denied(path, exc)
+            else:
+                fault = f"{exc.filename or path.parent}: {exc.strerror}: it must be a file that this user may make"
+            raise ConfigError(f"recordings.key_file = {str(path)!r}: {fault}") from None
         return path
 
     async def _same_master(self) -> None:

@@ -224,6 +224,14 @@ async def test_serve_names_owner_and_remedy(site: Site, name: str) -> None:
     assert f"fastagi doctor --user {USER} --fix" in line
 
 
+async def test_serve_names_the_folder_it_lacks(site: Site) -> None:
+    shutil.rmtree(site.home)
+    code, err = await site.as_nobody("serve")
+    assert code == 2
+    (line,) = err.splitlines()
+    assert f"{site.folder} belongs to root, this runs as {USER}: install -d -o {USER} -m 0700 {site.home}" in line
+
+
 async def test_user_is_checked(site: Site) -> None:
     unknown = await site.doctor("--user", "no-such-user")
     assert (unknown.code, "no such user" in unknown.err) == (2, True)
