@@ -183,12 +183,17 @@ async def test_trial_as_root_is_handed_over(site: Site) -> None:
     async with site.serving() as server:
         todays_folder(site)
         (site.directory / "2026" / "11" / "30" / "a.wav").touch(0o600)
+        sides = site.directory / ".side-files"
+        sides.mkdir(mode=0o755, exist_ok=True)
+        (sides / "rec-1.journal").touch(0o600)
         await server.end()
     assert (await site.doctor("--user", USER)).code == 1
     done = await site.doctor("--user", USER, "--fix")
     assert done.code == 0, done.out
     assert f"chown {USER}: {site.home}/master.key" in done.out
     assert "Examined again" in done.out
+    assert {p.stat().st_uid for p in (sides, *sides.iterdir())} == {NOBODY.pw_uid}
+    assert sides.stat().st_mode & 0o777 == 0o700
     await site.served()
 
 

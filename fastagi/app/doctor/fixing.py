@@ -43,6 +43,7 @@ class Fixer:
         self._homes = {str(path.parent) for path in ((ledger, key) if ledger else (key,))}
         self._key = str(key)
         self._directory = str(settings.recordings.directory)
+        self._side_folder = str(settings.recordings.side_folder)
         self._spools = {str(section.spool) for section in settings.asterisk}
 
     def carry_out(self, fix: Fix) -> Done:
@@ -67,9 +68,9 @@ class Fixer:
                 return self._give(fix)
 
     def _close(self, fix: Fix) -> str:
-        if fix.path != self._key or fix.mode != 0o600:
-            return "is not the master key"
-        with _opened(open_file(fix.path)) as fd:
+        if (fix.path, fix.mode) not in ((self._key, 0o600), (self._side_folder, 0o700)):
+            return "is neither the master key nor the folder of the side files"
+        with _opened(open_file(fix.path) if fix.path == self._key else open_folder(fix.path)) as fd:
             os.fchmod(fd, fix.mode)
         return ""
 
@@ -113,9 +114,10 @@ class Fixer:
             return _given(fd, user)
 
     def _is_below(self, path: str) -> bool:
-        """Is it the recordings directory, or in it, wherever links lead?"""
-        top = os.path.realpath(self._directory)
-        return os.path.commonpath([top, os.path.realpath(path)]) == top
+        """Is it the recordings directory, the folder of the side files, or in one of them, wherever links lead?"""
+        real = os.path.realpath(path)
+        tops = [os.path.realpath(top) for top in (self._directory, self._side_folder)]
+        return any(os.path.commonpath([top, real]) == top for top in tops)
 
     def _foreign(self, fd: int, folder: str) -> str:
         """A name in a folder of the ledger or the key that is neither's; empty where there is none."""

@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from fastagi.app.doctor.finding import Finding, Findings, Reporter
+from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
 from fastagi.app.doctor.rights import give
 from fastagi.app.keyfile import key_file
 from fastagi.ownership import fault, remedy, user_name
@@ -34,9 +34,9 @@ def _folder(path: Path, key: Path) -> Finding:
         text = f"{path} belongs to {user_name(found.st_uid)}, not to the server's user {user_name(user)}"
         own = (give(path),) if os.geteuid() == user else ()
         return say.fail("folder", f"{text}: rows that wait for the ledger would be lost", remedy(path), *own)
-    mode = stat.S_IMODE(found.st_mode)
+    mode, closed = stat.S_IMODE(found.st_mode), Fix(Change.MODE, str(path), mode=0o700)
     if mode & 0o077:
-        return say.fail("folder", f"{path} has mode {mode:04o}: others may look into it", f"chmod 700 {path}")
+        return say.fail("folder", f"{path} has mode {mode:04o}: others may look into it", f"chmod 700 {path}", closed)
     others = [entry for entry in path.iterdir() if entry.lstat().st_uid != user]
     if others:
         whose = user_name(others[0].lstat().st_uid)

@@ -108,6 +108,19 @@ def test_directories_are_made_once(settings: Settings, tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_side_files_elsewhere_are_given(settings: Settings, tmp_path: Path) -> None:
+    """`[recordings] side_files` may be outside the directory."""
+    sides = tmp_path / "elsewhere"
+    (sides / "rec-1.journal").touch()
+    assert Fixer(settings).carry_out(own(sides)).why_not
+    recordings = settings.recordings.model_copy(update={"side_files": sides})
+    fixer = Fixer(settings.model_copy(update={"recordings": recordings}))
+    for path in (sides, sides / "rec-1.journal"):
+        assert fixer.carry_out(own(path)).why_not == ""
+    assert fixer.carry_out(Fix(Change.MODE, str(sides), mode=0o700)).why_not == ""
+    assert fixer.carry_out(Fix(Change.MODE, str(sides), mode=0o777)).why_not
+
+
 def test_only_the_key_is_closed(settings: Settings, tmp_path: Path) -> None:
     key = tmp_path / "state" / "master.key"
     key.touch(0o644)
