@@ -250,17 +250,17 @@ async def test_a_blocker_on_main_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_plain_answer_is_awaited_there() -> None:
     """A plain function runs in a thread; what it gives to await, on the sink's loop."""
-    threads: list[int] = []
+    threads: list[threading.Thread] = []
 
     async def note() -> None:
-        threads.append(threading.get_ident())
+        threads.append(threading.current_thread())
 
     class Plain:
         def on_recording_complete(self, metadata: Any) -> Any:
-            threads.append(threading.get_ident())
+            threads.append(threading.current_thread())
             return note()
 
     loop = SinkLoop("crm", lambda: None)
     await SinkRunner("crm", Plain(), 1, loop).deliver(None)
     await loop.stop()
-    assert len({*threads, threading.get_ident()}) == 3
+    assert len({*threads, threading.current_thread()}) == 3
