@@ -56,6 +56,12 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
+_AGI_KEY = re.compile(r"[A-Za-z0-9._~-]{16,256}")
+_NO_AGI_KEY = (
+    "must be 16 to 256 letters, digits and . _ ~ -, which need no quoting in a dialplan or URL: openssl rand -hex 16"
+)
+
+
 class AgiSettings(_Section):
     """`[agi]`: where dialplans reach the server."""
 
@@ -68,6 +74,37 @@ class AgiSettings(_Section):
         86_400.0, gt=0, le=7 * 86_400, description="longest wait for the answer to one command (a Dial may last hours)"
     )
     threads: int = Field(64, ge=1, le=2000, description="plain def handlers that may run at once")
+    key: SecretStr | None = Field(
+        None, description="every AGI line must have it, agi://host/route?key=…: 16 to 256 letters, digits and . _ ~ -"
+    )
+    key_file: Path | None = Field(None, description="a file that holds it, instead of `key`")
+
+    @field_validator("key")
+    @classmethod
+    def _in_a_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _AGI_KEY.fullmatch(value.get_secret_value()):
+            raise ValueError(_NO_AGI_KEY)
+        return value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        if self.key is not None and self.key_file is not None:
+            raise ValueError("has both key and key_file: keep one")
+        return self
+
+    def shared_key(self) -> str:
+        """The key that AGI lines must have; empty where none is asked for.
+
+        :raises ConfigError: the file cannot be read, or what it holds is no key
+        """
+        if self.key is not None:
+            return self.key.get_secret_value()
+        if self.key_file is None:
+            return ""
+        found = read_secret(self.key_file, "agi.key_file")
+        if not _AGI_KEY.fullmatch(found):
+            raise ConfigError(f"agi.key_file = {str(self.key_file)!r}: its first line {_NO_AGI_KEY}")
+        return found
 
     @field_validator("allow")
     @classmethod

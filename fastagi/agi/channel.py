@@ -6,6 +6,7 @@ What is known of the call comes from the header block, which never changes. Reco
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,9 @@ FAIL_SECONDS: Final = 2.0
 FAIL_TEXT: Final = 400
 """Characters of the reason on Asterisk's console, which four bytes each keep below the longest command."""
 
+KEY: Final = "key"
+"""Name in the URL's query of the word by which a dialplan shows that it may call; the server's own in every route."""
+
 _PARAM = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 
 
@@ -36,10 +40,11 @@ class Channel(Calling, Playing, Variables, Speech):
     not sent; if it was, Asterisk finishes it, its reply is dropped, and later commands wait for that.
     """
 
-    __slots__ = ("_args", "_params", "linkedid")
+    __slots__ = ("_args", "_key", "_params", "linkedid")
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._key = _take_key(session.env)
         self._args: list[str] | None = None
         self._params: dict[str, str] = {}
         self.linkedid = ""
@@ -118,6 +123,20 @@ class Channel(Calling, Playing, Variables, Speech):
         if self._args is None:
             self._read_arguments()
         return self._params
+
+    def has_key(self, expected: str) -> bool:
+        """Return whether the URL's query had that ``key``. It is in no header, argument or parameter any more.
+
+        :param expected: empty where none is asked for
+        """
+        if not expected:
+            return True
+        return hmac.compare_digest(self._key.encode(errors="surrogateescape"), expected.encode())
+
+    @property
+    def keyless(self) -> bool:
+        """The URL's query had no ``key``."""
+        return not self._key
 
     def _read_arguments(self) -> None:
         env = self._session.env
@@ -213,3 +232,21 @@ class Channel(Calling, Playing, Variables, Speech):
             except (TimeoutError, FastAGIError):
                 pass  # the reason is a courtesy, the failure is not
         session.end(failed=True)
+
+
+def _take_key(env: dict[str, str]) -> str:
+    """Take the key out of the two headers that hold the URL, so that nothing that shows them can show it."""
+    found = ""
+    for header in ("agi_network_script", "agi_request"):
+        path, mark, query = env.get(header, "").partition("?")
+        if not mark:
+            continue
+        kept = []
+        for pair in query.split("&"):
+            name, _, value = pair.partition("=")
+            if unquote(name) == KEY:
+                found = unquote(value, errors="surrogateescape")
+            else:
+                kept.append(pair)
+        env[header] = f"{path}?{'&'.join(kept)}" if kept else path
+    return found

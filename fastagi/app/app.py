@@ -47,6 +47,10 @@ BUILT_IN = {**record.ROUTES, **ping.ROUTES}
 LINKEDID_SECONDS = 2.0
 """For one question to a session on which nothing else runs yet."""
 
+NO_KEY = "the AGI line has no key: write agi://HOST/ROUTE?key=KEY with the key of [agi] key or key_file"
+
+WRONG_KEY = "the AGI line has a wrong key: write agi://HOST/ROUTE?key=KEY with the key of [agi] key or key_file"
+
 DRAIN_SECONDS = 20.0
 """SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
 
@@ -348,6 +352,9 @@ class App:
 
         :param parts: of the server that it reached; the first call can come before `start` has returned
         """
+        if not call.has_key(parts.agi_key):
+            await _deny(parts, call, NO_KEY if call.keyless else WRONG_KEY)
+            return
         if parts is self._draining and call.route.strip("/") not in record.WHILE_STOPPING:
             await call.fail("fastagi is being stopped: try again")
             return

@@ -119,7 +119,7 @@ def twins(found: list[tuple[str, str, frozenset[str]]]) -> list[tuple[str, str]]
 
 def _in_table(pbx: Pbx, call: CallChannel) -> bool:
     live = pbx.book.get(call.uniqueid)
-    return live is not None and live.name == call.channel
+    return live is not None and live.name in (call.channel, well_formed(call.channel))
 
 
 async def _ask(pbx: Pbx, call: CallChannel) -> Answer:

@@ -112,6 +112,7 @@ class Parts:
         self.user_events = UserEvents(self.recorder, self.commands, self.recorder.announcer)
         self.threads = HandlerThreads(settings.agi.threads)
         agi = settings.agi
+        self.agi_key = agi.shared_key()
         self.agi: AgiServer[CallChannel] = AgiServer(
             partial(handle, self),
             host=agi.host,

@@ -179,6 +179,32 @@ async def test_equal_system_names_are_warned(asterisk22: AsteriskServer, tmp_pat
         assert await warned(named, "127.0.0.1") == []
 
 
+async def test_agi_key_is_examined(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """The doctor has the key, so that it knows a server that asks for one, and does not show it."""
+    config = write_settings(asterisk22, tmp_path)
+    settings = load(config, {})
+
+    async def key(**agi: object) -> Finding:
+        changed = settings.model_copy(update={"agi": settings.agi.model_copy(update=agi)})
+        return _one(await _all(changed), "agi", "key")
+
+    assert (await key()).status is Status.OK
+    assert (await key(allow=["10.0.0.0/8"])).status is Status.WARN
+    assert (await key(allow=["10.0.0.7"])).status is Status.OK
+    file = tmp_path / "agi-key"
+    assert (await key(key_file=file)).status is Status.FAIL
+    file.write_text("0123456789abcdef\n")
+    file.chmod(0o644)
+    assert "everybody here can read it" in (await key(key_file=file)).text
+    file.chmod(0o640)
+    assert (await key(key_file=file, allow=["10.0.0.0/8"])).status is Status.OK
+    environ = {"FASTAGI_AGI__KEY_FILE": str(file)}
+    async with serving("--config", str(config), env=environ):
+        done = await command("doctor", "--config", str(config), env=environ)
+    assert done.out.count("fastagi answers there") == 2
+    assert "0123456789abcdef" not in done.out
+
+
 async def test_modules(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     config = write_settings(asterisk22, tmp_path)
     await asterisk22.cli("module unload app_mixmonitor.so")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 import socket
@@ -56,6 +57,7 @@ async def examine(settings: Settings) -> Findings:
     yield _descriptors(settings)
     yield await asyncio.to_thread(_codecs, str(settings.recordings.defaults.get("file_format", "")))
     yield await _agi_port(settings)
+    yield await asyncio.to_thread(_agi_key, settings)
     if settings.http.enabled:
         async for finding in _http_port(settings):
             yield finding
@@ -180,7 +182,11 @@ async def _agi_port(settings: Settings) -> Finding:
     if fault is None:
         return say.ok("port", f"{where} is free: the server does not run")
     try:
-        if await _is_ours(_local(agi.host), agi.port):
+        key = agi.shared_key()
+    except ConfigError:
+        key = ""  # said by the check of the key
+    try:
+        if await _is_ours(_local(agi.host), agi.port, key):
             return say.ok("port", f"{where}: fastagi answers there")
     except OSError:
         return _no_port(say, where, fault, agi.port)
@@ -191,12 +197,42 @@ async def _agi_port(settings: Settings) -> Finding:
     )
 
 
-async def _is_ours(host: str, port: int) -> bool:
+def _agi_key(settings: Settings) -> Finding:
+    """Can whoever reaches the port command recordings?"""
+    say, agi = Reporter("agi"), settings.agi
+    try:
+        key = agi.shared_key()
+        mode = stat.S_IMODE(agi.key_file.stat().st_mode) if agi.key_file is not None else 0
+    except ConfigError as exc:
+        return say.fail("key", str(exc), f"openssl rand -hex 16 > {agi.key_file}, readable for the server's user")
+    except OSError as exc:
+        return say.fail("key", f"{agi.key_file}: {exc.strerror}", "it must be readable for the server's user")
+    if mode & 0o007:
+        return say.warn("key", f"{agi.key_file} has mode {mode:04o}: everybody here can read it", "chmod 640 it")
+    if key:
+        return say.ok("key", "every AGI line must have it: agi://HOST/ROUTE?key=KEY")
+    wide = [n for n in agi.allow if not _few(n)]
+    if wide:
+        return say.warn(
+            "key",
+            f"agi.allow has {', '.join(wide)} and no key is asked for: whoever is there can end recordings",
+            "set agi.key_file, and ?key=KEY in the AGI lines; or name the Asterisks alone in agi.allow",
+        )
+    return say.ok("key", "none is asked for: set agi.key_file where other users can reach the port")
+
+
+def _few(network: str) -> bool:
+    found = ipaddress.ip_network(network, strict=False)
+    return found.is_loopback or found.num_addresses == 1
+
+
+async def _is_ours(host: str, port: int, key: str) -> bool:
     """Asks as a dialplan would, for a route that every fastagi has.
 
     :raises OSError: nobody answers there
     """
-    header = f"agi_network: yes\nagi_network_script: {ROUTE}\nagi_request: agi://{host}/{ROUTE}\n"
+    query = f"?key={key}" if key else ""
+    header = f"agi_network: yes\nagi_network_script: {ROUTE}{query}\nagi_request: agi://{host}/{ROUTE}\n"
     header += "agi_channel: FastAGI/doctor\nagi_uniqueid: doctor.0\nagi_language: en\nagi_type: FastAGI\n\n"
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
@@ -277,7 +313,7 @@ def _open_settings() -> Finding | None:
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         holds = any(
-            line.split("=")[0].strip() in ("secret", "signing_secret", "token")
+            line.split("=")[0].strip() in ("secret", "signing_secret", "token", "key")
             for line in path.read_text().splitlines()
         )
     except (OSError, ValueError):
