@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from postgres_server import postgres_server, postgres_url  # noqa: F401
 from web_scene import WebScene, web_scene
 
 from fastagi.domain.delivery import DeliveryStatus
@@ -142,3 +143,16 @@ async def test_required_contexts_are_followed(tmp_path: Path) -> None:
         scene.ami.call()
         await scene.until(lambda: len(scene.parts.pbxs["pbx"].book) == 2)
         assert completeness.open == 1
+
+
+@pytest.mark.postgres
+async def test_a_changed_sink_on_postgresql(postgres_url: str, tmp_path: Path) -> None:  # noqa: F811
+    """PgQueuer serves a queue under the same name again."""
+    async with receiver() as first, receiver() as second, web_scene(tmp_path, store={"url": postgres_url}) as scene:
+        await scene.app.reload(changed(scene, sinks=[webhook("one", first.url)]))
+        await scene.recorded("calls/a")
+        await scene.until(lambda: first.got == 1)
+        await scene.app.reload(changed(scene, sinks=[webhook("one", second.url)]))
+        await scene.recorded("calls/b")
+        await scene.until(lambda: second.got == 1)
+        assert first.got == 1

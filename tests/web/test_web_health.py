@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from web_scene import WebScene, web_scene
 
+from fastagi.agi.descriptors import RESERVE
 from fastagi.errors import StoreDown
 from fastagi.web import disks
 
@@ -192,3 +193,19 @@ async def test_a_huge_search_leaves_it_ready(tmp_path: Path) -> None:
             status, body = await searching
         assert status == 503
         assert "broken off after 3 s" in str(body)
+
+
+async def test_refused_for_want_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls were lost while /readyz was green."""
+    async with web_scene(tmp_path) as scene:
+        descriptors = scene.parts.descriptors
+        monkeypatch.setattr(descriptors, "limit", RESERVE)  # every connection has one of the last
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.parts.agi.port)
+        said = await reader.readline()
+        assert said.startswith(b'SET VARIABLE "RECORDING_ERROR" "fastagi refused this call: nearly all ')
+        assert await reader.readline() == b"failure\n"
+        writer.close()
+        monkeypatch.setattr(descriptors, "limit", 100_000)
+        status, body = await scene.get("/readyz")
+        assert (status, [p["what"] for p in body["problems"]]) == (503, ["descriptors"])
+        assert await scene.metric("fastagi_descriptors_refused_total", door="agi") == 1
