@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cli_process import environment, port_of, serving_alone, write_lone_settings
+from cli_process import environment, port_of, serving_alone, write_lone_settings, write_settings
+
+from fastagi.testing import AsteriskServer
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half"
 AGI = b"agi_network: yes\nagi_network_script: fastagi/ping\nagi_channel: T/%d\nagi_uniqueid: 1.%d\n\n"
@@ -126,3 +128,16 @@ async def test_impossible_max_sessions_is_refused(tmp_path: Path) -> None:
     line = err.decode().strip().splitlines()[-1]
     assert "agi.max_sessions = 5000" in line
     assert "LimitNOFILE=" in line
+
+
+@pytest.mark.asterisk
+async def test_a_real_call_beside_idle_connections(asterisk22: AsteriskServer, tmp_path: Path, peers: Peers) -> None:
+    """It got AGISTATUS=SUCCESS, no RECORDING_STATE and no line in the log."""
+    config = write_settings(asterisk22, tmp_path)
+    async with serving_alone(config, 1024) as server:
+        await server.until(lambda: server.logged("asterisk_in_step"))
+        await peers.open(port_of(config, "http"), 1100, HALF)
+        line = f"agi://127.0.0.1:{port_of(config, 'agi')}/record/start"
+        call = await asterisk22.originate("Local/tone@fastagi-testing/n", application="AGI", data=line)
+        await server.until(lambda: server.logged("recording_started"))
+        assert server.logged("recording_started")[0]["uniqueid"] == call.uniqueid
