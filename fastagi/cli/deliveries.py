@@ -12,7 +12,7 @@ from fastagi.cli.exits import FAILED, complain
 from fastagi.cli.filters import Limit
 from fastagi.cli.output import AsJson, console, print_json, show_table, when
 from fastagi.cli.running import run
-from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.domain.delivery import Delivery, DeliveryStatus, SinkRefusals
 from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import BadArgument, StoreDown, StoreError
 from fastagi.web import shapes
@@ -66,13 +66,17 @@ def list_(
     settings = settings_for(config)
     status = _status(status)
 
-    async def work() -> list[Delivery]:
-        async with ledger_of(settings) as ledger:
-            return await _pages(ledger, status, sink, recording, limit)
+    async def work() -> tuple[list[Delivery], dict[str, SinkRefusals]]:
+        from fastagi.store.units import holds
 
-    found = run(work())
+        async with ledger_of(settings) as ledger:
+            known = await ledger.read(holds.known)
+            held = {name: refusals for name, refusals in known.items() if refusals.held}
+            return await _pages(ledger, status, sink, recording, limit), held
+
+    found, held = run(work())
     if as_json:
-        print_json([shapes.delivery(d) for d in found])
+        print_json([shapes.delivery(d, held) for d in found])
         return
     show_table(
         ("id", "made", "sink", "status", "attempts", "next", "recording", "last error"),
@@ -85,13 +89,15 @@ def list_(
                 d.attempts,
                 when(d.next_at) if d.status is DeliveryStatus.WAITING else "",
                 d.recording_id,
-                d.hint or d.last_error,
+                shapes.delivery_hint(d, held) or d.last_error,
             )
             for d in found
         ],
         right=("attempts",),
         empty="no such deliveries",
     )
+    for name, refusals in held.items():
+        console(stderr=True).print(f"sink {name}: {refusals.hint}")
     if limit and len(found) == limit:
         console(stderr=True).print(f"the newest {limit}; --limit 0 shows all", style="dim")
 

@@ -24,7 +24,7 @@ async def attempt(entry: Entry, metadata: RecordingMetadata, current: CurrentDel
             await entry.runner.deliver(metadata)
     except SinkError as exc:
         asked = exc.retry_after if is_number(exc.retry_after) else None  # a sink of the user's may say anything
-        return Outcome(False, str(exc), retry=bool(exc.retry), retry_after=asked)
+        return Outcome(False, str(exc), retry=bool(exc.retry), retry_after=asked, refused=exc.refused is True)
     except Exception as exc:
         if isinstance(exc, TimeoutError) and limit.expired():
             return Outcome(False, f"the sink took longer than {entry.time_limit_seconds:g} s")

@@ -52,12 +52,15 @@ class Breaker:
         self.failures, self.open_until, self.probing, self.opened = 0, None, False, 0
         return was_open
 
-    def failed(self, now: float, retry_after: float | None = None) -> bool:
-        """The sink could not take it now; True when the breaker is open after it."""
+    def failed(self, now: float, retry_after: float | None = None, *, at_once: bool = False) -> bool:
+        """The sink could not take it now; True when the breaker is open after it.
+
+        :param at_once: open it, however few failures there were
+        """
         self.failures += 1
         if self.is_open and not self.probing:
             return True  # one that was under way when it opened
-        if not self.is_open and self.failures < THRESHOLD:
+        if not self.is_open and not at_once and self.failures < THRESHOLD:
             return False
         delay = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(self.opened, 10))
         if retry_after is not None:

@@ -21,21 +21,20 @@ from structlog.contextvars import bound_contextvars
 
 from fastagi.delivery.attempt import attempt
 from fastagi.delivery.breaker import Breaker
-from fastagi.delivery.dispatch import Dispatcher, Item, Later
+from fastagi.delivery.dispatch import Dispatcher, Later
+from fastagi.delivery.holding import Change, SinkHolds
+from fastagi.delivery.ledger import Made, settle, waiting_for, write_outcome
 from fastagi.delivery.registry import Entry, SinkRegistry
 from fastagi.delivery.sink import CurrentDelivery
 from fastagi.delivery.upkeep import Upkeep, remove_local
-from fastagi.domain.delivery import OBJECT, Delivery, DeliveryStatus, Outcome, Verdict, judge
+from fastagi.domain.delivery import OBJECT, Delivery, DeliveryStatus, Outcome, SinkRefusals
 from fastagi.domain.recording import Recording
-from fastagi.errors import StoreDown, StoreError
+from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit
-from fastagi.store.units import deliveries, recordings, servers
+from fastagi.store.units import deliveries, holds, recordings, servers
 from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
-
-SETTLE_SECONDS = (0.2, 10.0)
-"""First and longest pause between tries to write an outcome while the ledger is down."""
 
 GIVE_BACK_SECONDS = 5.0
 
@@ -88,8 +87,15 @@ class Courier:
         self._under_way: set[str] = set()
         self._fresh: dict[str, Recording] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._holds = SinkHolds()
         self._upkeep = Upkeep(
-            store, registry, clock=clock, enqueue=self._enqueue_due, refresh=self._refresh, version=version
+            store,
+            registry,
+            clock=clock,
+            enqueue=self._enqueue_due,
+            refresh=self._refresh,
+            other_servers=self._adopt_holds,
+            version=version,
         )
         self._stopping = False
 
@@ -101,6 +107,7 @@ class Courier:
         :raises StoreDown: the ledger cannot be read now
         """
         self._stopping = False
+        self._holds.load(await self._store.read(holds.known))
         for entry in self._registry:
             self._sink_changed(entry.name)
         self._registry.changed = self._sink_changed
@@ -189,6 +196,11 @@ class Courier:
             "down": sorted(name for name, breaker in self._breakers.items() if breaker.is_open),
         }
 
+    @property
+    def held(self) -> dict[str, SinkRefusals]:
+        """Sinks whose receivers refuse everything, and whose deliveries therefore wait."""
+        return {name: refusals for name, refusals in self._holds.held.items() if name in self._registry}
+
     # -- queues
 
     def _queue(self, entry: Entry, home: str) -> str:
@@ -203,13 +215,17 @@ class Courier:
         if entry is None:
             self._dispatcher.unregister(self._queues.pop(name, ""))
             self._breakers.pop(name, None)
-            if not name.startswith(OBJECT):  # what waits for it is to be parked
+            if name.startswith(OBJECT):  # one with a name may come back, and is tried at once
+                self._holds.forget(name)
+            else:  # what waits for it is to be parked
                 self._upkeep.soon()
         elif name not in self._queues:
             home = self._store.node if entry.needs_file and not self._shared_files else None
             queue = self._queues[name] = self._queue(entry, self._store.node)
             handler = partial(self._deliver, name)
-            self._dispatcher.register(queue, handler, entry.concurrency, _source(name, home))
+            self._dispatcher.register(queue, handler, entry.concurrency, waiting_for(name, home))
+            if self._holds.is_held(name):
+                self._hold(name)
             if not name.startswith(OBJECT):  # something may be parked for it
                 self._upkeep.soon()
 
@@ -263,9 +279,10 @@ class Courier:
             raise
         finally:
             self._under_way.discard(delivery_id)
+        change = self._holds.note(sink, delivery.id, outcome, self._clock())
         self._judge_sink(entry, breaker, outcome)
         # the sink has been called: that must be written even when this task is cancelled now
-        await self._own(self._settle(entry, delivery, recording, outcome, time.monotonic() - started))
+        await self._own(self._settle(entry, delivery, recording, outcome, change, time.monotonic() - started))
 
     def _take(self, conn: sa.Connection, delivery_id: str, sink: str) -> tuple[Delivery, Recording] | None:
         delivery = deliveries.claim(conn, delivery_id, self._clock(), self._store.node, sink)
@@ -296,31 +313,46 @@ class Courier:
 
     def _judge_sink(self, entry: Entry, breaker: Breaker, outcome: Outcome) -> None:
         """Opens or closes the sink's breaker by an outcome, and tells the dispatcher how many it may start."""
-        queue = self._queues.get(entry.name, "")
-        if outcome.ok or not outcome.retry:
+        queue, held = self._queues.get(entry.name, ""), self._holds.is_held(entry.name)
+        if not held and (outcome.ok or not outcome.retry):
             if breaker.passed():
                 log.info("sink_up", sink=entry.name)
                 self._dispatcher.throttle(queue, None)
             return
         was_open = breaker.is_open
-        if breaker.failed(self._clock(), outcome.retry_after) and breaker.open_until is not None:
-            if not was_open:
+        if breaker.failed(self._clock(), outcome.retry_after, at_once=held) and breaker.open_until is not None:
+            if not was_open and not held:
                 log.warning("sink_down", sink=entry.name, error=outcome.error)
             self._dispatcher.throttle(queue, 1, breaker.open_until)
 
+    def _hold(self, name: str) -> None:
+        """Has a sink probed only: the ledger says that it is held."""
+        breaker = self._breakers.setdefault(name, Breaker())
+        if breaker.failed(self._clock(), at_once=True) and breaker.open_until is not None:
+            self._dispatcher.throttle(self._queues[name], 1, breaker.open_until)
+
+    async def _adopt_holds(self) -> None:
+        """Follows what other servers found of the sinks."""
+        for name, change in self._holds.adopt(await self._store.read(holds.known), self._clock()).items():
+            if name not in self._queues:
+                continue
+            if change is Change.HELD:
+                self._hold(name)
+            elif self._breakers.setdefault(name, Breaker()).passed():
+                self._dispatcher.throttle(self._queues[name], None)
+                self._refresh(name)
+
     async def _settle(
-        self, entry: Entry, delivery: Delivery, recording: Recording, outcome: Outcome, seconds: float
+        self, entry: Entry, delivery: Delivery, recording: Recording, outcome: Outcome, change: Change, seconds: float
     ) -> None:
         now = self._clock()
-        verdict = judge(
-            outcome,
-            attempts=delivery.attempts + 1,
-            first_at=delivery.first_at if delivery.first_at is not None else now,
-            now=now,
-            jitter=self._random(),
-            retry_seconds=entry.retry_seconds,
+        made = Made(delivery, outcome, change, now, seconds)
+        unit = partial(
+            write_outcome, made, entry, self._holds, self._enqueue_due, self._random(), not self._store.alone
         )
-        settled = await self._write(delivery, recording, verdict, outcome, now, seconds)
+        settled, refusals = await settle(self._store, unit, delivery, recording)
+        if self._holds.learn(entry.name, refusals):
+            self._hold(entry.name)
         if settled is None:
             self._counts["refused_outcomes"] += 1
             log.warning("outcome_refused", delivery_id=delivery.id, **recording.ids, sink=delivery.sink, ok=outcome.ok)
@@ -347,38 +379,9 @@ class Courier:
         if entry.name.startswith(OBJECT) and after.status is DeliveryStatus.DELIVERED:
             self._registry.release(entry.name)
 
-    async def _write(
-        self, delivery: Delivery, recording: Recording, verdict: Verdict, outcome: Outcome, now: float, seconds: float
-    ) -> deliveries.Settled | None:
-        """Settles, however long the ledger is down: an attempt that is not written would be made twice."""
-
-        def unit(conn: sa.Connection) -> deliveries.Settled | None:
-            settled = deliveries.settle(conn, delivery.id, delivery.fence, verdict, outcome, now, seconds)
-            if settled is not None and settled.due is not None:
-                self._enqueue_due(conn, settled.due)
-            return settled
-
-        pause, longest = SETTLE_SECONDS
-        while True:
-            try:
-                return await self._store.run(unit)
-            except StoreDown as exc:
-                log.warning(
-                    "outcome_not_written", delivery_id=delivery.id, **recording.ids, error=str(exc), again_in=pause
-                )
-            await asyncio.sleep(pause)
-            pause = min(longest, pause * 2)
-
     async def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Awaits it; cancelling the caller leaves it to end by itself (`stop` waits for it)."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
-
-
-def _source(sink: str, home: str | None) -> Callable[[sa.Connection, int], list[Item]]:
-    def source(conn: sa.Connection, limit: int) -> list[Item]:
-        return [Item(d.id, d.next_at) for d in deliveries.due(conn, limit, sink=sink, home=home)]
-
-    return source

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import deliveries, journal, recordings, servers
+from fastagi.store.units import deliveries, holds, journal, recordings, servers
 from fastagi.store.units.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -47,6 +47,7 @@ class Upkeep:
     """The courier's own periodic task.
 
     :param enqueue: queues a delivery that became due
+    :param other_servers: called after each round where other servers share the ledger
     :param refresh: has the queue of a sink looked up in the ledger again
     """
 
@@ -58,6 +59,7 @@ class Upkeep:
         clock: Callable[[], float],
         enqueue: Callable[[sa.Connection, deliveries.Due], None],
         refresh: Callable[[str], None],
+        other_servers: Callable[[], Awaitable[None]],
         version: str,
     ) -> None:
         self._store = store
@@ -65,6 +67,7 @@ class Upkeep:
         self._clock = clock
         self._enqueue = enqueue
         self._refresh = refresh
+        self._other_servers = other_servers
         self._beat = ALONE_BEAT_SECONDS if store.alone else BEAT_SECONDS
         self._version = version
         self._started_at = 0.0
@@ -134,6 +137,8 @@ class Upkeep:
                     self._refresh_all([entry.name for entry in self._registry])
                 self._wake.clear()
                 await self.round()
+                if not self._store.alone:
+                    await self._other_servers()
             except StoreError as exc:
                 log.warning("upkeep_failed", error=str(exc))
 
@@ -176,7 +181,9 @@ class Upkeep:
             self._enqueue(conn, due)
         if brought:
             log.warning("deliveries_brought_forward", count=len(brought), hint="the clock was ahead before")
-        self._park(conn, {name for server in living for name in server.sinks}, now)
+        served = {name for server in living for name in server.sinks}
+        holds.forget(conn, served)
+        self._park(conn, served, now)
 
     def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
         """Parks what nobody can deliver, and takes up what this server now can."""

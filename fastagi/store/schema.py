@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration. A database that already says so is not migrated, which saves alembic's start-up time."""
 
 metadata = sa.MetaData(
@@ -164,6 +164,15 @@ recording_key = sa.Table(
     sa.Column("recording_id", Text, primary_key=True),
     sa.Column("scheme", Text, nullable=False),
     sa.Column("wrapped", sa.LargeBinary, nullable=False),
+)
+
+sink_hold = sa.Table(
+    "sink_hold",
+    metadata,
+    sa.Column("sink", Text, primary_key=True),
+    sa.Column("held_since", Time),  # unset while its receiver has refused fewer than hold it
+    _text("error"),
+    sa.Column("deliveries", JSON, nullable=False),  # ids of those that were refused in a row
 )
 
 server = sa.Table(

@@ -54,7 +54,9 @@ class Deliveries:
         """GET /deliveries."""
         query = {"limit": 50, **asked.query}
         found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
-        return answer({"deliveries": [shapes.delivery(d) for d in found], "next": following})
+        return answer(
+            {"deliveries": [shapes.delivery(d, self._sources.courier.held) for d in found], "next": following}
+        )
 
     async def show(self, asked: Asked) -> web.Response:
         """GET /deliveries/{id}."""
@@ -63,7 +65,13 @@ class Deliveries:
             raise Refusal(404, f"there is no delivery {asked.id}")
         delivery, attempts = found
         shown = [shapes.attempt(a) for a in attempts[-MOST_ATTEMPTS:]]
-        return answer({**shapes.delivery(delivery), "attempts": shown, "attempts_made": delivery.attempts})
+        return answer(
+            {
+                **shapes.delivery(delivery, self._sources.courier.held),
+                "attempts": shown,
+                "attempts_made": delivery.attempts,
+            }
+        )
 
     async def retry(self, asked: Asked) -> web.Response:
         """POST /deliveries/{id}/retry."""
@@ -79,7 +87,7 @@ class Deliveries:
         found: Delivery | None = await self._sources.store.read(units.get, asked.id)
         sink = found.sink if found is not None else ""
         log.info("delivery_retried", delivery_id=asked.id, sink=sink, **recording.ids, who=asked.who.name)
-        return answer(shapes.delivery(found) if found is not None else {})
+        return answer(shapes.delivery(found, self._sources.courier.held) if found is not None else {})
 
 
 def _recording_of(conn: sa.Connection, delivery_id: str) -> Recording | None:

@@ -231,6 +231,15 @@ class Figures:
             "sink_down", "1 while a sink fails so often that it is only probed", ("sink",),
             [((name,), state) for name, state in circuits.items()],
         )  # fmt: skip
+        held: Tally[str] = Tally({labels.of(name): 0 for name in named})
+        for name in self._sources.courier.held:
+            held[labels.of(name)] = 1
+        yield _gauge(
+            "sink_held",
+            "1 while a sink is held, because its receiver refuses everything (401, 403, 404)",
+            ("sink",),
+            [((name,), count) for name, count in held.items()],
+        )
         blocked: Tally[str] = Tally({labels.of(name): 0 for name in named})
         for name, count in self._sources.registry.blocked.items():
             blocked[labels.of(name)] += count

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 from aiohttp import web
 
+from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import StoreError
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.runtime.steady import JUMP_SECONDS, SteadyClock
@@ -74,7 +75,7 @@ class Health:
 
     def _warnings(self) -> list[Problem]:
         """What an operator should know and no probe should act on."""
-        found = [*self._refused_side_files(), *self._sinks_on_the_main_loop()]
+        found = [*self._held_sinks(), *self._refused_side_files(), *self._sinks_on_the_main_loop()]
         agi, wanted = self._sources.agi, self._sources.settings.agi.max_sessions
         if agi.max_sessions < wanted:
             limit = self._sources.descriptors.limit
@@ -87,6 +88,13 @@ class Health:
                 Problem("clock", problem, "run NTP; the new time is taken over when nothing is being recorded")
             )
         return found
+
+    def _held_sinks(self) -> list[Problem]:
+        do = "its deliveries wait: mend the receiver, or url and signing_secret; fastagi doctor --send-ping tries them"
+        return [
+            Problem(f"sink {name}", f"held since {rfc3339(refusals.held_since)}: {refusals.error}", do)
+            for name, refusals in self._sources.courier.held.items()
+        ]
 
     def _sinks_on_the_main_loop(self) -> list[Problem]:
         bound = {entry.name: entry.runner.bound for entry in self._sources.registry if entry.runner.bound}

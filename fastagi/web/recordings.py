@@ -149,7 +149,7 @@ class Recordings:
         job = self._sources.recorder.jobs.get(asked.id)
         if job is not None:
             body = {**shapes.recording(job.recording), "alarms": sorted(job.alarms), "bytes_so_far": max(0, job.size)}
-        body["deliveries"] = [shapes.delivery(d) for d in made[:MOST_ENTRIES]]
+        body["deliveries"] = [shapes.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
         body["journal"] = [shapes.entry(e) for e in history[-MOST_ENTRIES:]]
         return answer(body)
 

@@ -5,9 +5,10 @@ Names here are a promise to clients: keys are added, never renamed. No key, no s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastagi.domain.delivery import Delivery
+from fastagi.domain.delivery import Delivery, DeliveryStatus, SinkRefusals
 from fastagi.domain.recording import Recording
 from fastagi.domain.timestamps import rfc3339
 
@@ -59,8 +60,11 @@ def recording(r: Recording) -> dict[str, Any]:
     }
 
 
-def delivery(d: Delivery) -> dict[str, Any]:
-    """A delivery."""
+def delivery(d: Delivery, held: Mapping[str, SinkRefusals] | None = None) -> dict[str, Any]:
+    """A delivery.
+
+    :param held: sinks whose deliveries wait because their receivers refuse everything
+    """
     return {
         "id": d.id,
         "recording_id": d.recording_id,
@@ -72,8 +76,15 @@ def delivery(d: Delivery) -> dict[str, Any]:
         "first_at": rfc3339(d.first_at),
         "done_at": rfc3339(d.done_at),
         "last_error": d.last_error,
-        "hint": d.hint,
+        "hint": delivery_hint(d, held),
     }
+
+
+def delivery_hint(d: Delivery, held: Mapping[str, SinkRefusals] | None = None) -> str:
+    """What is wrong and what to do, where the last error does not say it."""
+    if held and d.status is DeliveryStatus.WAITING and d.sink in held:
+        return held[d.sink].hint
+    return d.hint
 
 
 def attempt(a: Attempt) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fastagi.domain.delivery import SinkRefusals
 from fastagi.store import Store
-from fastagi.store.units import calls, deliveries
+from fastagi.store.units import calls, deliveries, holds
 from fastagi.store.units.calls import AnsweredCall
 
 
@@ -26,6 +27,21 @@ def test_list_and_filters(desk) -> None:
     wrong = desk("deliveries", "list", "--status", "lost")
     assert wrong.code == 2
     assert "use one of waiting, running, delivered, dead, parked" in wrong.err
+
+
+def test_a_held_sink_is_told(desk) -> None:
+    """Its deliveries wait though they were never tried: the list says why."""
+    desk.recording("one")
+
+    async def hold(store: Store) -> None:
+        await store.run(holds.write, "crm", SinkRefusals(("a", "b", "c"), 1_700_000_000.0, "answered 401"))
+
+    desk.write(hold)
+    shown = desk("deliveries", "list")
+    assert "sink crm: its sink is held since 2023-11-14" in " ".join(shown.err.split())
+    assert "answered 401" in shown.out
+    [found] = desk("deliveries", "list", "--json").json
+    assert found["hint"].startswith("its sink is held since")
 
 
 def test_retry(desk) -> None:

@@ -624,7 +624,7 @@ async def test_stop_drains_and_gives_back_what_does_not_end(office: Office) -> N
 async def test_an_outcome_is_written_however_long_the_ledger_is_down(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastagi.delivery.courier.SETTLE_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr("fastagi.delivery.ledger.SETTLE_SECONDS", (0.01, 0.05))
     gate = asyncio.Event()
     sink = NotingSink(lambda metadata: gate.wait())
     await office.open(crm=sink)

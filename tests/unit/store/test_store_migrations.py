@@ -33,6 +33,23 @@ async def test_the_migrations_make_the_schema(tmp_path: Path) -> None:
     await store.stop()
 
 
+async def test_a_ledger_of_0001_gets_holds(tmp_path: Path) -> None:
+    """What it holds stays."""
+    path = tmp_path / "a.db"
+    store = open_store(f"sqlite:///{path}", node="one")
+    await store.start()
+    await store.stop()
+    with sqlite3.connect(path) as db:
+        db.execute("drop table sink_hold")
+        db.execute("update alembic_version set version_num = '0001'")
+        db.execute("insert into server (node, started_at, heartbeat_at, sinks) values ('other', 1, 1, '[]')")
+    await store.start()
+    assert await store.run(differences) == []
+    assert await store.run(migrate_module.revision) == HEAD
+    assert await store.read(lambda conn: conn.exec_driver_sql("select node from server").all()) != []
+    await store.stop()
+
+
 def test_head_is_the_newest_script() -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrate_module.__file__).with_name("migrations")))
