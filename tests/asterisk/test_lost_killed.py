@@ -9,11 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from ami_gate import AmiGate
 from finished_files import below
 from lost_scene import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
 
 from fastagi.testing import AsteriskServer
+from fastagi.testing.ports import free_port
 
 SERVER = Path(__file__).parents[1] / "lost_server.py"
 
@@ -111,4 +114,50 @@ async def test_a_kill_between_name_and_journal_leaves_no_empty_file_for_ever(
             await until(lambda: call.ended_at is not None and not server.unsettled(), 30)
             account(calls.made, server, receiver)
         finally:
+            await server.close()
+
+
+async def test_resume_outlives_its_server(asterisk_of_calls: AsteriskServer, tmp_path: Path) -> None:
+    """An adopted recording is paused by muting: no piece tells the next server that it was being resumed."""
+    pbx = asterisk_of_calls
+    port, token = free_port(), "resume-token-0123456789"
+    environ = {
+        **{f"FASTAGI_HTTP__TOKENS__0__{key}": value for key, value in (("NAME", "test"), ("TOKEN", token))},
+        "FASTAGI_HTTP__TOKENS__0__ROLE": "operator",
+    }
+    async with AmiGate(pbx.ami_port) as gate, aiohttp.ClientSession() as client:
+        server = Serving(
+            *(pbx, tmp_path),
+            ami_port=gate.port,
+            environ=environ,
+            recordings={"adopt": True},
+            http={"enabled": True, "port": port},
+        )
+
+        async def post(command: str) -> None:
+            url = f"http://127.0.0.1:{port}/api/v1/recordings/{row['id']}/{command}"
+            async with client.post(url, headers={"Authorization": f"Bearer {token}"}) as answer:
+                assert answer.status < 300, await answer.text()
+
+        try:
+            await server.start()
+            await until(lambda: server.events("asterisk_in_step"))
+            for priority, line in enumerate(("Answer()", f"MixMonitor({tmp_path}/spool/theirs.wav)", "Wait(120)"), 1):
+                await pbx.cli(f'dialplan add extension "s,{priority},{line}" into lost-adopted replace')
+            await pbx.originate("Local/tone@fastagi-testing/n", context="lost-adopted")
+            await until(lambda: [r for r in server.recordings() if r["phase"] == "active"], what="it is adopted")
+            (row,) = server.recordings()
+            await post("pause")
+            await until(lambda: server.recordings()[0]["phase"] == "paused")
+            gate.mute()
+            resuming = asyncio.create_task(post("resume"))
+            await until(lambda: "resume_at" in server.recordings()[0]["facts"], what="the intent is on disk")
+            await server.kill()
+            await asyncio.gather(resuming, return_exceptions=True)
+            assert server.recordings()[0]["phase"] == "paused"
+            gate.open()
+            await server.start()
+            await until(lambda: server.recordings()[0]["phase"] == "active", what="it is resumed")
+        finally:
+            await pbx.cli("channel request hangup all")
             await server.close()

@@ -143,8 +143,12 @@ class Pauser:
     async def settle(self, job: Job) -> None:
         """After a restart: what was journalled of a pause or a resume is carried out. Idempotent."""
         async with job.lock:
+            last = job.recording.pieces[-1]
+            resuming = job.phase is Phase.PAUSED and last.after == "pause" and not last.seen
             found = await self._pieces.settle(job)
             if job.phase is Phase.PAUSED:
+                if resuming and not found:  # Asterisk did not take it now: tried again until it does
+                    await self._note_resume(job)
                 last = job.recording.pieces[-1]
                 if found:  # the server died while it resumed, and Asterisk records again
                     await self._resumed(job, job.recording.pieces)
@@ -179,8 +183,18 @@ class Pauser:
             piece = await self._pieces.begin(job, last.channel, last.uniqueid, after="pause", turned=last.turned)
             pieces = (*pieces, piece)
         else:
-            await self._mute(job, "both", False)
+            before = job.recording.facts
+            await self._note_resume(job)  # no piece tells the next process of it
+            try:
+                await self._mute(job, "both", False)
+            except (AsteriskError, Error, Hangup):
+                await self._journal.note(job, "resume_failed", facts=before)
+                raise
         await self._resumed(job, pieces)
+
+    async def _note_resume(self, job: Job) -> None:
+        """Journal that it is to be resumed now, also by the process that comes after this one."""
+        await self._journal.note(job, "resume_asked", facts={**job.recording.facts, RESUME_AT: round(self._clock(), 3)})
 
     async def _resumed(self, job: Job, pieces: tuple[Piece, ...]) -> None:
         pauses = job.recording.pauses
