@@ -30,7 +30,7 @@ MOST: Final = 1 << 20
 
 OTHERS: Final = 200
 """Descriptors beside AGI sessions, HTTP connections and deliveries: ledger, manager connections, logs, raw files and
-finished files in the making, programs that are started. An idle server has about 40."""
+finished files in the making, programs that are started. An idle server has about 30."""
 
 RESERVE: Final = 64
 """The last descriptors, which no AGI session gets: a call that is refused needs one for as long as that takes."""
