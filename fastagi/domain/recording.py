@@ -8,7 +8,7 @@ from typing import Any
 
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import Cause, Phase, State, public_state
+from fastagi.domain.states import LIVE, OPEN, RUNNING, Cause, Phase, State, public_state
 from fastagi.domain.timestamps import rfc3339
 
 
@@ -124,6 +124,50 @@ class Recording:
     @property
     def state(self) -> State:
         return public_state(self.phase)
+
+    @property
+    def requested(self) -> bool:
+        """Asterisk has not been seen to record it yet."""
+        return self.phase is Phase.REQUESTED
+
+    @property
+    def running(self) -> bool:
+        """Asterisk was seen to record it, and nothing has ended it: active or paused."""
+        return self.phase in RUNNING
+
+    @property
+    def active(self) -> bool:
+        """Asterisk records what is said."""
+        return self.phase is Phase.ACTIVE
+
+    @property
+    def paused(self) -> bool:
+        return self.phase is Phase.PAUSED
+
+    @property
+    def stopping(self) -> bool:
+        """Its end is decided, and Asterisk is being told."""
+        return self.phase is Phase.STOPPING
+
+    @property
+    def live(self) -> bool:
+        """Asterisk may be writing."""
+        return self.phase in LIVE
+
+    @property
+    def open(self) -> bool:
+        """There is work left."""
+        return self.phase in OPEN
+
+    @property
+    def finished(self) -> bool:
+        """The finished file is synced, and its deliveries are rows."""
+        return self.phase is Phase.FINISHED
+
+    @property
+    def failed(self) -> bool:
+        """It could not be started, or could not be finished."""
+        return self.phase is Phase.FAILED
 
     @property
     def public_cause(self) -> Cause:

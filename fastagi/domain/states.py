@@ -72,6 +72,9 @@ class Event(StrEnum):
 LIVE = frozenset({Phase.REQUESTED, Phase.ACTIVE, Phase.PAUSED, Phase.STOPPING})
 """Phases in which Asterisk may be writing."""
 
+RUNNING = frozenset({Phase.ACTIVE, Phase.PAUSED})
+"""Phases of a recording that runs: nothing has ended it yet."""
+
 OPEN = LIVE | {Phase.CLOSING, Phase.FINISHING}
 """Phases in which there is work left: what a restart picks up."""
 

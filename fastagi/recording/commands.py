@@ -129,7 +129,7 @@ class Commands:
         if wait:
             await self._recorder.stop(job)
         else:
-            await self._recorder.ender.stop(job, Cause.ABORTED)
+            await self._recorder.stopper.stop(job, Cause.ABORTED)
         return job.recording
 
     async def pause(self, job: Job, seconds: float | None = None) -> Recording:

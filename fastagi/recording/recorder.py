@@ -19,20 +19,22 @@ from fastagi.cipher import MasterKey
 from fastagi.delivery import Courier
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import Cause, Phase
+from fastagi.domain.states import Cause
 from fastagi.errors import Error, FastAGIError, StoreDown
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.company import Company
-from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.engine import Engine
+from fastagi.recording.course.finishing import Finalizer
 from fastagi.recording.course.following import EVENTS as MOVES
 from fastagi.recording.course.following import Follower
 from fastagi.recording.course.hangups import Hangups
 from fastagi.recording.course.pausing import Pauser
-from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.course.segments import SegmentController
 from fastagi.recording.course.starting import Request, Starter
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs, Key
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
@@ -98,7 +100,9 @@ class Recorder:
             Bounds(settings.directory, spools),
             clock,
         )
+        self.engine = Engine(self.journal, clock)
         self.starter = Starter(
+            self.engine,
             self.journal,
             self.jobs,
             self.threads,
@@ -108,7 +112,8 @@ class Recorder:
             start_seconds=settings.start_seconds,
             clock=clock,
         )
-        self.ender = Ender(
+        self.finalizer = Finalizer(
+            self.engine,
             self.journal,
             self.jobs,
             self.threads,
@@ -116,27 +121,34 @@ class Recorder:
             pbxs,
             self.tasks.spawn,
             directory=settings.directory,
-            close_seconds=settings.close_seconds,
             silence_dbfs=settings.silence_dbfs,
+        )
+        self.stopper = Stopper(
+            self.engine,
+            self.finalizer,
+            self.threads,
+            pbxs,
+            self.tasks.spawn,
+            close_seconds=settings.close_seconds,
             clock=clock,
         )
-        pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
-        self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
-        self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
+        segments = SegmentController(self.engine, self.jobs, self.starter, self.threads, pbxs)
+        self.pauser = Pauser(self.engine, self.jobs, segments, pbxs, self.tasks.spawn, clock)
+        self.follower = Follower(self.engine, self.jobs, segments, pbxs, self.tasks.spawn, clock)
         self.company = Company(self.jobs)
         self.hangups = Hangups(
-            self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
+            self.jobs, self.stopper, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
         )
-        salvager = Salvager(self.journal, pieces, self.threads, pbxs, clock)
-        flusher = Flusher(self.journal, pieces, self.threads, pbxs, clock)
+        salvager = Salvager(self.engine, segments, self.threads, pbxs)
+        flusher = Flusher(self.engine, segments, self.threads, pbxs)
         self.watch = Watch(
-            self.jobs, self.ender, self.threads, pbxs, settings, self.tasks.spawn, salvager, flusher, clock
+            self.jobs, self.stopper, self.threads, pbxs, settings, self.tasks.spawn, salvager, flusher, clock
         )
         self.recovery = Recovery(
-            self.journal,
+            self.engine,
             self.jobs,
             self.starter,
-            self.ender,
+            self.stopper,
             self.threads,
             pbxs,
             clock,
@@ -181,13 +193,14 @@ class Recorder:
             sinks=lambda: self.default_sinks(),
             spawn=self.tasks.spawn,
             track=self.track,
-            stopped=self.ender.stopped_elsewhere,
+            stopped=self.stopper.on_external_stop,
             clock=clock,
         )
         self.sweep = Sweep(
             self.journal,
             self.jobs,
-            self.ender,
+            self.stopper,
+            self.finalizer,
             self.threads,
             store,
             pbxs,
@@ -270,7 +283,7 @@ class Recorder:
 
     async def _start(self, request: Request) -> Job:
         job = await self.starter.start(request)
-        if job.phase is Phase.ACTIVE:
+        if job.recording.active:
             self.track(job)
         return job
 
@@ -284,10 +297,10 @@ class Recorder:
             elapsed = self._clock() - (job.recording.started_at or self._clock())
             job.timer = asyncio.get_running_loop().call_later(
                 max(0.0, timeout - max(0.0, elapsed)),
-                lambda: self.tasks.spawn(self.ender.stop(job, Cause.TIMEOUT), f"time-out {job.id}"),
+                lambda: self.tasks.spawn(self.stopper.stop(job, Cause.TIMEOUT), f"time-out {job.id}"),
             )
         self.watch.follow(job)
-        if job.phase is Phase.PAUSED or not job.recording.pieces[-1].seen:
+        if job.recording.paused or not job.recording.pieces[-1].seen:
             self.tasks.spawn(self._settle(job), f"settle {job.id}")
 
     async def _settle(self, job: Job) -> None:
@@ -302,7 +315,7 @@ class Recorder:
 
         :raises Error: Asterisk cannot be told now: it is stopped as soon as it can, and ends for that cause
         """
-        await asyncio.shield(self.tasks.spawn(self.ender.stop(job, cause), f"stop {job.id}"))
+        await asyncio.shield(self.tasks.spawn(self.stopper.stop(job, cause), f"stop {job.id}"))
         await self._told(job)
 
     async def _told(self, job: Job) -> None:
@@ -312,9 +325,9 @@ class Recorder:
         :raises Error: it was not told within `TOLD_SECONDS`
         """
         deadline = time.monotonic() + TOLD_SECONDS
-        while job.phase is Phase.STOPPING and time.monotonic() < deadline:
+        while job.recording.stopping and time.monotonic() < deadline:
             await job.wait(0.1)
-        if job.phase is Phase.STOPPING:
+        if job.recording.stopping:
             raise Error(
                 f"Asterisk {job.recording.asterisk} cannot be told to stop now: that it stops is on disk, and it does "
                 "when Asterisk can be reached, or when the call ends"
@@ -332,7 +345,7 @@ class Recorder:
         if pbx is not None and await self.hangups.goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
             return
         await asyncio.shield(
-            self.tasks.spawn(self.ender.hung_up(job, uniqueid=uniqueid, still_there=True), f"hangup {job.id}")
+            self.tasks.spawn(self.stopper.on_hangup_pending(job, uniqueid=uniqueid), f"hangup {job.id}")
         )
         await self._told(job)
 
@@ -345,7 +358,7 @@ class Recorder:
         """The AGI session on that channel is about to end: a stop that only it can carry out is given its moment."""
         deadline = time.monotonic() + LEAVING_SECONDS
         while not pbx.up and time.monotonic() < deadline:
-            if not any(job.phase is Phase.STOPPING for job in self.jobs.on_channel(pbx.name, uniqueid)):
+            if not any(job.recording.stopping for job in self.jobs.on_channel(pbx.name, uniqueid)):
                 return
             await asyncio.sleep(0.01)
 
@@ -356,7 +369,7 @@ class Recorder:
         """Its call is over, and its uniqueid is another call's now: end it, and let that one be recorded."""
         log.warning("uniqueid_used_again", **job.recording.ids)
         self.jobs.supersede(job)
-        await self.ender.ended_unseen(job)
+        await self.stopper.on_missed_end(job)
 
     def last(self, key: Key) -> Recording | None:
         return self.jobs.last(key)

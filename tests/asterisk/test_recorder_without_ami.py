@@ -322,7 +322,7 @@ async def test_any_new_session_of_the_call_carries_a_stop_out(deaf: Deaf) -> Non
     call = await deaf.call("later")
     await deaf.note(call, "started")
     (job,) = deaf.scene.recorder.jobs.on_channel("pbx", call.other_uniqueid)
-    assert await deaf.scene.recorder.ender.stop(job, Cause.ABORTED)
+    assert await deaf.scene.recorder.stopper.stop(job, Cause.ABORTED)
     assert not await job.wait(0.3)
     assert job.phase is Phase.STOPPING
     await deaf.note(call, "looked")

@@ -198,7 +198,7 @@ async def test_broken_headers_are_mended(whole22: AsteriskServer, tmp_path: Path
 
 async def _spoiled(scene: Scene, kinds: dict[str, Callable[[Path], None]]) -> dict[str, tuple[Any, Path]]:
     """Calls whose raw files are spoiled after Asterisk closed them and before they are finished."""
-    closed = scene.recorder.ender._closed
+    closed = scene.recorder.stopper._closed
     raw: dict[str, Path] = {}
 
     async def spoiling(job: Any) -> bool:
@@ -210,7 +210,7 @@ async def _spoiled(scene: Scene, kinds: dict[str, Callable[[Path], None]]) -> di
             whole = await closed(job)
         return whole
 
-    scene.recorder.ender._closed = spoiling
+    scene.recorder.stopper._closed = spoiling
     for kind in kinds:
         route(scene, kind, dtmf_elim=False)
     calls = await asyncio.gather(*(scene.call(kind, far_end="Local/loop-low@whole/n") for kind in kinds))
@@ -246,7 +246,7 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         assert [str(p) for p in scene.spool.iterdir()] == [raw]
         assert [p for p in in_directory(scene.directory) if p.stat().st_size] == []
         monkeypatch.setattr(finalfile.FinalFile, "commit", opened)
-        again = await scene.recorder.ender.refinish(recording)
+        again = await scene.recorder.finalizer.refinish(recording)
         assert (await ended(scene, again)).cause.value == "HANGUP"
         told = await told_of(scene, "full")
         assert share_of(heard(told)[1000:], LOW, 11025) > 0.9

@@ -410,7 +410,7 @@ async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scen
     (job,) = [j for j in scene.recorder.jobs if j.recording.name == "resumed"]
     await scene.recorder.pauser.pause(job)
     (pausing,) = [j for j in scene.recorder.jobs if j.recording.name == "paused"]
-    scene.recorder.starter.begin = scene.recorder.pauser._pieces.end = never
+    scene.recorder.starter.begin = scene.recorder.pauser._segments.end = never
     under_way = [asyncio.create_task(scene.recorder.pauser.pause(pausing))]
     await moved.act("BlindTransfer", Channel=moved.leg.name, Context="whole", Exten="loop-third")
     under_way.append(asyncio.create_task(scene.recorder.pauser.resume(job)))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from delivery_scenes import recording
+from journal_steps import move, note
 from lost_scene import until
 
 from fastagi.domain.recording import Piece, Recording
@@ -54,7 +55,7 @@ class Ledger:
         """One that Asterisk records, of a call of its own."""
         job = Job(self.requested(n))
         await self.journal.enter(job.recording)
-        await self.journal.move(job, Event.STARTED, started_at=1.0)
+        await move(self.journal, job, Event.STARTED, started_at=1.0)
         return job
 
     def requested(self, n: int, call: int | None = None, **fields: Any) -> Recording:
@@ -95,9 +96,9 @@ async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger
     ledger.foreign(
         f"create trigger no before update on recording when old.id = '{one.id}' begin select raise(abort, 'no'); end"
     )
-    await ledger.journal.move(one, Event.HUNG_UP, ended_at=2.0)
-    await ledger.journal.move(one, Event.CLOSED)
-    await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)
+    await move(ledger.journal, one, Event.HUNG_UP, ended_at=2.0)
+    await move(ledger.journal, one, Event.CLOSED)
+    await move(ledger.journal, other, Event.HUNG_UP, ended_at=2.0)
     assert not await ledger.journal.flush()
     assert (await ledger.row(one)).phase is Phase.ACTIVE
     assert (await ledger.row(other)).phase is Phase.CLOSING
@@ -124,8 +125,8 @@ async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
 
     holding = asyncio.create_task(ledger.store.run(wait))
     await asyncio.to_thread(entered.wait, 10)
-    await ledger.journal.note(job, "first", facts={"n": 1})
-    await ledger.journal.note(job, "second", facts={"n": 2})
+    await note(ledger.journal, job, "first", facts={"n": 1})
+    await note(ledger.journal, job, "second", facts={"n": 2})
     for _ in range(3):
         assert not await ledger.journal.flush()
     assert ledger.journal.behind == 2
@@ -172,9 +173,9 @@ async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypat
         return value
 
     monkeypatch.setattr(ledger.store, "run", losing)
-    await ledger.journal.move(job, Event.PAUSED)
+    await move(ledger.journal, job, Event.PAUSED)
     assert ledger.journal.behind == 1
-    await ledger.journal.move(job, Event.RESUMED)
+    await move(ledger.journal, job, Event.RESUMED)
     assert await ledger.journal.flush()
     assert (await ledger.row(job)).phase is Phase.ACTIVE
     assert (await ledger.events(job))[2:] == ["paused", "resumed"]
@@ -188,8 +189,8 @@ async def test_what_another_server_took_over_while_it_waited_is_let_go(
     job, other = await ledger.job(1), await ledger.job(2)
     with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")
-        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
-        await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)
+        await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
+        await move(ledger.journal, other, Event.HUNG_UP, ended_at=2.0)
         away.execute("rollback")
     await ledger.store.run(recordings.take_over, job.id, "one", "heir", 3.0)
     assert await ledger.journal.flush()
@@ -198,7 +199,7 @@ async def test_what_another_server_took_over_while_it_waited_is_let_go(
     assert (row.node, row.phase) == ("heir", Phase.ACTIVE)
     assert (await ledger.row(other)).phase is Phase.CLOSING
     with pytest.raises(TakenOver):
-        await ledger.journal.move(job, Event.CLOSED)
+        await move(ledger.journal, job, Event.CLOSED)
 
 
 async def test_a_newer_side_file_is_not_removed_with_the_older_one(
@@ -217,13 +218,13 @@ async def test_a_newer_side_file_is_not_removed_with_the_older_one(
     monkeypatch.setattr(ledger.sides, "remove", slow_remove)
     with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")
-        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+        await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
         away.execute("rollback")
         flushing = asyncio.create_task(ledger.journal.flush())
         await until(unlinking.is_set)
         away.execute("begin immediate")
-        await ledger.journal.move(other, Event.HUNG_UP, ended_at=2.0)  # the ledger is away again
-        newer = asyncio.create_task(ledger.journal.move(job, Event.CLOSED))
+        await move(ledger.journal, other, Event.HUNG_UP, ended_at=2.0)  # the ledger is away again
+        newer = asyncio.create_task(move(ledger.journal, job, Event.CLOSED))
         await until(lambda: ledger.journal.behind == 2)
         go_on.set()
         await newer

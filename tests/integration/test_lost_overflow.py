@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from journal_steps import finish, move
 from test_lost_journal import Ledger
 from web_scene import web_scene
 
@@ -48,22 +49,22 @@ async def whole(ledger: Ledger, n: int, call: int | None = None) -> Job:
     """A recording from its request to its end."""
     job = Job(ledger.requested(n, call, sinks=("crm",)))
     await ledger.journal.enter(job.recording)
-    await ledger.journal.move(job, Event.STARTED, started_at=1.0)
+    await move(ledger.journal, job, Event.STARTED, started_at=1.0)
     await over(ledger, job)
     return job
 
 
 async def over(ledger: Ledger, job: Job) -> None:
-    await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0, cause=Cause.HANGUP)
-    await ledger.journal.move(job, Event.CLOSED)
-    await ledger.journal.finish(job, finished_at=3.0, bytes=1, sha256="a" * 64)
+    await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0, cause=Cause.HANGUP)
+    await move(ledger.journal, job, Event.CLOSED)
+    await finish(ledger.journal, job, finished_at=3.0, bytes=1, sha256="a" * 64)
 
 
 async def test_memory_has_a_limit_and_every_recording_is_in_the_ledger_afterwards(ledger: Ledger) -> None:
     running = await ledger.job(100)
     with away(ledger), structlog.testing.capture_logs() as lines:
         done = [await whole(ledger, n) for n in range(1, 16)]
-        await ledger.journal.move(running, Event.PAUSED)
+        await move(ledger.journal, running, Event.PAUSED)
         assert len(ledger.journal._backlog) == MOST
         assert ledger.journal.behind == MOST + 15 - MOST // 5 + 1, "one for each recording that memory has no room for"
         assert not await ledger.journal.flush()
@@ -84,7 +85,7 @@ async def test_memory_has_a_limit_and_every_recording_is_in_the_ledger_afterward
     assert await ledger.events(done[0]) == ["requested", "started", "hung_up", "closed", "finished"]
     assert await ledger.events(done[2]) == ["requested", "started", "restored"], "its last steps had no room"
     assert await ledger.events(done[-1]) == ["restored"]
-    await ledger.journal.move(running, Event.RESUMED)
+    await move(ledger.journal, running, Event.RESUMED)
     assert ledger.journal.behind == 0
     assert (await ledger.events(running))[-1] == "resumed"
 
@@ -142,13 +143,13 @@ async def test_what_changes_while_it_is_put_into_the_ledger_is_not_lost(
         value = await run(unit, *args, **kwargs)
         if unit == ledger.journal._restore_ours and not changed:
             changed = True
-            await ledger.journal.move(job, Event.CLOSED)
+            await move(ledger.journal, job, Event.CLOSED)
         return value
 
     with away(ledger):
         for n in range(2, 5):
             await whole(ledger, n)
-        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+        await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
         assert job.id in ledger.journal._overflow
     monkeypatch.setattr(ledger.store, "run", changing)
     assert await ledger.journal.flush(), "however much comes while it is at it"
@@ -205,10 +206,10 @@ async def test_what_the_ledger_refuses_of_one_call_holds_up_no_other(ledger: Led
     refused = await ledger.job(100)
     with away(ledger):
         if where == "memory":
-            await ledger.journal.move(refused, Event.HUNG_UP, ended_at=2.0)
+            await move(ledger.journal, refused, Event.HUNG_UP, ended_at=2.0)
         done = [await whole(ledger, n) for n in range(1, 8)]
         if where == "side file":
-            await ledger.journal.move(refused, Event.HUNG_UP, ended_at=2.0)
+            await move(ledger.journal, refused, Event.HUNG_UP, ended_at=2.0)
     when = f"before update on recording when old.id = '{refused.id}'"
     ledger.foreign(f"create trigger no {when} begin select raise(abort, 'no'); end")
     assert not await ledger.journal.flush()
@@ -231,7 +232,7 @@ async def test_what_another_server_has_taken_over_is_not_written_over(ledger: Le
     with away(ledger):
         for n in range(2, 5):
             await whole(ledger, n)
-        await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+        await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
     await ledger.store.run(recordings.take_over, job.id, "one", "heir", 3.0)
     assert await ledger.journal.flush()
     assert lost == [job]
@@ -239,7 +240,7 @@ async def test_what_another_server_has_taken_over_is_not_written_over(ledger: Le
     assert (row.node, row.phase) == ("heir", Phase.ACTIVE)
     assert ledger.side_files() == []
     with pytest.raises(TakenOver):
-        await ledger.journal.move(job, Event.CLOSED)
+        await move(ledger.journal, job, Event.CLOSED)
 
 
 async def test_the_key_of_one_that_was_never_in_the_ledger_comes_with_it(tmp_path: Path, ledger: Ledger) -> None:
@@ -248,7 +249,7 @@ async def test_the_key_of_one_that_was_never_in_the_ledger_comes_with_it(tmp_pat
             await whole(ledger, n)
         job = Job(ledger.requested(9))
         await ledger.journal.enter(job.recording, key=("aes-gcm", b"wrapped"))
-        await ledger.journal.move(job, Event.STARTED, started_at=1.0)
+        await move(ledger.journal, job, Event.STARTED, started_at=1.0)
         await over(ledger, job)
         assert job.id not in ledger.journal._aside.keys, "the side file has it"
     assert await ledger.journal.flush()
@@ -297,7 +298,7 @@ async def test_calls_that_come_all_the_time_do_not_keep_it_behind(
     jobs = [await ledger.job(n) for n in range(1, 6)]
     with away(ledger):
         for job in jobs[:3]:
-            await ledger.journal.move(job, Event.HUNG_UP, ended_at=2.0)
+            await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
     coming = jobs[3:]
     dropped = ledger.journal._backlog.drop
 

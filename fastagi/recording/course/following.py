@@ -12,18 +12,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from fastagi.domain.states import Phase
+from fastagi.domain.lifecycle import can_follow
+from fastagi.domain.lifecycle.events import LegMoved, SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.course.engine import Engine
+from fastagi.recording.course.segments import SegmentController
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
 
 log = structlog.get_logger(__name__)
 
@@ -36,9 +37,6 @@ ARRIVES_SECONDS = 0.3
 """Time for a leg to arrive in its next bridge; a party who goes on alone after the talk delays the end by so much."""
 
 LOOKS = 20
-
-MOST_PIECES = 100
-"""A call that is sent round and round must not fill the spool with files."""
 
 LEAVING_DESTINATIONS = ("Bridge", "App", "Link")
 """`DestType` of an attended transfer after which the transferrer's legs are hung up; in a threeway call they stay."""
@@ -57,16 +55,16 @@ class Follower:
 
     def __init__(
         self,
-        journal: Journal,
+        engine: Engine,
         jobs: Jobs,
-        pieces: Pieces,
+        segments: SegmentController,
         pbxs: Mapping[str, Pbx],
         spawn: Callable[[Coroutine[Any, Any, Any], str], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
+        self._engine = engine
         self._jobs = jobs
-        self._pieces = pieces
+        self._segments = segments
         self._pbxs = pbxs
         self._spawn = spawn
         self._clock = clock
@@ -114,37 +112,23 @@ class Follower:
             if before.uniqueid != move.leaver:
                 return True
             live = self._pbxs[recording.asterisk].book.get(move.stayer)
-            if job.phase not in (Phase.ACTIVE, Phase.PAUSED) or live is None or not live.up:
+            if live is None or not live.up or not can_follow(recording):
                 return False
-            if not recording.spec.follow or recording.adopted or len(recording.pieces) >= MOST_PIECES:
-                return False
+            segment = self._segments.next(job, live.name, live.uniqueid, after="move", turned=not before.turned)
             try:
-                if job.phase is Phase.PAUSED:
-                    now = self._clock()
-                    piece = replace(
-                        before,
-                        channel=live.name,
-                        uniqueid=live.uniqueid,
-                        started_at=now,
-                        ended_at=now,
-                        after="move",
-                        turned=not before.turned,
-                    )
-                    await self._journal.note(job, "moved", pieces=(*recording.pieces, piece))
+                if recording.paused:
+                    await self._engine.apply(job, LegMoved(segment))
                 else:
-                    piece = await self._pieces.begin(
-                        job, live.name, live.uniqueid, after="move", turned=not before.turned
-                    )
-                    pieces = (*recording.pieces[:-1], self._pieces.ended(before), piece)
-                    await self._journal.note(job, "moved", pieces=pieces)
+                    began = await self._segments.begin(job, segment)
+                    await self._engine.apply(job, SegmentStarted(began))
             except (AsteriskError, Error, Hangup) as exc:
                 log.error("not_followed", **job.recording.ids, to=live.name, error=str(exc))
                 return False
-            self._pieces.refile(job, before)
+            self._segments.refile(job, before)
             log.info("recording_moved", **job.recording.ids, left=before.channel, to=live.name, because=why)
-        if job.phase is Phase.ACTIVE:
+        if not before.ended_at:
             try:
-                await self._pieces.end(job, before)
+                await self._segments.end(job, before)
             except FastAGIError as exc:  # its leg is leaving: Asterisk ends it by itself
                 log.debug("left_leg_not_stopped", **job.recording.ids, error=str(exc))
         return True

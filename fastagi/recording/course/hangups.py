@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-from fastagi.domain.states import LIVE, Phase
+from fastagi.domain.lifecycle.events import CallOver
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import Ender
 from fastagi.recording.course.following import Follower
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
@@ -37,7 +37,7 @@ class Hangups:
     def __init__(
         self,
         jobs: Jobs,
-        ender: Ender,
+        stopper: Stopper,
         follower: Follower,
         threads: FileThreads,
         pbxs: Mapping[str, Pbx],
@@ -46,7 +46,7 @@ class Hangups:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._jobs = jobs
-        self._ender = ender
+        self._stopper = stopper
         self._follower = follower
         self._threads = threads
         self._pbxs = pbxs
@@ -67,7 +67,7 @@ class Hangups:
                 self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self._jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
-                if job.phase not in (Phase.ACTIVE, Phase.PAUSED) or job.recording.adopted:
+                if not job.recording.running or job.recording.adopted:
                     continue  # of an adopted one `mixmonitor list` tells
                 if not job.recording.pieces[-1].ended_at:
                     self._spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
@@ -85,22 +85,26 @@ class Hangups:
         self, asterisk: str, uniqueid: str, at: float, ask: Callable[[], Awaitable[bool]] | None
     ) -> None:
         await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
-        jobs = [job for job in self._jobs.on_channel(asterisk, uniqueid) if job.phase in LIVE - {Phase.STOPPING}]
+        jobs = [
+            job
+            for job in self._jobs.on_channel(asterisk, uniqueid)
+            if job.recording.live and not job.recording.stopping
+        ]
         if jobs and (ask is None or await ask()):
             pbx = self._pbxs[asterisk]
             for job in jobs:
                 if not await self.goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
-                    await self._ender.hung_up(job, uniqueid=uniqueid, still_there=True, ended_at=at)
+                    await self._stopper.on_hangup_pending(job, uniqueid=uniqueid, at=at)
 
     async def _left(self, job: Job, pbx: Pbx, uniqueid: str, gone: LiveChannel | None) -> None:
         """The recorded leg has hung up: the recording ends, unless the call goes on elsewhere."""
         at = self._clock()
         if not await self.goes_on(job, pbx, uniqueid, gone):
-            await self._ender.hung_up(job, uniqueid=uniqueid, ended_at=at)
+            await self._stopper.on_hangup(job, CallOver(at=at, uniqueid=uniqueid))
 
     async def goes_on(self, job: Job, pbx: Pbx, uniqueid: str, leg: LiveChannel | None) -> bool:
         """The leg with that uniqueid is over. Is the recording made on another one by now, or can it be?"""
-        if job.recording.spec.follow and job.phase in (Phase.ACTIVE, Phase.PAUSED):
+        if job.recording.spec.follow and job.recording.running:
             move = await self._follower.seen_at_hangup(pbx, leg)
             if move is not None:
                 await self._follower.follow(job, move, "peers")
@@ -115,6 +119,6 @@ class Hangups:
             if job.recording.pieces[-1] is not piece:
                 return  # we ended it ourselves: a pause, or the call moved
             if await self._threads.run(files.closed, piece.paths):
-                await self._ender.stopped_elsewhere(job, ended_at=at)
+                await self._stopper.on_external_stop(job, ended_at=at)
                 return
             await asyncio.sleep(0.1)

@@ -15,15 +15,24 @@ from typing import Any
 
 import structlog
 
+from fastagi.domain.lifecycle import RESUME_AT, Effect, owed
+from fastagi.domain.lifecycle.effects import EndSegment, Mute
+from fastagi.domain.lifecycle.events import (
+    MuteFailed,
+    MuteRequested,
+    PauseFailed,
+    PauseRequested,
+    ResumeFailed,
+    ResumeRequested,
+    SegmentStarted,
+    Unmuted,
+)
 from fastagi.domain.numbers import check_seconds
-from fastagi.domain.recording import Piece, Span
-from fastagi.domain.states import Event, Phase
-from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup
+from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup, IllegalTransition
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import Pieces, asterisk_direction
+from fastagi.recording.course.engine import Engine
+from fastagi.recording.course.segments import SegmentController, asterisk_direction
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.spool.plan import RESUME_AT
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +54,16 @@ class Pauser:
 
     def __init__(
         self,
-        journal: Journal,
+        engine: Engine,
         jobs: Jobs,
-        pieces: Pieces,
+        segments: SegmentController,
         pbxs: Mapping[str, Pbx],
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
+        self._engine = engine
         self._jobs = jobs
-        self._pieces = pieces
+        self._segments = segments
         self._pbxs = pbxs
         self._spawn = spawn
         self._clock = clock
@@ -68,16 +77,18 @@ class Pauser:
         """
         check_seconds("seconds", seconds, LONGEST_PAUSE_SECONDS, none="to pause until told")
         async with job.lock:
-            facts = {k: v for k, v in job.recording.facts.items() if k != RESUME_AT}
-            if seconds is not None:
-                facts[RESUME_AT] = round(self._clock() + seconds, 3)
-            if job.phase is Phase.ACTIVE:
-                await self._pause(job, facts)
+            resume_at = None if seconds is None else self._clock() + seconds
+            try:
+                decision = await self._engine.apply(job, PauseRequested(resume_at))
+            except IllegalTransition:
+                raise Error("there is no recording to pause") from None
+            if decision.transition is not None:
+                try:
+                    await self._perform(job, decision.effects)
+                except (AsteriskError, Error, Hangup):
+                    await self._engine.apply(job, PauseFailed())
+                    raise
                 log.info("recording_paused", seconds=seconds, **job.recording.ids)
-            elif job.phase is Phase.PAUSED:
-                await self._journal.note(job, "pause_changed", facts=facts)
-            else:
-                raise Error("there is no recording to pause")
             self.arm(job)
         return True
 
@@ -88,10 +99,10 @@ class Pauser:
         :raises Hangup: the channel is gone
         """
         async with job.lock:
-            if job.phase is Phase.PAUSED:
-                await self._resume(job)
-            elif job.phase is not Phase.ACTIVE:
+            if not job.recording.running:
                 raise Error("there is no recording to resume")
+            if job.recording.paused:
+                await self._resume(job)
             self.arm(job)
         return True
 
@@ -105,30 +116,17 @@ class Pauser:
             raise BadArgument(f"direction={direction!r} is not known: use received, sent or both")
         direction = DIRECTIONS[direction]
         async with job.lock:
-            if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
+            if not job.recording.running:
                 raise Error("there is no recording to mute")
             if job.recording.spec.engine == "monitor":
                 raise Error("engine='monitor' cannot mute one side: use mixmonitor")
             self._only_one(job)
-            before = job.recording.facts
-            muted = dict(before.get("muted", {}))
-            spans = [list(s) for s in muted.get(direction, [])]
-            is_on = bool(spans) and spans[-1][1] is None
-            if is_on == on:
-                return True
-            if on:
-                spans.append([self._position(job), None])
-            else:
-                spans[-1][1] = self._position(job)
-            muted[direction] = spans
-            await self._journal.note(job, "muted" if on else "unmuted", facts={**before, "muted": muted})
-            piece = job.recording.pieces[-1]
-            if not piece.ended_at:  # else the next piece begins with it
-                try:
-                    await self._mute(job, direction, on)
-                except (AsteriskError, Error, Hangup):
-                    await self._journal.note(job, "mute_failed", facts=before)
-                    raise
+            decision = await self._engine.apply(job, MuteRequested(direction, on))
+            try:
+                await self._perform(job, decision.effects)
+            except (AsteriskError, Error, Hangup):
+                await self._engine.apply(job, MuteFailed(direction, on))
+                raise
         return True
 
     def arm(self, job: Job) -> None:
@@ -137,71 +135,44 @@ class Pauser:
             job.resume_timer.cancel()
             job.resume_timer = None
         at = job.recording.facts.get(RESUME_AT)
-        if job.phase is Phase.PAUSED and at is not None:
+        if job.recording.paused and at is not None:
             self._wake(job, max(0.0, at - self._clock()))
 
     async def settle(self, job: Job) -> None:
         """After a restart: what was journalled of a pause or a resume is carried out. Idempotent."""
         async with job.lock:
             last = job.recording.pieces[-1]
-            resuming = job.phase is Phase.PAUSED and last.after == "pause" and not last.seen
-            found = await self._pieces.settle(job)
-            if job.phase is Phase.PAUSED:
-                if resuming and not found:  # Asterisk did not take it now: tried again until it does
-                    await self._note_resume(job)
-                last = job.recording.pieces[-1]
-                if found:  # the server died while it resumed, and Asterisk records again
-                    await self._resumed(job, job.recording.pieces)
-                elif last.void:
-                    log.debug("paused_on_another_leg", **job.recording.ids)
-                elif last.ended_at:
-                    await self._pieces.end(job, last)
-                else:
-                    await self._mute(job, "both", True)
+            resuming = job.recording.paused and last.after == "pause" and not last.seen
+            await self._segments.settle(job)
+            if resuming and job.recording.paused:  # Asterisk did not take it now: tried again until it does
+                await self._engine.apply(job, ResumeRequested())
+            await self._perform(job, owed(job.recording))
             self.arm(job)
 
-    async def _pause(self, job: Job, facts: dict[str, Any]) -> None:
-        before = job.recording
-        pauses = (*before.pauses, Span(self._position(job)))
-        last = before.pieces[-1]
-        if before.adopted:
-            await self._journal.move(job, Event.PAUSED, pauses=pauses, facts=facts)
-            await self._mute(job, "both", True)
-            return
-        pieces = (*before.pieces[:-1], self._pieces.ended(last))
-        await self._journal.move(job, Event.PAUSED, pauses=pauses, facts=facts, pieces=pieces)
-        try:
-            await self._pieces.end(job, last)
-        except (AsteriskError, Error, Hangup):
-            await self._journal.move(job, Event.RESUMED, pauses=before.pauses, facts=before.facts, pieces=before.pieces)
-            raise
+    async def _perform(self, job: Job, effects: tuple[Effect, ...]) -> None:
+        """Tell Asterisk what a pause, a resume or a mute asks for."""
+        for effect in effects:
+            match effect:
+                case EndSegment(segment):
+                    await self._segments.end(job, segment)
+                case Mute(direction, on):
+                    await self._mute(job, direction, on)
 
     async def _resume(self, job: Job) -> None:
-        pieces = job.recording.pieces
-        last = pieces[-1]
+        last = job.recording.pieces[-1]
         if last.ended_at:
-            piece = await self._pieces.begin(job, last.channel, last.uniqueid, after="pause", turned=last.turned)
-            pieces = (*pieces, piece)
+            segment = self._segments.next(job, last.channel, last.uniqueid, after="pause", turned=last.turned)
+            began = await self._segments.begin(job, segment)
+            await self._engine.apply(job, SegmentStarted(began))
         else:
-            before = job.recording.facts
-            await self._note_resume(job)  # no piece tells the next process of it
+            resume_at = job.recording.facts.get(RESUME_AT)
+            decision = await self._engine.apply(job, ResumeRequested())  # no segment tells the next process of it
             try:
-                await self._mute(job, "both", False)
+                await self._perform(job, decision.effects)
             except (AsteriskError, Error, Hangup):
-                await self._journal.note(job, "resume_failed", facts=before)
+                await self._engine.apply(job, ResumeFailed(resume_at))
                 raise
-        await self._resumed(job, pieces)
-
-    async def _note_resume(self, job: Job) -> None:
-        """Journal that it is to be resumed now, also by the process that comes after this one."""
-        await self._journal.note(job, "resume_asked", facts={**job.recording.facts, RESUME_AT: round(self._clock(), 3)})
-
-    async def _resumed(self, job: Job, pieces: tuple[Piece, ...]) -> None:
-        pauses = job.recording.pauses
-        if pauses and pauses[-1].end is None:
-            pauses = (*pauses[:-1], Span(pauses[-1].start, self._position(job)))
-        facts = {k: v for k, v in job.recording.facts.items() if k != RESUME_AT}
-        await self._journal.move(job, Event.RESUMED, pauses=pauses, facts=facts, pieces=pieces)
+            await self._engine.apply(job, Unmuted())
         log.info("recording_resumed", **job.recording.ids)
 
     def _wake(self, job: Job, seconds: float) -> None:
@@ -212,7 +183,7 @@ class Pauser:
     async def _resume_by_itself(self, job: Job) -> None:
         job.resume_timer = None
         at = job.recording.facts.get(RESUME_AT)
-        if job.phase is not Phase.PAUSED or at is None:
+        if not job.recording.paused or at is None:
             return
         if at > self._clock():  # told otherwise meanwhile
             self.arm(job)
@@ -221,7 +192,7 @@ class Pauser:
             await self.resume(job)
         except FastAGIError as exc:
             log.error("not_resumed", **job.recording.ids, error=str(exc))
-            if job.phase is Phase.PAUSED and job.resume_timer is None:
+            if job.recording.paused and job.resume_timer is None:
                 self._wake(job, RESUME_AGAIN_SECONDS)
 
     def _only_one(self, job: Job) -> None:
@@ -244,7 +215,3 @@ class Pauser:
         live = pbx.book.get(piece.uniqueid)
         control = pbx.control(live.name if live else piece.channel, job.agi)
         await control.mute(piece, job.recording.spec, asterisk_direction(direction, piece), on)
-
-    def _position(self, job: Job) -> float:
-        started = job.recording.started_at
-        return round(max(0.0, self._clock() - started), 3) if started else 0.0

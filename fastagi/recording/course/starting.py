@@ -18,13 +18,15 @@ import structlog
 from fastagi.cipher import Cipher
 from fastagi.domain import naming
 from fastagi.domain.ids import new_id
+from fastagi.domain.lifecycle import decide
+from fastagi.domain.lifecycle.events import NotStarted, Started, StartMoved
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import called_number
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.start_faults import StartFaults
 from fastagi.recording.ledger.job import Job, Jobs, Key
 from fastagi.recording.ledger.journal import Journal
@@ -80,6 +82,7 @@ class Starter:
 
     def __init__(
         self,
+        engine: Engine,
         journal: Journal,
         jobs: Jobs,
         threads: FileThreads,
@@ -90,6 +93,7 @@ class Starter:
         start_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._engine = engine
         self._journal = journal
         self._jobs = jobs
         self._threads = threads
@@ -132,9 +136,9 @@ class Starter:
         """A recording that is not begun, and is in no ledger: its caller is told, metrics and announcements."""
         error = f"not recorded: {error}"
         log.error("recording_failed", **recording.ids, error=error)
-        ended = {"phase": Phase.FAILED, "cause": Cause.ERROR, "error": error, "ended_at": self._clock()}
-        failed = recording.changed(**ended, file_path="")
-        self._journal.tell(failed, Event.FAILED.value, ended)
+        decision = decide(recording, NotStarted(error), self._clock())
+        failed = decision.after.changed(file_path="")
+        self._journal.tell(failed, decision.entry, dict(decision.changes))
         job = Job(failed, request.cipher, request.agi)
         self._jobs.close(job)
         job.set_ended()
@@ -196,8 +200,8 @@ class Starter:
             async with job.lock:
                 await self._carry_out(job, request, fault)
         except Exception as exc:
-            if job.phase is Phase.REQUESTED:  # what nobody expected must keep neither the name nor the call
-                job.recording = replace(job.recording, phase=Phase.FAILED, cause=Cause.ERROR, error=str(exc))
+            if job.recording.requested:  # what nobody expected must keep neither the name nor the call
+                job.recording = decide(job.recording, NotStarted(str(exc)), self._clock()).after
                 self._jobs.close(job)
                 job.set_ended()
                 await self._threads.run(files.release, recording.file_path)
@@ -210,14 +214,16 @@ class Starter:
         else:
             await self.command(job, request.pbx)
 
-    async def command(self, job: Job, pbx: Pbx) -> None:
-        """Tell Asterisk to record the job's last piece and see that it does. The job's lock must be held.
+    async def command(self, job: Job, pbx: Pbx, *, perhaps_running: bool = False) -> None:
+        """Tell Asterisk to record the job's first segment and see that it does. The job's lock must be held.
 
+        :param perhaps_running: an earlier process may have told it already: look first
         :raises Hangup: the channel is gone (the job is FAILED)
         """
         recording = job.recording
         try:
-            piece = await self._begin_somehow(job, pbx)
+            found = await self._running(job, pbx) if perhaps_running else None
+            piece = found or await self._begin_with_fallback(job, pbx)
         except Hangup:
             await self.fail(job, f"the channel {recording.pieces[-1].channel} was gone when the recording should start")
             raise
@@ -226,16 +232,26 @@ class Starter:
             return
         job.started = time.monotonic()
         self.faults.succeeded(recording.file_path, pbx.spool)
-        await self._journal.move(
-            job, Event.STARTED, started_at=piece.started_at, pieces=(*recording.pieces[:-1], piece), error=""
-        )
+        await self._engine.apply(job, Started(piece))
         log.info(
-            "recording_started",
+            "recording_found_running" if found else "recording_started",
             **recording.ids,
             file=piece.paths[0],
         )
 
-    async def _begin_somehow(self, job: Job, pbx: Pbx) -> Piece:
+    async def _running(self, job: Job, pbx: Pbx) -> Piece | None:
+        """The segment, if Asterisk records it already: the last process died before it could say so."""
+        piece = job.recording.pieces[-1]
+        monitor_id = ""
+        try:
+            monitor_id = await pbx.control(piece.channel).find_id(piece)
+        except AsteriskError as exc:
+            log.debug("monitor_id_not_found", **job.recording.ids, error=str(exc))
+        if await self._threads.run(files.size, piece.paths[0]) < 0:
+            return None
+        return replace(piece, started_at=job.recording.requested_at, monitor_id=monitor_id)
+
+    async def _begin_with_fallback(self, job: Job, pbx: Pbx) -> Piece:
         """Through the manager interface; where that takes orders and answers nothing, through the AGI session.
 
         The unanswered order may be carried out yet, and would empty the file: the second one names another, and is
@@ -251,7 +267,7 @@ class Starter:
         piece = files.raw_piece(
             pbx.spool, recording.id, SECOND_WAY, recording.spec, first.channel, first.uniqueid, after=first.after
         )
-        await self._journal.note(job, "second_way", pieces=(*recording.pieces[:-1], piece))
+        await self._engine.apply(job, StartMoved(piece))
         log.warning("manager_unanswering", **recording.ids, hint="the AGI session is used")
         return await self._begin(piece, recording.spec, AgiControl(job.agi))
 
@@ -323,7 +339,7 @@ class Starter:
 
     async def fail(self, job: Job, error: str) -> None:
         """It could not start: say so in the ledger, give the name back. The job's lock must be held."""
-        await self._journal.move(job, Event.FAILED, cause=Cause.ERROR, error=error, ended_at=self._clock())
+        await self._engine.apply(job, NotStarted(error))
         log.error("recording_failed", **job.recording.ids, error=error)
         await self._threads.run(files.release, job.recording.file_path)
         self._jobs.close(job)

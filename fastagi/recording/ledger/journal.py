@@ -15,8 +15,9 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.delivery import Courier
+from fastagi.domain.lifecycle import Decision
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import Event, Phase, advance
+from fastagi.domain.states import OPEN, Event
 from fastagi.errors import TakenOver
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.ledger.writing import Writer
@@ -84,43 +85,30 @@ class Journal(Writer):
             raise
         self._tell(recording, "requested" if not recording.adopted else "adopted", detail or {})
 
-    async def move(self, job: Job, event: Event, **changes: Any) -> Recording:
-        """One transition of the state table, with what changes in the row. The job's lock must be held.
+    async def record(self, job: Job, decision: Decision) -> None:
+        """Write a decision: returns when it is on disk, and the job has its new row. The job's lock must be held.
 
-        :raises IllegalTransition: the table does not have it; nothing was written
+        FINISHED and its deliveries are one transaction: from there on the sinks' turn is certain.
+
         :raises TakenOver: another server has the recording
         """
-        now = self._clock()
-        after = job.recording.changed(phase=advance(job.phase, event), **changes)
-        await self._of_job(
-            job, self._write(after, now, self._advance, job.recording, event, now, dict(changes), job=job)
-        )
-        job.recording = after
-        if after.phase is Phase.FAILED:
-            await self._over(after)
-        self._tell(after, event.value, changes)
-        return after
-
-    async def note(self, job: Job, what: str, **changes: Any) -> Recording:
-        """A change that is no transition (a pause's span, a piece more), journalled under the name `what`."""
-        now = self._clock()
-        after = job.recording.changed(**changes)
-        await self._of_job(job, self._write(after, now, self._change, job.id, now, what, dict(changes), job=job))
-        job.recording = after
-        self._tell(after, what, changes)
-        return after
-
-    async def finish(self, job: Job, **changes: Any) -> Recording:
-        """FINISHED and its deliveries, in one transaction: from here on the sinks' turn is certain."""
-        now = self._clock()
-        after = job.recording.changed(phase=advance(job.phase, Event.FINISHED), **changes)
-        write = self._write(after, now, self._finish_unit, job.recording, now, dict(changes), after.sinks, job=job)
+        if not decision.entry:
+            return  # nothing changes
+        now, before, after, changes = self._clock(), job.recording, decision.after, dict(decision.changes)
+        finished = decision.transition is Event.FINISHED
+        if finished:
+            write = self._write(after, now, self._finish_unit, before, now, changes, after.sinks, job=job)
+        elif decision.transition is not None:
+            write = self._write(after, now, self._advance, before, decision.transition, now, changes, job=job)
+        else:
+            write = self._write(after, now, self._change, job.id, now, decision.entry, changes, job=job)
         await self._of_job(job, write)
         job.recording = after
-        self._courier.wake()
-        await self._over(after)
-        self._tell(after, Event.FINISHED.value, changes)
-        return after
+        if finished:
+            self._courier.wake()
+        if after.phase not in OPEN:
+            await self._over(after)
+        self._tell(after, decision.entry, changes)
 
     async def _of_job(self, job: Job, write: Awaitable[None]) -> None:
         try:

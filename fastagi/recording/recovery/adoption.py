@@ -165,7 +165,7 @@ class Adoption:
         changed = False
         for job in mine:
             piece = job.recording.pieces[-1]
-            if job.phase in (Phase.ACTIVE, Phase.PAUSED) and not any(_same(row, piece) for row in rows):
+            if job.recording.running and not any(_same(row, piece) for row in rows):
                 changed = await self._stopped(job) or changed
         before = self._ours.get((pbx.name, live.uniqueid), set())
         ours = {row.id + row.file for row in rows if foreign.is_ours(row)}

@@ -10,7 +10,7 @@ import structlog
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
@@ -30,7 +30,7 @@ class Orphans:
         self,
         journal: Journal,
         jobs: Jobs,
-        ender: Ender,
+        stopper: Stopper,
         threads: FileThreads,
         *,
         node: str,
@@ -39,7 +39,7 @@ class Orphans:
     ) -> None:
         self._journal = journal
         self._jobs = jobs
-        self._ender = ender
+        self._stopper = stopper
         self._threads = threads
         self._node = node
         self._directory = directory
@@ -89,5 +89,5 @@ class Orphans:
         job = Job(recording)
         self._jobs.add(job)
         log.warning("orphan_adopted", **recording.ids, **detail)
-        await self._ender.ended_unseen(job)
+        await self._stopper.on_missed_end(job)
         await job.wait(None)

@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any
 
 import structlog
 
+from fastagi.domain.lifecycle import UNREACHED
+from fastagi.domain.lifecycle.events import ChannelRenamed
 from fastagi.domain.recording import Recording
-from fastagi.domain.states import LIVE, Event, Phase
-from fastagi.errors import AsteriskError, FastAGIError, Hangup
+from fastagi.errors import FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import UNREACHED, Ender
+from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.starting import Starter
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
@@ -55,10 +54,10 @@ class Recovery:
 
     def __init__(
         self,
-        journal: Journal,
+        engine: Engine,
         jobs: Jobs,
         starter: Starter,
-        ender: Ender,
+        stopper: Stopper,
         threads: FileThreads,
         pbxs: Mapping[str, Pbx],
         clock: Callable[[], float] = time.time,
@@ -66,10 +65,10 @@ class Recovery:
         *,
         dead_seconds: float = 120.0,
     ) -> None:
-        self._journal = journal
+        self._engine = engine
         self._jobs = jobs
         self._starter = starter
-        self._ender = ender
+        self._stopper = stopper
         self._threads = threads
         self._pbxs = pbxs
         self._clock = clock
@@ -85,8 +84,8 @@ class Recovery:
         for recording in recordings:
             job = Job(recording)
             self._jobs.add(job)
-            if recording.phase in (Phase.CLOSING, Phase.FINISHING):
-                self._ender.resume(job)
+            if recording.open and not recording.live:
+                self._stopper.resume(job)
         if recordings:
             log.info("recordings_reopened", count=len(recordings))
 
@@ -103,18 +102,18 @@ class Recovery:
 
         async with asyncio.TaskGroup() as group:
             for job in self._jobs.on_asterisk(pbx.name):
-                if job.phase in LIVE:
+                if job.recording.live:
                     group.create_task(one(job))
 
     async def _compare(self, job: Job, pbx: Pbx) -> None:
-        if job.phase is Phase.REQUESTED and job.lock.locked():
+        if job.recording.requested and job.lock.locked():
             return  # it is being started just now, and sees for itself what becomes of that
         channel = self._channel_of(pbx, job)
         if channel is None:
             await self._gone(job)
-        elif job.phase is Phase.STOPPING:
-            self._ender.resume(job)
-        elif job.phase is Phase.REQUESTED:
+        elif job.recording.stopping:
+            self._stopper.resume(job)
+        elif job.recording.requested:
             await self._carry_out(job, pbx)
         else:
             await self._still_there(job, channel)
@@ -133,16 +132,16 @@ class Recovery:
     # -- its call is over
 
     async def _gone(self, job: Job, **facts: object) -> None:
-        if job.phase is Phase.REQUESTED:
+        if job.recording.requested:
             first = job.recording.pieces[-1].paths[0]
             if await self._threads.run(files.size, first) < 0:
                 await self._never_began(job, "the call ended before Asterisk was told to record it")
                 return
-        await self._ender.ended_unseen(job, facts)
+        await self._stopper.on_missed_end(job, facts)
 
     async def _never_began(self, job: Job, why: str) -> None:
         async with job.lock:
-            if job.phase is Phase.REQUESTED:
+            if job.recording.requested:
                 await self._starter.fail(job, why)
 
     # -- its call is up
@@ -150,37 +149,21 @@ class Recovery:
     async def _carry_out(self, job: Job, pbx: Pbx) -> None:
         """The intent was journalled, the server died; the call is still up."""
         async with job.lock:
-            if job.phase is not Phase.REQUESTED:
+            if not job.recording.requested:
                 return
-            piece = job.recording.pieces[-1]
-            monitor_id = ""
             try:
-                monitor_id = await pbx.control(piece.channel).find_id(piece)
-            except AsteriskError as exc:
-                log.debug("monitor_id_not_found", **job.recording.ids, error=str(exc))
-            if await self._threads.run(files.size, piece.paths[0]) >= 0:
-                at = job.recording.requested_at
-                found = replace(piece, started_at=at, monitor_id=monitor_id)
-                await self._journal.move(job, Event.STARTED, started_at=at, pieces=(*job.recording.pieces[:-1], found))
-                log.info("recording_found_running", **job.recording.ids)
-            else:
-                try:
-                    await self._starter.command(job, pbx)
-                except Hangup:
-                    return
+                await self._starter.command(job, pbx, perhaps_running=True)
+            except Hangup:
+                return
         if job.open:
             self._track(job)
 
     async def _still_there(self, job: Job, channel: LiveChannel) -> None:
         async with job.lock:
-            if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
+            if not job.recording.running:
                 return
-            piece = job.recording.pieces[-1]
-            if channel.name != piece.channel:
-                renamed: dict[str, Any] = {"pieces": (*job.recording.pieces[:-1], replace(piece, channel=channel.name))}
-                if len(job.recording.pieces) == 1:
-                    renamed["channel"] = channel.name
-                await self._journal.note(job, "renamed", **renamed)
+            if channel.name != job.recording.pieces[-1].channel:
+                await self._engine.apply(job, ChannelRenamed(channel.name))
         self._track(job)
 
     # -- its Asterisk is away
@@ -200,7 +183,7 @@ class Recovery:
                 self._away.pop(name, None)
             else:
                 self._away.setdefault(name, now)
-        waiting = [j for j in self._jobs if j.phase in LIVE and j.recording.asterisk in self._away]
+        waiting = [j for j in self._jobs if j.recording.live and j.recording.asterisk in self._away]
         if not waiting:
             self._still.clear()
             return
@@ -213,8 +196,8 @@ class Recovery:
                 self._still[job.id] = (sizes, now)
             if job.lock.locked() or (job.agi is not None and not job.agi.closed):
                 continue  # being started or told just now; or its AGI session says that the call is up
-            if closed and job.phase in (Phase.REQUESTED, Phase.ACTIVE):
-                # of a paused one the files may be closed, and for one that is stopping `Ender` looks itself
+            if closed and (job.recording.requested or job.recording.active):
+                # of a paused one the files may be closed, and for one that is stopping `Stopper` looks itself
                 await self._safely(job)
             elif min(now - self._away[job.recording.asterisk], now - self._still[job.id][1]) >= self.patience(job):
                 self.unreached += 1
@@ -231,7 +214,7 @@ class Recovery:
         pbx = self._pbxs.get(job.recording.asterisk)
         if pbx is not None and pbx.gone_from_here:
             seconds = min(seconds, DEAD_HERE_SECONDS)
-        return seconds * (PAUSED_PATIENCE if job.phase is Phase.PAUSED else 1)
+        return seconds * (PAUSED_PATIENCE if job.recording.paused else 1)
 
     async def _safely(self, job: Job, **facts: object) -> None:
         try:

@@ -20,12 +20,13 @@ import structlog
 
 from fastagi.audio import temporary_name
 from fastagi.domain import naming
+from fastagi.domain.lifecycle import UNREACHED
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
-from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import UNREACHED, Ender
+from fastagi.recording.course.finishing import Finalizer
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Jobs
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.evidence import Proof, check_file
@@ -76,7 +77,8 @@ class Sweep:
         self,
         journal: Journal,
         jobs: Jobs,
-        ender: Ender,
+        stopper: Stopper,
+        finalizer: Finalizer,
         threads: FileThreads,
         store: Store,
         pbxs: Mapping[str, Pbx],
@@ -89,7 +91,7 @@ class Sweep:
     ) -> None:
         self._journal = journal
         self._jobs = jobs
-        self._ender = ender
+        self._finalizer = finalizer
         self._threads = threads
         self._store = store
         self._pbxs = pbxs
@@ -98,7 +100,7 @@ class Sweep:
         self._dead = dead
         self._clock = clock
         self._orphans = Orphans(
-            journal, jobs, ender, threads, node=node, directory=settings.directory, sinks=default_sinks
+            journal, jobs, stopper, threads, node=node, directory=settings.directory, sinks=default_sinks
         )
         self._strays = Strays(
             self._orphans, jobs, threads, store, settings, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS
@@ -183,9 +185,9 @@ class Sweep:
             return await self._unknown(pbx, raw), True
         if row.node != self._node and not self._dead(row.node):
             return False, True  # that server's own sweep sees to it
-        if row.phase is Phase.FINISHED:
+        if row.finished:
             return await self._finished(pbx, raw, row)
-        if row.phase is Phase.FAILED:
+        if row.failed:
             return await self._failed(raw, row), True
         return False, True
 
@@ -232,7 +234,7 @@ class Sweep:
         self._tried.add(row.id)
         self.refinished += 1
         log.info("finishing_tried_again", **row.ids, error=row.error)
-        job = await self._ender.refinish(row)
+        job = await self._finalizer.refinish(row)
         await job.wait(None)
 
     async def _room(self, raw_bytes: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -74,23 +73,6 @@ def _raw(piece: Piece, gap: float) -> RawPiece:
     return RawPiece(piece.mixed, received, sent, gap_seconds=gap)
 
 
-def limit_cause(recording: Recording, rendered: Rendered) -> Cause:
-    """Why it ended: a limit that the audio itself shows came before whatever stopped it afterwards.
-
-    Asterisk's file is seen in steps of two seconds, so a hangup may be noticed before the limit that preceded it.
-    """
-    return Cause(rendered.limit) if rendered.limit else recording.cause
-
-
 def facts(rendered: Rendered) -> dict[str, Any]:
     """What finishing found, for `extra`."""
     return rendered.facts()
-
-
-RESUME_AT = "resume_at"
-"""Key in the facts of a recording that runs: unix seconds at which a pause ends by itself."""
-
-
-def told(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that sinks are told of: not those that only steered the recording while it ran."""
-    return {key: value for key, value in facts.items() if key != RESUME_AT}

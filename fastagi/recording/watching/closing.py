@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from fastagi.errors import AsteriskError
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job
 
 ANSWER_SECONDS = 3.0
@@ -23,8 +23,8 @@ class Closings:
     :param pbxs: by `[[asterisk]] name`
     """
 
-    def __init__(self, ender: Ender, pbxs: Mapping[str, Pbx]) -> None:
-        self._ender = ender
+    def __init__(self, stopper: Stopper, pbxs: Mapping[str, Pbx]) -> None:
+        self._stopper = stopper
         self._pbxs = pbxs
         self._asking: set[str] = set()
 
@@ -35,9 +35,9 @@ class Closings:
         self._asking.add(job.id)
         try:
             if await self._up(job):
-                await self._ender.stopped_elsewhere(job)
+                await self._stopper.on_external_stop(job)
             else:
-                await self._ender.ended_unseen(job)
+                await self._stopper.on_missed_end(job)
         finally:
             self._asking.discard(job.id)
 

@@ -9,25 +9,22 @@ Where that cannot be, Asterisk says whether it was silence (`talking`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
 import structlog
 
-from fastagi.domain.states import Phase
+from fastagi.domain.lifecycle import can_flush, flushed_too_often
+from fastagi.domain.lifecycle.events import SegmentFailed, SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import Pieces, end_given_up, muted
+from fastagi.recording.course.engine import Engine
+from fastagi.recording.course.segments import SegmentController, end_given_up, muted
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
-
-MOST_FLUSHES = 50
-"""In one recording: who stops sending between any two words must not fill the spool with files."""
 
 AGAIN_SECONDS = 5.0
 """After one that failed."""
@@ -38,27 +35,24 @@ class Flusher:
 
     def __init__(
         self,
-        journal: Journal,
-        pieces: Pieces,
+        engine: Engine,
+        segments: SegmentController,
         threads: FileThreads,
         pbxs: Mapping[str, Pbx],
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
-        self._pieces = pieces
+        self._engine = engine
+        self._segments = segments
         self._threads = threads
         self._pbxs = pbxs
-        self._clock = clock
         self._failed: dict[str, float] = {}
 
     def able(self, job: Job) -> bool:
         """Can it be done now?"""
         recording = job.recording
         pbx = self._pbxs.get(recording.asterisk)
-        if job.phase is not Phase.ACTIVE or recording.adopted or pbx is None:
+        if pbx is None or not can_flush(recording) or self.barred(job):
             return False
-        last = recording.pieces[-1]
-        if not last.seen or last.ended_at or self.barred(job) or not (pbx.up or _reached(job.agi_of(last))):
+        if not (pbx.up or _reached(job.agi_of(recording.pieces[-1]))):
             return False
         return time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
@@ -73,7 +67,7 @@ class Flusher:
             or spec.beep_stop
             or bool(spec.beep_seconds)
             or bool(muted(recording, recording.pieces[-1]))
-            or sum(piece.after == "still" for piece in recording.pieces) >= MOST_FLUSHES
+            or flushed_too_often(recording)
         )
 
     async def flush(self, job: Job) -> bool:
@@ -85,28 +79,24 @@ class Flusher:
                 return False
             try:
                 await end_given_up(job, self._pbxs[recording.asterisk])
-                piece = await self._pieces.begin(
-                    job, before.channel, before.uniqueid, after="still", turned=before.turned
-                )
+                segment = self._segments.next(job, before.channel, before.uniqueid, after="still", turned=before.turned)
+                began = await self._segments.begin(job, segment)
             except (AsteriskError, Error, Hangup) as exc:
                 self._fault(job, exc)
                 return False
             try:
-                await self._pieces.end(job, before)
+                await self._segments.end(job, before)
             except FastAGIError as exc:  # both are made: the new one is given up
                 self._fault(job, exc)
                 job.failed_pieces += 1
-                await self._journal.note(job, "piece_failed", pieces=recording.pieces)
-                await self._pieces.give_up(job, piece)
+                await self._engine.apply(job, SegmentFailed())
+                await self._segments.give_up(job, began)
                 return False
-            kept = (*recording.pieces[:-1], replace(before, ended_at=self._clock()))
             empty = before.after == "still" and await self._threads.run(_empty, before.paths)
-            if empty:  # nothing has come since the last one
-                kept = recording.pieces[:-1]
-            await self._journal.note(job, "flushed", pieces=(*kept, piece))
+            await self._engine.apply(job, SegmentStarted(began, forerunner_ended=True, forerunner_empty=empty))
             if empty:
                 await self._threads.run(files.remove, before.paths)
-        log.debug("recording_flushed", **job.recording.ids, file=before.paths[0], goes_on=piece.paths[0])
+        log.debug("recording_flushed", **job.recording.ids, file=before.paths[0], goes_on=began.paths[0])
         return True
 
     def _fault(self, job: Job, exc: FastAGIError) -> None:

@@ -24,7 +24,6 @@ from fastagi.audio import Levels
 from fastagi.audio.levels import ONE_SIDED_SECONDS, SILENT_SECONDS
 from fastagi.audio.wavfile import PCM, inspect_fd
 from fastagi.domain.recording import Piece, Recording
-from fastagi.domain.states import Phase
 from fastagi.errors import AudioError
 from fastagi.exposed_files import open_file
 from fastagi.recording.ledger.job import Job, Jobs
@@ -185,7 +184,7 @@ class Hearing:
             if job.recording.adopted or job.id in self._deaf:
                 continue
             ear = self._ears[job.id] = known.get(job.id) or Ear(self._silence_dbfs)
-            if job.phase is Phase.ACTIVE:
+            if job.recording.active:
                 if job.id in known:
                     ear.passed(passed)
                 wanted.append((job, ear))

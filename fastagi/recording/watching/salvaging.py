@@ -7,18 +7,18 @@ the rest of the call is recorded into new ones, and the loss is told (`lost` in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
 
-from fastagi.domain.states import Phase
+from fastagi.domain.lifecycle import can_replace_lost_files
+from fastagi.domain.lifecycle.events import SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import Pieces
+from fastagi.recording.course.engine import Engine
+from fastagi.recording.course.segments import SegmentController
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
@@ -27,25 +27,21 @@ log = structlog.get_logger(__name__)
 AGAIN_SECONDS = 5.0
 """Between two attempts while the spool stays away."""
 
-MOST_LOSSES = 20
-
 
 class Salvager:
     """Begins a further piece where the last one's files are gone."""
 
     def __init__(
         self,
-        journal: Journal,
-        pieces: Pieces,
+        engine: Engine,
+        segments: SegmentController,
         threads: FileThreads,
         pbxs: Mapping[str, Pbx],
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
-        self._pieces = pieces
+        self._engine = engine
+        self._segments = segments
         self._threads = threads
         self._pbxs = pbxs
-        self._clock = clock
         self._tried: dict[str, float] = {}
 
     def due(self, job: Job) -> bool:
@@ -63,33 +59,28 @@ class Salvager:
             recording = job.recording
             before = recording.pieces[-1]
             pbx = self._pbxs.get(recording.asterisk)
-            if job.phase is not Phase.ACTIVE or recording.adopted or not before.seen or pbx is None:
+            if pbx is None or not can_replace_lost_files(recording):
                 return False
-            if len(recording.pieces) > MOST_LOSSES or await self._threads.run(files.size, before.paths[0]) >= 0:
+            if await self._threads.run(files.size, before.paths[0]) >= 0:
                 return False
             fault = await self._threads.run(_make, pbx.spool) or await self._threads.run(files.spool_fault, pbx.spool)
             if fault:
                 log.error("raw_files_vanished", **job.recording.ids, file=before.paths[0], error=fault)
                 return False
             try:
-                piece = await self._pieces.begin(
-                    job, before.channel, before.uniqueid, after="loss", turned=before.turned
-                )
+                segment = self._segments.next(job, before.channel, before.uniqueid, after="loss", turned=before.turned)
+                began = await self._segments.begin(job, segment)
             except (AsteriskError, Error, Hangup) as exc:
                 log.error("raw_files_vanished", **job.recording.ids, file=before.paths[0], error=str(exc))
                 return False
-            started = recording.started_at or before.started_at
-            span = [round(before.started_at - started, 3), round(piece.started_at - started, 3)]
-            lost = replace(before, ended_at=piece.started_at, lost=True)
-            facts = {**recording.facts, "lost": [*recording.facts.get("lost", []), span]}
-            await self._journal.note(job, "files_lost", pieces=(*recording.pieces[:-1], lost, piece), facts=facts)
-            log.error(
-                "raw_files_vanished", **job.recording.ids, file=before.paths[0], lost=span, goes_on=piece.paths[0]
-            )
+            after = (await self._engine.apply(job, SegmentStarted(began))).after
+            lost = after.facts["lost"][-1]
+            log.error("raw_files_vanished", **after.ids, file=before.paths[0], lost=lost, goes_on=began.paths[0])
         try:
-            await self._pieces.end(job, before)
+            await self._segments.end(job, before)
         except FastAGIError as exc:
             log.debug("lost_piece_not_stopped", **job.recording.ids, error=str(exc))
+
         return True
 
 

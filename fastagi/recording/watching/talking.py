@@ -18,10 +18,10 @@ from typing import Any
 import structlog
 
 from fastagi.ami import actions
-from fastagi.domain.states import Cause, Phase
+from fastagi.domain.states import Cause
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.pieces import muted
+from fastagi.recording.course.segments import muted
 from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool.limits import LimitWatch, Talk
 from fastagi.recording.watching.playing import Playing
@@ -143,7 +143,7 @@ class TalkWatch:
         if not self.beside and self._most_seconds is not None and kept >= self._most_seconds:
             return Cause.SIZE
         unknown = self.beside and to_it and self.playing.unknown
-        if talking or plays or unknown or job.phase is Phase.PAUSED:
+        if talking or plays or unknown or job.recording.paused:
             self._quiet_since = now
             return Cause.NONE
         limit = self._max_ms if self._heard or not self._initial_ms else self._initial_ms
@@ -208,7 +208,7 @@ class Listening:
     def sweep(self) -> None:
         """Forget what has ended."""
         for job, _ in list(self._watches.values()):
-            if job.phase not in (Phase.ACTIVE, Phase.PAUSED):
+            if not job.recording.running:
                 self.enough(job)
 
     def event(self, pbx: Pbx, name: str, uniqueid: str) -> None:

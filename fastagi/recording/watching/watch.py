@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 
 from fastagi.audio import is_complete
-from fastagi.domain.states import Cause, Phase
+from fastagi.domain.states import Cause
 from fastagi.errors import AudioError
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
@@ -45,7 +45,7 @@ class Watch:
     def __init__(
         self,
         jobs: Jobs,
-        ender: Ender,
+        stopper: Stopper,
         threads: FileThreads,
         pbxs: Mapping[str, Pbx],
         settings: RecordingSettings,
@@ -58,9 +58,9 @@ class Watch:
         self._salvager = salvager
         self._flusher = flusher
         self.listening = Listening(pbxs, spawn, settings.silence_dbfs, clock)
-        self._ender = ender
+        self._stopper = stopper
         self._threads = threads
-        self._closings = Closings(ender, pbxs)
+        self._closings = Closings(stopper, pbxs)
         self._settings = settings
         self._spawn = spawn
         self._clock = clock
@@ -94,7 +94,7 @@ class Watch:
             self.stalled = sum("stalled" in j.alarms for j in running)
 
     def _running(self) -> list[Job]:
-        return [j for j in self._jobs if j.phase in (Phase.ACTIVE, Phase.PAUSED)]
+        return [j for j in self._jobs if j.recording.running]
 
     async def _sleep(self, seconds: float) -> None:
         """So long, or until something was flushed."""
@@ -128,7 +128,7 @@ class Watch:
             if job.size < 0 <= job.largest and self._salvager.due(job):
                 self._spawn(self._salvager.salvage(job), f"salvage {job.id}")
             if cause is not Cause.NONE:
-                self._spawn(self._ender.stop(job, cause), f"limit {job.id}")
+                self._spawn(self._stopper.stop(job, cause), f"limit {job.id}")
             elif closed and only_limits:
                 continue
             elif closed and job.closed != job.watched:
@@ -146,7 +146,7 @@ class Watch:
         return self.listening.beside(job, limits)
 
     def _wants_talk(self, job: Job, limits: LimitWatch) -> bool:
-        if job.phase is not Phase.ACTIVE or not limits.silence_limit:
+        if not job.recording.active or not limits.silence_limit:
             return False
         return self._flusher.barred(job) or limits.wants_talk
 
@@ -192,7 +192,7 @@ class Watch:
                 deaf = limits is not None
             elif limits is not None:
                 try:
-                    paused = job.phase is Phase.PAUSED
+                    paused = job.recording.paused
                     talk = talks.get(job.id)
                     cause = limits.look(job.recording, self._clock(), paused, job.id in flushable, talk)
                 except (OSError, AudioError) as exc:

@@ -12,7 +12,7 @@ import pytest
 
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import Phase
-from fastagi.recording.course.ending import Ender
+from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job
 
 
@@ -39,5 +39,5 @@ async def test_a_file_says_only_how_long_ago_it_was_closed(
         id="rec-1", node="n", asterisk="pbx", channel="a", uniqueid="1", name="x", file_path="/r/x.wav",
         phase=Phase.ACTIVE, requested_at=now - 60, started_at=now - 60, pieces=(Piece(str(raw)),),
     )  # fmt: skip
-    ender: Any = SimpleNamespace(_threads=Here(), _clock=lambda: now)
-    assert await Ender._last_written(ender, Job(row)) == pytest.approx(now - ended, abs=1.0)
+    stopper: Any = SimpleNamespace(_threads=Here(), _clock=lambda: now)
+    assert await Stopper._last_written(stopper, Job(row)) == pytest.approx(now - ended, abs=1.0)

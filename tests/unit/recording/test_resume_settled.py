@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,29 +11,29 @@ from typing import Any, cast
 import pytest
 from delivery_scenes import recording
 
+from fastagi.domain.lifecycle import RESUME_AT, Decision
 from fastagi.domain.recording import Piece
 from fastagi.domain.states import Phase
+from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.spool.plan import RESUME_AT
 
 DONE = Piece("/s/1.wav", uniqueid="1.1", started_at=1.0, ended_at=2.0)
 
 
 class Untaken:
-    """Asterisk does not take the further piece: it is dropped, as `Pieces.settle` does."""
+    """Asterisk does not take the further piece: it is dropped, as `SegmentController.settle` does."""
 
-    async def settle(self, job: Job) -> bool:
+    async def settle(self, job: Job) -> None:
         job.recording = replace(job.recording, pieces=(DONE,))
-        return False
 
     async def end(self, job: Job, piece: Piece) -> None:
         return None
 
 
 class Notes:
-    async def note(self, job: Job, what: str, **fields: Any) -> None:
-        job.recording = replace(job.recording, **fields)
+    async def record(self, job: Job, decision: Decision) -> None:
+        job.recording = decision.after
 
 
 @pytest.mark.parametrize(("after", "again"), [("pause", True), ("transfer", False)])
@@ -46,7 +47,10 @@ async def test_resume_that_failed_is_tried_again(after: str, again: bool) -> Non
         spawned.append(name)
         told.set()
 
-    pauser = Pauser(cast(Any, Notes()), Jobs(), cast(Any, Untaken()), {"pbx": cast(Any, SimpleNamespace())}, spawn)
+    context: Any = SimpleNamespace(
+        journal=Notes(), jobs=Jobs(), pbxs={}, tasks=SimpleNamespace(spawn=spawn), clock=time.time
+    )
+    pauser = Pauser(context, Engine(context), cast(Any, Untaken()))
     intended = Piece("/s/2.wav", uniqueid="1.1", started_at=3.0, seen=False, after=after)
     job = Job(recording(1, asterisk="pbx", phase=Phase.PAUSED, pieces=(DONE, intended)))
     await pauser.settle(job)

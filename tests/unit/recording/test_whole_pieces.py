@@ -14,11 +14,11 @@ from fastagi.domain.recording import Piece, Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
-from fastagi.recording.course.pieces import asterisk_direction
+from fastagi.recording.course.segments import asterisk_direction
 from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.spool import files
 from fastagi.recording.spool.limits import FIRST_LATE_SECONDS, LimitWatch
-from fastagi.recording.spool.plan import made, render_plan, told
+from fastagi.recording.spool.plan import made, render_plan
 from fastagi.recording.watching.talking import TalkWatch
 
 NOW = 1_800_000_000.0
@@ -82,10 +82,6 @@ def test_a_muted_recording_of_others_is_cut_by_the_clock() -> None:
     assert render_plan(recording(piece("a", 0), adopted=True, **spans), None, -48.0).pauses == ((1.0, 2.0),)
     cut = RecordingSpec(pause_mode="cut")
     assert render_plan(recording(piece("a", 0), adopted=True, spec=cut, **spans), None, -48.0).cuts == ((1.0, 2.0),)
-
-
-def test_what_steered_it_is_not_told() -> None:
-    assert told({"resume_at": 1.0, "muted": {}}) == {"muted": {}}
 
 
 @pytest.mark.parametrize(

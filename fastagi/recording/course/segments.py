@@ -1,60 +1,55 @@
-"""The stretches of one recording: ending Asterisk's files while the recording goes on, and beginning the next ones.
+"""The segments of one recording: ends Asterisk's files while the recording goes on, and begins the next ones.
 
-A pause ends a piece and a resume begins one, so that nothing said meanwhile is ever on a disk; a call that moved goes
-on in a piece on another channel. Who decides that is `pausing` and `following`; how pieces become one file is `plan`'s.
+A pause ends a segment and a resume begins one, so that nothing said meanwhile is ever on a disk; a call that moved goes
+on in a segment on another channel. When that is done is decided by `pausing` and `following`; `spool.plan` says how
+segments become one file.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 
+from fastagi.domain.lifecycle import muted_directions
+from fastagi.domain.lifecycle.effects import EndSegment
+from fastagi.domain.lifecycle.events import SegmentFailed, SegmentIntended, SegmentStarted
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording.asterisk.control import Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.starting import Starter
 from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
 
 
-class Pieces:
-    """Begins and ends pieces of recordings that run. The job's lock must be held in all of it."""
+class SegmentController:
+    """Begins and ends segments of recordings that run. The job's lock must be held in all of it."""
 
     def __init__(
-        self,
-        journal: Journal,
-        jobs: Jobs,
-        starter: Starter,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        clock: Callable[[], float] = time.time,
+        self, engine: Engine, jobs: Jobs, starter: Starter, threads: FileThreads, pbxs: Mapping[str, Pbx]
     ) -> None:
-        self._journal = journal
+        self._engine = engine
         self._jobs = jobs
         self._starter = starter
         self._threads = threads
         self._pbxs = pbxs
-        self._clock = clock
 
-    async def begin(self, job: Job, channel: str, uniqueid: str, *, after: str, turned: bool) -> Piece:
-        """Journal a further piece, and have Asterisk record it. It is not the job's last piece until the caller says so
-        with the time it began.
+    def next(self, job: Job, channel: str, uniqueid: str, *, after: str, turned: bool) -> Piece:
+        """Return a further segment on that channel, not begun: its files have names that were never used.
 
-        :raises Hangup: that channel is gone; :raises AsteriskError: it could not be recorded. The job is as it was.
+        :param after: why there is a further one (`fastagi.domain.recording.Piece.after`)
+        :param turned: it is on the other leg of the call
         """
         recording = job.recording
-        pbx = self._pbxs[recording.asterisk]
-        intended = files.raw_piece(
-            pbx.spool,
+        return files.raw_piece(
+            self._pbxs[recording.asterisk].spool,
             recording.id,
             files.next_number(recording.pieces) + job.failed_pieces,  # an order not answered may be carried out yet
             recording.spec,
@@ -63,45 +58,51 @@ class Pieces:
             after=after,
             turned=turned,
         )
-        intended = replace(intended, started_at=self._clock(), seen=False)
-        await self._journal.note(job, "piece", pieces=(*recording.pieces, intended))
+
+    async def begin(self, job: Job, segment: Piece) -> Piece:
+        """Journal a further segment, and have Asterisk record it. The caller applies `SegmentStarted` with what is
+        returned, or `SegmentFailed`.
+
+        :returns: the segment with its MixMonitor id and the time it began
+        :raises IllegalTransition: the recording takes no further segment now
+        :raises Hangup: that channel is gone; :raises AsteriskError: it could not be recorded. The row is as it was.
+        """
+        decision = await self._engine.apply(job, SegmentIntended(segment))
+        intended = decision.after.pieces[-1]
+        pbx = self._pbxs[decision.after.asterisk]
         try:
-            piece = await self._starter.begin(
-                intended, _spec(recording, intended), pbx, job.agi_of(intended), muted(recording, intended)
+            return await self._starter.begin(
+                intended, _spec(decision.after, intended), pbx, job.agi_of(intended), muted(decision.after, intended)
             )
-            return replace(piece, seen=True)
         except (AsteriskError, Error, Hangup):
             job.failed_pieces += 1
-            await self._journal.note(job, "piece_failed", pieces=recording.pieces)
+            await self._engine.apply(job, SegmentFailed())
             raise
 
-    async def end(self, job: Job, piece: Piece) -> None:
-        """Have Asterisk end this piece; its files are closed when this returns.
+    async def end(self, job: Job, segment: Piece) -> None:
+        """Have Asterisk end this segment; its files are closed when this returns. Idempotent.
 
-        :raises AsteriskError: Asterisk cannot be told, or refused. A piece or channel that is gone is no error.
+        :raises AsteriskError: Asterisk cannot be told, or refused. A segment or channel that is gone is no error.
         """
         pbx = self._pbxs[job.recording.asterisk]
         await end_given_up(job, pbx)
-        await _end(job, piece, pbx)
+        await _end(job, segment, pbx)
 
-    async def give_up(self, job: Job, piece: Piece) -> None:
-        """That piece is not to be: Asterisk ends it now, or before anything else that it is told of this recording."""
+    async def give_up(self, job: Job, segment: Piece) -> None:
+        """Have Asterisk end a segment that is not to be, now or before anything else that it is told of this
+        recording."""
         try:
-            await _end(job, piece, self._pbxs[job.recording.asterisk])
+            await _end(job, segment, self._pbxs[job.recording.asterisk])
         except (AsteriskError, Error, Hangup) as exc:
-            job.given_up.append(piece)
-            log.warning("piece_not_given_up", **job.recording.ids, file=piece.paths[0], error=str(exc))
+            job.given_up.append(segment)
+            log.warning("piece_not_given_up", **job.recording.ids, file=segment.paths[0], error=str(exc))
 
-    async def settle(self, job: Job) -> bool:
-        """After a restart: was the last piece only intended when the server died? Then see whether Asterisk makes it,
-        and if not, have it made now.
-
-        :returns: True when the recording has a further piece by it
-        """
-        pieces = job.recording.pieces
-        last = pieces[-1]
+    async def settle(self, job: Job) -> None:
+        """After a restart: where the last segment was only intended when the server died, see whether Asterisk makes
+        it, and if not, have it made now. Idempotent."""
+        last = job.recording.pieces[-1]
         if last.seen:
-            return False
+            return
         pbx = self._pbxs[job.recording.asterisk]
         try:
             if await self._threads.run(files.size, last.paths[0]) >= 0:
@@ -112,19 +113,13 @@ class Pieces:
                 )
         except (AsteriskError, Error, Hangup) as exc:
             log.warning("piece_not_made", **job.recording.ids, on=last.channel, error=str(exc))
-            await self._journal.note(job, "piece_failed", pieces=pieces[:-1])
+            await self._engine.apply(job, SegmentFailed())
             self._jobs.on_other_channel(job, last.uniqueid)
-            return False
-        before = pieces[-2]
-        ended = before if before.ended_at else replace(before, ended_at=made.started_at, lost=made.after == "loss")
-        await self._journal.note(job, "piece_found", pieces=(*pieces[:-2], ended, replace(made, seen=True)))
-        if not before.ended_at:
-            await self.end(job, before)
-        return True
-
-    def ended(self, piece: Piece) -> Piece:
-        """It, ended now."""
-        return replace(piece, ended_at=self._clock())
+            return
+        decision = await self._engine.apply(job, SegmentStarted(made))
+        for effect in decision.effects:
+            if isinstance(effect, EndSegment):
+                await self.end(job, effect.segment)
 
     def refile(self, job: Job, before: Piece) -> None:
         """The recording is on another channel than that of `before`."""
@@ -161,9 +156,8 @@ def _spec(recording: Recording, piece: Piece) -> RecordingSpec:
 
 
 def muted(recording: Recording, piece: Piece) -> list[str]:
-    """Asterisk's directions that are muted in the recording now, as they are on that piece."""
-    spans: dict[str, list[list[float | None]]] = recording.facts.get("muted", {})
-    return [asterisk_direction(side, piece) for side, found in spans.items() if found and found[-1][1] is None]
+    """Asterisk's directions that are muted in the recording now, as they are on that segment."""
+    return [asterisk_direction(side, piece) for side in muted_directions(recording)]
 
 
 def asterisk_direction(direction: str, piece: Piece) -> str:

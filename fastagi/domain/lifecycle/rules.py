@@ -1,0 +1,355 @@
+"""What each event changes in a recording, and what follows from it: one rule per event.
+
+Which phase follows which is `fastagi.domain.states.TABLE`; what a phase asks for is `owed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastagi.domain.lifecycle.effects import Effect, EndSegment, Mute, ResumeAt, StartSegment
+from fastagi.domain.lifecycle.events import (
+    CallOver,
+    ChannelRenamed,
+    Event,
+    FilesClosed,
+    LegMoved,
+    MuteFailed,
+    MuteRequested,
+    NameTaken,
+    NotRendered,
+    NotStarted,
+    PauseFailed,
+    PauseRequested,
+    RefinishRequested,
+    Rendered,
+    ResumeFailed,
+    ResumeRequested,
+    SegmentFailed,
+    SegmentIntended,
+    SegmentStarted,
+    Started,
+    StartMoved,
+    StopConfirmed,
+    StoppedByOthers,
+    StopRequested,
+    Unmuted,
+)
+from fastagi.domain.lifecycle.owed import RESUME_AT, can_follow, is_muted, mute_spans, owed, position
+from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.states import OPEN, RUNNING, TABLE, Cause, Phase, advance
+from fastagi.domain.states import Event as Transition
+from fastagi.errors import IllegalTransition
+
+ENDED_BY = "ended_by"
+"""Fact of a failed recording: the cause that it ended for, kept for a finishing that is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from an event.
+
+    :param after: the recording as it is from now on
+    :param entry: name of the journal entry
+    :param transition: the move along the state table; None where the phase stays
+    :param changes: fields of the recording that differ, without `phase`
+    :param effects: what is to be done once the decision is journalled, in this order
+    """
+
+    after: Recording
+    entry: str
+    transition: Transition | None
+    changes: Mapping[str, Any]
+    effects: tuple[Effect, ...]
+
+
+def decide(recording: Recording, event: Event, now: float) -> Decision:
+    """What follows from `event`.
+
+    :param now: unix seconds
+    :raises IllegalTransition: nothing follows: the event came too late, is about another channel, or cannot be there
+    """
+    return _RULES[type(event)](recording, event, now)
+
+
+def _moved(recording: Recording, transition: Transition, /, **changes: Any) -> Decision:
+    after = recording.changed(phase=advance(recording.phase, transition), **changes)
+    return Decision(after, transition.value, transition, changes, owed(after))
+
+
+def _noted(recording: Recording, entry: str, /, *effects: Effect, **changes: Any) -> Decision:
+    return Decision(recording.changed(**changes), entry, None, changes, effects)
+
+
+def _only(recording: Recording, good: bool, what: str) -> None:
+    if not good:
+        raise IllegalTransition(f"a recording that is {recording.phase.value} cannot take the event {what}")
+
+
+def _of_channel(recording: Recording, uniqueid: str) -> None:
+    if uniqueid and uniqueid != recording.pieces[-1].uniqueid:
+        raise IllegalTransition(f"the recording is not made on the channel {uniqueid} any more")
+
+
+def _closed_pauses(recording: Recording, ended: float) -> tuple[Span, ...]:
+    pauses = recording.pauses
+    if not pauses or pauses[-1].end is not None:
+        return pauses
+    start = recording.started_at or ended
+    return (*pauses[:-1], Span(pauses[-1].start, round(max(pauses[-1].start, ended - start), 3)))
+
+
+def _started(recording: Recording, event: Started, now: float) -> Decision:
+    began = event.segment.started_at
+    pieces = (*recording.pieces[:-1], event.segment)
+    return _moved(recording, Transition.STARTED, started_at=began, pieces=pieces, error="")
+
+
+def _not_started(recording: Recording, event: NotStarted, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.REQUESTED, "not_started")
+    return _moved(recording, Transition.FAILED, cause=Cause.ERROR, error=event.error, ended_at=now)
+
+
+def _start_moved(recording: Recording, event: StartMoved, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.REQUESTED, "second_way")
+    pieces = (*recording.pieces[:-1], event.segment)
+    return _noted(recording, "second_way", StartSegment(event.segment), pieces=pieces)
+
+
+def _stop_requested(recording: Recording, event: StopRequested, now: float) -> Decision:
+    _of_channel(recording, event.uniqueid)
+    ended = recording.ended_at or (now if event.at is None else event.at)
+    pauses = _closed_pauses(recording, ended)
+    return _moved(recording, Transition.STOP, cause=event.cause, ended_at=ended, pauses=pauses)
+
+
+def _stop_confirmed(recording: Recording, event: StopConfirmed, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.STOPPING, "stopped")
+    return _moved(recording, Transition.STOPPED)
+
+
+def _stopped_by_others(recording: Recording, event: StoppedByOthers, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING, "stopped by others")
+    pauses = _closed_pauses(recording, event.at)
+    return _moved(recording, Transition.STOPPED, cause=event.cause, ended_at=event.at, pauses=pauses)
+
+
+def _call_over(recording: Recording, event: CallOver, now: float) -> Decision:
+    _only(recording, Transition.HUNG_UP in TABLE[recording.phase], "hung_up")
+    _of_channel(recording, event.uniqueid)
+    cause = recording.cause if recording.phase is Phase.STOPPING else event.cause
+    ended = recording.ended_at or (now if event.at is None else event.at)
+    more: dict[str, Any] = {"facts": {**recording.facts, **event.facts}} if event.facts else {}
+    if recording.started_at is None:  # it was never seen to start, and there is a file all the same
+        more["started_at"] = recording.requested_at
+    pauses = _closed_pauses(recording, ended)
+    return _moved(recording, Transition.HUNG_UP, cause=cause, ended_at=ended, pauses=pauses, **more)
+
+
+def _files_closed(recording: Recording, event: FilesClosed, now: float) -> Decision:
+    return _moved(recording, Transition.CLOSED)
+
+
+def _rendered(recording: Recording, event: Rendered, now: float) -> Decision:
+    told = {key: value for key, value in recording.facts.items() if key != RESUME_AT}
+    return _moved(
+        recording,
+        Transition.FINISHED,
+        cause=recording.cause if event.limit is Cause.NONE else event.limit,
+        finished_at=now,
+        audio_seconds=round(event.audio_seconds, 3),
+        bytes=event.bytes,
+        sha256=event.sha256,
+        error="",
+        facts={**told, **event.facts},
+    )
+
+
+def _not_rendered(recording: Recording, event: NotRendered, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.FINISHING, "not_rendered")
+    facts = {**recording.facts, **event.facts, ENDED_BY: recording.cause.value, "disk_full": event.disk_full}
+    return _moved(recording, Transition.FAILED, cause=Cause.ERROR, error=event.error, facts=facts)
+
+
+def _refinish(recording: Recording, event: RefinishRequested, now: float) -> Decision:
+    cause = Cause(recording.facts.get(ENDED_BY, Cause.HANGUP.value))
+    facts = {key: value for key, value in recording.facts.items() if key not in (ENDED_BY, "disk_full")}
+    if event.renamed:
+        facts["renamed"] = True
+    return _moved(recording, Transition.REFINISH, cause=cause, error="", facts=facts, file_path=event.file_path)
+
+
+def _pause_requested(recording: Recording, event: PauseRequested, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING, "paused")
+    facts = _without_clock(recording)
+    if event.resume_at is not None:
+        facts[RESUME_AT] = round(event.resume_at, 3)
+    if recording.phase is Phase.PAUSED:
+        clock = () if event.resume_at is None else (ResumeAt(facts[RESUME_AT]),)
+        return _noted(recording, "pause_changed", *clock, facts=facts)
+    pauses = (*recording.pauses, Span(position(recording, now)))
+    if recording.adopted:  # what others began cannot be ended and begun here: it is muted
+        return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts)
+    pieces = (*recording.pieces[:-1], replace(recording.pieces[-1], ended_at=now))
+    return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts, pieces=pieces)
+
+
+def _pause_failed(recording: Recording, event: PauseFailed, now: float) -> Decision:
+    pieces = (*recording.pieces[:-1], replace(recording.pieces[-1], ended_at=0.0))
+    facts = _without_clock(recording)
+    return _moved(recording, Transition.RESUMED, pauses=recording.pauses[:-1], facts=facts, pieces=pieces)
+
+
+def _resume_requested(recording: Recording, event: ResumeRequested, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.PAUSED, "resume_asked")
+    effects = () if recording.pieces[-1].ended_at else (Mute("both", False),)  # of our own a segment is begun
+    return _noted(recording, "resume_asked", *effects, facts={**recording.facts, RESUME_AT: round(now, 3)})
+
+
+def _resume_failed(recording: Recording, event: ResumeFailed, now: float) -> Decision:
+    _only(recording, recording.phase is Phase.PAUSED, "resume_failed")
+    facts = _without_clock(recording)
+    if event.resume_at is not None:
+        facts[RESUME_AT] = event.resume_at
+    return _noted(recording, "resume_failed", facts=facts)
+
+
+def _without_clock(recording: Recording) -> dict[str, Any]:
+    return {key: value for key, value in recording.facts.items() if key != RESUME_AT}
+
+
+def _unmuted(recording: Recording, event: Unmuted, now: float) -> Decision:
+    return _resumed(recording, recording.pieces, now)
+
+
+def _resumed(recording: Recording, pieces: tuple[Piece, ...], now: float) -> Decision:
+    pauses = recording.pauses
+    if pauses and pauses[-1].end is None:
+        pauses = (*pauses[:-1], Span(pauses[-1].start, position(recording, now)))
+    facts = _without_clock(recording)
+    return _moved(recording, Transition.RESUMED, pauses=pauses, facts=facts, pieces=pieces)
+
+
+def _segment_intended(recording: Recording, event: SegmentIntended, now: float) -> Decision:
+    after_pause = event.segment.after == "pause"
+    _only(recording, recording.phase is (Phase.PAUSED if after_pause else Phase.ACTIVE), "piece")
+    _only(recording, recording.pieces[-1].seen and not recording.adopted, "piece")
+    segment = replace(event.segment, started_at=now, seen=False)
+    return _noted(recording, "piece", StartSegment(segment), pieces=(*recording.pieces, segment))
+
+
+def _segment_started(recording: Recording, event: SegmentStarted, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].seen, "piece_found")
+    segment = replace(event.segment, seen=True)
+    *earlier, before = recording.pieces[:-1]
+    if segment.after == "pause" and recording.phase is Phase.PAUSED:
+        return _resumed(recording, (*earlier, before, segment), now)
+    ended = before.ended_at or segment.started_at
+    if segment.after == "loss":
+        lost = replace(before, ended_at=ended, lost=True)
+        began = recording.started_at or before.started_at
+        span = [round(before.started_at - began, 3), round(segment.started_at - began, 3)]
+        facts = {**recording.facts, "lost": [*recording.facts.get("lost", []), span]}
+        pieces = (*earlier, lost, segment)
+        return _noted(recording, "files_lost", EndSegment(before), pieces=pieces, facts=facts)
+    kept = () if event.forerunner_empty else (replace(before, ended_at=ended),)
+    effects = () if event.forerunner_ended else (EndSegment(before),)
+    entry = _ENTRIES.get(segment.after, "piece_found")
+    return _noted(recording, entry, *effects, pieces=(*earlier, *kept, segment))
+
+
+_ENTRIES = {"move": "moved", "still": "flushed"}
+
+
+def _segment_failed(recording: Recording, event: SegmentFailed, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].seen, "piece_failed")
+    return _noted(recording, "piece_failed", pieces=recording.pieces[:-1])
+
+
+def _leg_moved(recording: Recording, event: LegMoved, now: float) -> Decision:
+    _only(recording, can_follow(recording), "moved")
+    if recording.phase is Phase.ACTIVE:
+        return _segment_intended(recording, SegmentIntended(event.segment), now)
+    before = recording.pieces[-1]
+    _only(recording, before.seen, "moved")
+    segment = event.segment
+    empty = replace(
+        before,
+        channel=segment.channel,
+        uniqueid=segment.uniqueid,
+        started_at=now,
+        ended_at=now,
+        after="move",
+        turned=segment.turned,
+    )
+    return _noted(recording, "moved", pieces=(*recording.pieces, empty))
+
+
+def _channel_renamed(recording: Recording, event: ChannelRenamed, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING, "renamed")
+    pieces = (*recording.pieces[:-1], replace(recording.pieces[-1], channel=event.channel))
+    more = {"channel": event.channel} if len(pieces) == 1 else {}
+    return _noted(recording, "renamed", pieces=pieces, **more)
+
+
+def _name_taken(recording: Recording, event: NameTaken, now: float) -> Decision:
+    _only(recording, recording.phase in OPEN, "renamed")
+    facts = {**recording.facts, "renamed": True}
+    return _noted(recording, "renamed", file_path=event.file_path, facts=facts)
+
+
+def _mute_requested(recording: Recording, event: MuteRequested, now: float) -> Decision:
+    _only(recording, recording.phase in RUNNING, "muted")
+    if is_muted(recording, event.direction) == event.on:
+        return _noted(recording, "")
+    spans = mute_spans(recording, event.direction)
+    at = position(recording, now)
+    spans = [*spans, [at, None]] if event.on else [*spans[:-1], [spans[-1][0], at]]
+    # a segment that has ended hears nothing; the next one begins with it
+    effects = () if recording.pieces[-1].ended_at else (Mute(event.direction, event.on),)
+    entry = "muted" if event.on else "unmuted"
+    return _noted(recording, entry, *effects, facts=_with_mutes(recording, event.direction, spans))
+
+
+def _mute_failed(recording: Recording, event: MuteFailed, now: float) -> Decision:
+    spans = mute_spans(recording, event.direction)
+    spans = spans[:-1] if event.on else [*spans[:-1], [spans[-1][0], None]]
+    return _noted(recording, "mute_failed", facts=_with_mutes(recording, event.direction, spans))
+
+
+def _with_mutes(recording: Recording, direction: str, spans: list[list[float | None]]) -> dict[str, Any]:
+    muted = {key: value for key, value in recording.facts.get("muted", {}).items() if key != direction}
+    if spans:
+        muted[direction] = spans
+    facts = {key: value for key, value in recording.facts.items() if key != "muted"}
+    return {**facts, "muted": muted} if muted else facts
+
+
+_RULES: dict[type, Callable[[Recording, Any, float], Decision]] = {
+    Started: _started,
+    NotStarted: _not_started,
+    StartMoved: _start_moved,
+    StopRequested: _stop_requested,
+    StopConfirmed: _stop_confirmed,
+    StoppedByOthers: _stopped_by_others,
+    CallOver: _call_over,
+    FilesClosed: _files_closed,
+    Rendered: _rendered,
+    NotRendered: _not_rendered,
+    RefinishRequested: _refinish,
+    PauseRequested: _pause_requested,
+    PauseFailed: _pause_failed,
+    ResumeRequested: _resume_requested,
+    ResumeFailed: _resume_failed,
+    Unmuted: _unmuted,
+    SegmentIntended: _segment_intended,
+    SegmentStarted: _segment_started,
+    SegmentFailed: _segment_failed,
+    LegMoved: _leg_moved,
+    ChannelRenamed: _channel_renamed,
+    NameTaken: _name_taken,
+    MuteRequested: _mute_requested,
+    MuteFailed: _mute_failed,
+}

@@ -1,0 +1,47 @@
+"""Applies events to recordings: decides, journals, and hands back what is to be done.
+
+The order is the promise: a decision is on disk before any of its effects is performed. Which effects follow is said by
+`fastagi.domain.lifecycle`; they are performed by `starting`, `ending`, `pausing` and `pieces`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from fastagi.domain.lifecycle import Decision, Event, decide
+from fastagi.errors import IllegalTransition
+from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.journal import Journal
+
+
+class Engine:
+    """Applies events to recordings.
+
+    :param clock: unix seconds
+    """
+
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    async def apply(self, job: Job, event: Event) -> Decision:
+        """Decide and journal what follows from `event`. The job's lock must be held.
+
+        :raises IllegalTransition: nothing follows from it; nothing was written
+        :raises TakenOver: another server has the recording
+        """
+        decision = decide(job.recording, event, self._clock())
+        await self._journal.record(job, decision)
+        return decision
+
+    async def offer(self, job: Job, event: Event) -> Decision | None:
+        """Take the job's lock and apply `event`; None when it came too late, or is about another channel.
+
+        :raises TakenOver: another server has the recording
+        """
+        async with job.lock:
+            try:
+                return await self.apply(job, event)
+            except IllegalTransition:
+                return None
