@@ -71,7 +71,7 @@ def decide(recording: Recording, event: Event, now: float) -> Decision:
     :param now: unix seconds
     :raises IllegalTransition: nothing follows: the event came too late, is about another channel, or cannot be there
     """
-    return _RULES[type(event)](recording, event, now)
+    return RULES[type(event)](recording, event, now)
 
 
 def _moved(recording: Recording, transition: Transition, /, **changes: Any) -> Decision:
@@ -153,10 +153,12 @@ def _files_closed(recording: Recording, event: FilesClosed, now: float) -> Decis
 
 
 def _rendered(recording: Recording, event: Rendered, now: float) -> Decision:
-    told = {key: value for key, value in recording.facts.items() if key != RESUME_AT}
+    told = _without_clock(recording)
+    began = {} if recording.started_at is not None else {"started_at": recording.requested_at}  # there is a file
     return _moved(
         recording,
         Transition.FINISHED,
+        **began,
         cause=recording.cause if event.limit is Cause.NONE else event.limit,
         finished_at=now,
         audio_seconds=round(event.audio_seconds, 3),
@@ -192,7 +194,9 @@ def _pause_requested(recording: Recording, event: PauseRequested, now: float) ->
     pauses = (*recording.pauses, Span(position(recording, now)))
     if recording.adopted:  # what others began cannot be ended and begun here: it is muted
         return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts)
-    pieces = (*recording.pieces[:-1], replace(recording.pieces[-1], ended_at=now))
+    last = recording.pieces[-1]
+    ended = max(now, last.started_at + 0.001)  # one that ends when it began would count as never made
+    pieces = (*recording.pieces[:-1], replace(last, ended_at=ended))
     return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts, pieces=pieces)
 
 
@@ -327,7 +331,7 @@ def _with_mutes(recording: Recording, direction: str, spans: list[list[float | N
     return {**facts, "muted": muted} if muted else facts
 
 
-_RULES: dict[type, Callable[[Recording, Any, float], Decision]] = {
+RULES: dict[type, Callable[[Recording, Any, float], Decision]] = {
     Started: _started,
     NotStarted: _not_started,
     StartMoved: _start_moved,
