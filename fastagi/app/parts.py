@@ -187,7 +187,7 @@ class Parts:
         await self._same_master()
         await self.recorder.open()
         for pbx in self.pbxs.values():
-            self.user_events.listen(pbx)
+            pbx.follow((*self.recorder.event_handlers, self.user_events.event_handler))
         await self.courier.start()
         for manager in self._managers.values():
             await manager.start()

@@ -27,7 +27,7 @@ from fastagi.errors import BadArgument, FastAGIError, HeldElsewhere, StoreError
 from fastagi.handlers.arguments import flag, options, seconds
 from fastagi.recording.announcing import Announcer, one_line
 from fastagi.recording.asterisk.channels import LiveChannel
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.asterisk.pbx import EventHandler, Pbx
 from fastagi.recording.commands import Commands
 from fastagi.recording.recorder import Recorder
 
@@ -136,12 +136,13 @@ class UserEvents:
         self.taken = 0
         self.refused = 0
 
-    def listen(self, pbx: Pbx) -> None:
-        """Take this Asterisk's."""
-        pbx.listen(self._event)
+    @property
+    def event_handler(self) -> EventHandler:
+        """The declaration of the AMI event that carries commands."""
+        return EventHandler(("UserEvent",), self._event)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
-        if name != "UserEvent" or headers.get("UserEvent", "").lower() != NAME.lower():
+        if headers.get("UserEvent", "").lower() != NAME.lower():
             return
         assert isinstance(headers, Headers)
         try:

@@ -24,12 +24,14 @@ from fastagi.errors import Error, FastAGIError, StoreDown
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.asterisk.pbx import EventHandler, Pbx
+from fastagi.recording.course.company import EVENTS as BRIDGE_EVENTS
 from fastagi.recording.course.company import Company
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.finishing import Finalizer
 from fastagi.recording.course.following import EVENTS as MOVES
 from fastagi.recording.course.following import Follower
+from fastagi.recording.course.hangups import EVENTS as END_EVENTS
 from fastagi.recording.course.hangups import Hangups
 from fastagi.recording.course.pausing import Pauser
 from fastagi.recording.course.segments import SegmentController
@@ -38,8 +40,10 @@ from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job, Jobs, Key
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
+from fastagi.recording.proof.completeness import EVENTS as CALL_EVENTS
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.proof.evidence import Evidence
+from fastagi.recording.recovery.adoption import EVENTS as MIXMONITOR_EVENTS
 from fastagi.recording.recovery.adoption import Adoption
 from fastagi.recording.recovery.restart import Recovery
 from fastagi.recording.recovery.side_files import SideFileReplay
@@ -66,7 +70,7 @@ log = structlog.get_logger(__name__)
 class Recorder:
     """All recordings.
 
-    :param pbxs: by name; their events are followed from `open` on
+    :param pbxs: by name; by name
     :param node: this server's name in the ledger
     :ivar default_sinks: names of the sinks of a recording that nobody asked for here; set by the app
     """
@@ -217,8 +221,21 @@ class Recorder:
         self.jobs.close(job)
         job.set_ended()
 
+    @property
+    def event_handlers(self) -> tuple[EventHandler, ...]:
+        """Who wants which of Asterisk's events, in the order in which they are told: a call is judged, and whom it
+        talked with is noted, before its recording is ended."""
+        return (
+            EventHandler(CALL_EVENTS, self.completeness.event),
+            EventHandler(BRIDGE_EVENTS, self.company.event),
+            *((EventHandler(MIXMONITOR_EVENTS, self.adoption.event),) if self.settings.adopt else ()),
+            EventHandler(TALK_EVENTS, self.watch.listening.event),
+            EventHandler(MOVES, self.follower.event),
+            EventHandler(END_EVENTS, self.hangups.event),
+        )
+
     async def open(self) -> None:
-        """Pick up what the last process left, then follow every Asterisk."""
+        """Pick up what the last process left, and follow every Asterisk from then on."""
         recordings = await self.side_files.before_serving()
         for stray in {r.asterisk for r in recordings} - set(self.pbxs):
             log.error(
@@ -226,7 +243,6 @@ class Recorder:
             )
         await self.completeness.load()
         for pbx in self.pbxs.values():
-            pbx.listen(self._event)
             pbx.on_synced(self._synced)
         self.tasks.keep(self.journal.catch_up(), "journal catch-up")
         self.tasks.keep(self.watch.run(), "watch")
@@ -395,16 +411,6 @@ class Recorder:
         self.company.synced(pbx)
         self.adoption.synced(pbx)
         self.completeness.synced(pbx)
-
-    def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
-        self.completeness.event(pbx, name, headers.get("Context", ""), channel)
-        self.company.event(pbx, name, channel)
-        self.adoption.event(pbx, name, channel)
-        if name in TALK_EVENTS:
-            self.watch.listening.event(pbx, name, headers.get("Uniqueid", ""))
-        if name in MOVES:
-            self.follower.event(pbx, name, headers)
-        self.hangups.event(pbx, name, headers, channel)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """A task that the recorder owns and drains."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -22,24 +23,23 @@ from fastagi.settings import AsteriskSettings
 
 log = structlog.get_logger(__name__)
 
-RECORDING_EVENTS = (
-    "MixMonitorStart",
-    "MixMonitorStop",
-    "MixMonitorMute",
-    "MonitorStart",
-    "MonitorStop",
-    "UserEvent",
-    "ChannelTalkingStart",
-    "ChannelTalkingStop",
-    "BlindTransfer",
-    "AttendedTransfer",
-    "ParkedCall",
-)
-
 ANNOUNCEMENT = "FastAGIRecording"
 """Name of the UserEvents that tell of recordings."""
 
-Listener = Callable[["Pbx", str, Mapping[str, str], LiveChannel | None], None]
+Tell = Callable[["Pbx", str, Mapping[str, str], LiveChannel | None], None]
+"""``tell(pbx, event name, headers, channel)``: the channel is the one that the event is about; with a Hangup, as it
+was. Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventHandler:
+    """A declaration: who wants which AMI events. What nobody declares is filtered out by Asterisk itself.
+
+    :param names: names of AMI events
+    """
+
+    names: tuple[str, ...]
+    tell: Tell
 
 
 class Pbx:
@@ -59,12 +59,11 @@ class Pbx:
         self.book = ChannelBook()
         self.synced = False
         self._clock = clock
-        self._listeners: list[Listener] = []
+        self._handlers: dict[str, list[Tell]] = {}
         self._on_synced: list[Callable[[Pbx, list[LiveChannel]], None]] = []
         self._deafen: list[Callable[[], None]] = []
         if manager is not None:
-            subscription = manager.subscribe(self._event, *BOOK_EVENTS, *RECORDING_EVENTS)
-            self._deafen = [subscription.cancel, manager.on_up(self._up), manager.on_down(self._down)]
+            self._deafen = [manager.on_up(self._up), manager.on_down(self._down)]
 
     def close(self) -> None:
         """Hear no more: the connection is its owner's, and may be another server's next. Idempotent."""
@@ -99,9 +98,20 @@ class Pbx:
         digits = (self.manager.version if self.manager is not None else "").removeprefix("Asterisk ").split(".")[0]
         return int(digits) if digits.isdigit() else 0
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener(pbx, event name, headers, channel)` for every event, after the book has it. Must not block."""
-        self._listeners.append(listener)
+    def follow(self, handlers: Iterable[EventHandler]) -> None:
+        """Subscribe to the events that these handlers declare, and to those of the channel table. Once, before the
+        manager connects: Asterisk is told to send nothing else.
+
+        An event reaches the channel table first, then the handlers, in their order.
+        """
+        if self._handlers:
+            raise ValueError(f"the events of {self.name} are followed already")
+        self._handlers = {name: [] for name in BOOK_EVENTS}
+        for handler in handlers:
+            for name in handler.names:
+                self._handlers.setdefault(name, []).append(handler.tell)
+        if self.manager is not None:
+            self._deafen.append(self.manager.subscribe(self._event, *self._handlers).cancel)
 
     def on_synced(self, callback: Callable[[Pbx, list[LiveChannel]], None]) -> None:
         """Call `callback(pbx, channels that went while we were away)` after each (re)connect."""
@@ -125,9 +135,9 @@ class Pbx:
         channel = self.book.feed(event.name, headers, self._clock())
         if channel is None:
             channel = self.book.get(headers.get("Uniqueid", "")) or self.book.named(headers.get("Channel", ""))
-        for listener in self._listeners:
+        for tell in self._handlers.get(event.name, ()):
             try:
-                listener(self, event.name, headers, channel)
+                tell(self, event.name, headers, channel)
             except Exception:
                 log.exception("ami_event_failed", asterisk=self.name, ami_event=event.name)
 

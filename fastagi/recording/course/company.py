@@ -6,11 +6,14 @@ memory until the recording ends: who left before a restart of this server is not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
+
+EVENTS = ("BridgeEnter",)
 
 MOST_MET = 32
 """Of a conference nobody needs all guests in every recording's metadata."""
@@ -22,9 +25,9 @@ class Company:
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
-    def event(self, pbx: Pbx, name: str, channel: LiveChannel | None) -> None:
-        """An AMI event, after the channel book has it."""
-        if name == "BridgeEnter" and channel is not None:
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        """A channel has entered a bridge."""
+        if channel is not None:
             for other in islice(pbx.book.peers(channel.uniqueid), MOST_MET):
                 self._met(pbx, channel, other)
                 self._met(pbx, other, channel)

@@ -69,7 +69,7 @@ class Follower:
         self._spawn = spawn
         self._clock = clock
 
-    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str]) -> None:
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         """A transfer or a parking: every recording on a leg that leaves goes to the leg that stays."""
         for move in moves(pbx, name, headers):
             for job in self._jobs.on_channel(pbx.name, move.leaver):

@@ -20,6 +20,8 @@ from fastagi.recording.ledger.job import Job, Jobs
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
+EVENTS = ("Hangup", "HangupRequest", "SoftHangupRequest", "MixMonitorStop", "MonitorStop")
+
 HANGUP_FOLLOWS_SECONDS = 0.25
 """The Hangup event comes some milliseconds after a hangup was asked for, unless an AGI session or a hangup handler
 keeps the channel. Nobody is heard any more: a quarter of a second costs no audio, and spares most calls a command."""
@@ -54,7 +56,7 @@ class Hangups:
         self._clock = clock
 
     def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
-        """An event of that Asterisk, whatever it is about.
+        """A channel hangs up, is asked to, or a recording on it was stopped.
 
         :param channel: the channel it is about; with a Hangup, as it was
         """

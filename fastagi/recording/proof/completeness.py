@@ -19,6 +19,7 @@ import structlog
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
+from fastagi.recording.asterisk.channels import EVENTS as CHANNEL_EVENTS
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.ledger.job import Job, Jobs
@@ -28,6 +29,9 @@ from fastagi.store.units import calls as units
 from fastagi.store.units.calls import RECORDED, AnsweredCall
 
 log = structlog.get_logger(__name__)
+
+EVENTS = CHANNEL_EVENTS
+"""Any of them may be the first that tells of an answered channel."""
 
 FINISHING_SECONDS = 3600.0
 """A recording that is not finished an hour after its call (a full disk) is judged as it is."""
@@ -144,11 +148,9 @@ class Completeness:
 
     # -- what Asterisk tells
 
-    def event(self, pbx: Pbx, name: str, context: str, channel: LiveChannel | None) -> None:
-        """One of Asterisk's events, after the channel book has it, and before the recorder ends what it ends by it.
-
-        :param context: where the event says that the channel is in the dialplan; "" where it does not
-        """
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        """Anything that the channel table hears of a channel: it may be answered, or over."""
+        context = headers.get("Context", "")
         if channel is None or not (self._required or self._calls):
             return
         key = (pbx.name, channel.uniqueid)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ PATIENCE_SECONDS = 5.0
 
 RECENT_SECONDS = 3.0
 """A stop that is older has been explained by one of those looks."""
+
+
+EVENTS = ("MixMonitorStart", "MixMonitorStop", "Hangup")
 
 
 class Adoption:
@@ -91,9 +94,9 @@ class Adoption:
         """Is no channel being asked about now?"""
         return not self._looking
 
-    def event(self, pbx: Pbx, name: str, channel: LiveChannel | None) -> None:
-        """One of Asterisk's events, after the channel book has it."""
-        if channel is None or not self._settings.adopt:
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
+        """A MixMonitor was begun or stopped on a channel, or the channel is gone. Only with `[recordings] adopt`."""
+        if channel is None:
             return
         key = (pbx.name, channel.uniqueid)
         if name == "Hangup":

@@ -20,6 +20,7 @@ import structlog
 from fastagi.ami import actions
 from fastagi.domain.states import Cause
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument
+from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.segments import muted
 from fastagi.recording.ledger.job import Job
@@ -211,8 +212,9 @@ class Listening:
             if not job.recording.running:
                 self.enough(job)
 
-    def event(self, pbx: Pbx, name: str, uniqueid: str) -> None:
+    def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         """A channel talks, falls silent, enters a bridge, hangs up."""
+        uniqueid = headers.get("Uniqueid", "")
         for job, watch in self._watches.values():
             if job.recording.asterisk != pbx.name:
                 continue

@@ -113,7 +113,7 @@ async def test_who_has_left_the_bridge_talks_no_more(monkeypatch: pytest.MonkeyP
     asterisk.listening.look(job, limits)
     await asterisk.done()
     assert asterisk.listened == {"1", "2"}
-    asterisk.listening.event(asterisk.pbx, "ChannelTalkingStart", "2")
+    asterisk.listening.event(asterisk.pbx, "ChannelTalkingStart", {"Uniqueid": "2"}, None)
     asterisk.now += 5
     assert asterisk.listening.look(job, limits) is Cause.NONE
     asterisk.peers = []
