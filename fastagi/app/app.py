@@ -310,12 +310,11 @@ class App:
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
-                    self.parts.recorder.tasks.fatal = ended
                     gc.freeze()
                     systemd.serving()
                     reloading = asyncio.create_task(reload_when(hung_up, self.reload), name="reload")
                     try:
-                        fault = await ended
+                        fault = await self._ended_or_dead(ended)
                     finally:
                         reloading.cancel()
         finally:
@@ -329,6 +328,15 @@ class App:
             systemd.close()
         if fault:
             raise Error(f"stopped because a background task died: {fault}")
+
+    async def _ended_or_dead(self, ended: asyncio.Future[str]) -> str:
+        """Wait for a signal, or for the death of a background task; returns what is wrong, empty for nothing."""
+        dying = asyncio.ensure_future(self.parts.recorder.death())
+        try:
+            await asyncio.wait({ended, dying}, return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else dying.result()
+        finally:
+            dying.cancel()
 
     def run(self, *, leave: bool = False) -> None:
         """`serve` on an event loop of its own (uvloop).

@@ -34,8 +34,9 @@ from fastagi.ownership import denied, user_name
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
 from fastagi.recording.commands import Commands
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
+from fastagi.recording.wiring import assemble
 from fastagi.settings import AsteriskSettings, Settings
 from fastagi.store import Store, open_store
 from fastagi.web import HttpServer, Observations, Sources
@@ -99,17 +100,20 @@ class Parts:
         sections = settings.asterisk or [AsteriskSettings()]
         self.pbxs: dict[str, Pbx] = {s.name: Pbx(s, managers.get(s.name), clock) for s in sections}
         self.identity = Identity(self.pbxs)
-        self.recorder = Recorder(
+        parts = assemble(
             settings.recordings,
             self.store,
             self.courier,
             self.pbxs,
             self.master,
             node=settings.store.node,
+            default_sinks=lambda: self.sink_names.names(None),
+            listeners=(self.observed.journal,),
             clock=clock,
         )
+        self.recorder = RecordingService(parts, self.courier)
         self.commands = Commands(self.recorder, self.sink_names)
-        self.user_events = UserEvents(self.recorder, self.commands, self.recorder.announcer)
+        self.user_events = UserEvents(self.recorder, self.commands)
         self.threads = HandlerThreads(settings.agi.threads)
         agi = settings.agi
         self.agi_key = agi.shared_key()
@@ -125,8 +129,6 @@ class Parts:
             descriptors=self.descriptors,
             refusal=record.refusal,
         )
-        self.recorder.default_sinks = lambda: self.sink_names.names(None)
-        self.recorder.journal.listen(self.observed.journal)
         self.http: HttpServer | None = HttpServer(self._sources(), self.observed) if settings.http.enabled else None
 
     def _sources(self) -> Sources:
@@ -234,7 +236,7 @@ class Parts:
         for folder in folders if self.settings.asterisk else ():
             try:
                 async with asyncio.timeout(FOLDER_SECONDS):  # one that is on the network may never answer
-                    ok = await self.recorder.threads.run(_ours, folder)
+                    ok = await self.recorder.run_in_thread(_ours, folder)
             except TimeoutError:
                 ok = False
             if not ok:

@@ -25,11 +25,11 @@ import structlog
 from fastagi.ami.events import Headers
 from fastagi.errors import BadArgument, FastAGIError, HeldElsewhere, StoreError
 from fastagi.handlers.arguments import flag, options, seconds
-from fastagi.recording.announcing import Announcer, one_line
+from fastagi.recording.announcing import one_line
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import EventHandler, Pbx
 from fastagi.recording.commands import Commands
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 
 log = structlog.get_logger(__name__)
 
@@ -127,10 +127,9 @@ class UserEvents:
     :ivar taken: commands carried out; :ivar refused: wrong ones, and those that could not be; metrics
     """
 
-    def __init__(self, recorder: Recorder, commands: Commands, announcer: Announcer) -> None:
+    def __init__(self, recorder: RecordingService, commands: Commands) -> None:
         self._recorder = recorder
         self._commands = commands
-        self._announcer = announcer
         self._lanes: dict[tuple[str, str], deque[Command]] = {}
         self._waiting = 0
         self.taken = 0
@@ -226,4 +225,4 @@ class UserEvents:
         self.refused += 1
         command, channel = one_line(command)[:80], one_line(channel)[:200]
         log.warning("user_event_refused", asterisk=pbx.name, command=command, channel=channel, error=one_line(error))
-        self._announcer.refused(pbx.name, command, channel, error, recording_id)
+        self._recorder.announce_refused(pbx.name, command, channel, error, recording_id)

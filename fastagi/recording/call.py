@@ -18,7 +18,7 @@ from fastagi.recording.whole_call import UASWholeCallFileRecorder, must_not_be_o
 if TYPE_CHECKING:
     from fastagi.domain.recording import Recording
     from fastagi.recording.asterisk.pbx import Pbx
-    from fastagi.recording.recorder import Recorder
+    from fastagi.recording.service import RecordingService
     from fastagi.recording.sinks import SinkNames
 
 MOST_RECORDERS = 16
@@ -42,10 +42,10 @@ class CallChannel(Channel):
 
     pbx: Pbx
     over: asyncio.Event
-    _recorder: Recorder
+    _recorder: RecordingService
     _sinks: SinkNames
 
-    def bind(self, recorder: Recorder, pbx: Pbx, sinks: SinkNames) -> None:
+    def bind(self, recorder: RecordingService, pbx: Pbx, sinks: SinkNames) -> None:
         """Give it its recorder. Called by the app before the handler runs."""
         self._recorder = recorder
         self.pbx = pbx
@@ -60,7 +60,7 @@ class CallChannel(Channel):
 
     def _told_of_hangup(self) -> None:
         self.over.set()
-        self._recorder.hangups.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
+        self._recorder.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
 
     async def has_ended(self) -> bool:
         """Is the call over, and not only this AGI session? A redirected channel's session is told HANGUP too, and a
@@ -125,7 +125,7 @@ class CallChannel(Channel):
         :raises Error: one is running already, or Asterisk could not record
         """
         must_not_be_over(self)
-        defaults = self._recorder.settings.defaults
+        defaults = self._recorder.defaults
         if fmt != "wav":
             if fmt not in FORMATS:
                 raise BadArgument(f"fmt={fmt!r} is not known: use wav or one of {', '.join(FORMATS)}")
@@ -167,12 +167,12 @@ class CallChannel(Channel):
 
     def start_refused(self, error: str) -> None:
         """A recording was asked for and not begun: where the call must be recorded, its verdict says why."""
-        self._recorder.completeness.refused(self.pbx.name, self.uniqueid, error)
+        self._recorder.note_refused(self.pbx.name, self.uniqueid, error)
 
     @property
     def defaults(self) -> dict[str, Any]:
         """`[recordings.defaults]` of the settings."""
-        return dict(self._recorder.settings.defaults)
+        return dict(self._recorder.defaults)
 
     async def remembered(self, name: str = "") -> Recording | None:
         """The call's open recording, else its last one, asked of the ledger if need be."""

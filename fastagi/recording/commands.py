@@ -13,14 +13,14 @@ from typing import Any
 from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import with_defaults
-from fastagi.domain.states import Cause, Phase
+from fastagi.domain.states import Phase
 from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.occupation import in_dialplan
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
 from fastagi.recording.whole_call import spec_from
 
@@ -40,7 +40,7 @@ class Commands:
     :raises StoreError: the ledger cannot be asked
     """
 
-    def __init__(self, recorder: Recorder, sinks: SinkNames) -> None:
+    def __init__(self, recorder: RecordingService, sinks: SinkNames) -> None:
         self._recorder = recorder
         self._sinks = sinks
 
@@ -71,10 +71,10 @@ class Commands:
         except Hangup:
             raise
         except FastAGIError as exc:
-            self._recorder.completeness.refused(pbx.name, live.uniqueid, str(exc))
+            self._recorder.note_refused(pbx.name, live.uniqueid, str(exc))
             raise
         if recording.phase is Phase.FAILED:
-            self._recorder.completeness.refused(pbx.name, live.uniqueid, recording.error)
+            self._recorder.note_refused(pbx.name, live.uniqueid, recording.error)
         return recording
 
     async def _start(
@@ -87,7 +87,7 @@ class Commands:
         sink: str | None,
         mid_call: bool,
     ) -> Recording:
-        spec = spec_from(with_defaults(self._recorder.settings.defaults, arguments))
+        spec = spec_from(with_defaults(self._recorder.defaults, arguments))
         if not _NAME.fullmatch(recorder):
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
         if not live.up and not await self._answered(pbx, live):
@@ -129,22 +129,22 @@ class Commands:
         if wait:
             await self._recorder.stop(job)
         else:
-            await self._recorder.stopper.stop(job, Cause.ABORTED)
+            await self._recorder.request_stop(job)
         return job.recording
 
     async def pause(self, job: Job, seconds: float | None = None) -> Recording:
         """Silence from now on; also when it was paused. :param seconds: resume by itself after so many"""
-        await self._recorder.pauser.pause(job, seconds)
+        await self._recorder.pause(job, seconds)
         return job.recording
 
     async def resume(self, job: Job) -> Recording:
         """Record again; also when it was not paused."""
-        await self._recorder.pauser.resume(job)
+        await self._recorder.resume(job)
         return job.recording
 
     async def mute(self, job: Job, direction: str = "received", on: bool = True) -> Recording:
         """Silence one side (``received``, ``sent``) or ``both``; `on` False undoes it."""
-        await self._recorder.pauser.mute(job, direction, on)
+        await self._recorder.mute(job, direction, on)
         return job.recording
 
     def of_id(self, recording_id: str) -> Job:
@@ -152,7 +152,7 @@ class Commands:
 
         :raises Error: it is not open (ended long ago, or never was)
         """
-        job = self._recorder.jobs.get(recording_id)
+        job = self._recorder.get(recording_id)
         if job is None:
             raise Error(f"recording {recording_id[:80]!r} does not run here")
         return job
@@ -168,7 +168,7 @@ class Commands:
             return job
         running = [
             j
-            for j in self._recorder.jobs.on_channel(pbx.name, live.uniqueid)
+            for j in self._recorder.on_channel(pbx.name, live.uniqueid)
             if j.phase not in (Phase.CLOSING, Phase.FINISHING)
         ]
         if recorder or not running:

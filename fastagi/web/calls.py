@@ -73,12 +73,12 @@ class Calls:
         """GET /channels."""
         wanted = asked.query.get("asterisk", "")
         pbxs = _pbxs(self._sources, wanted)
-        jobs = self._sources.recorder.jobs
+        recorder = self._sources.recorder
 
         def rows() -> Any:
             for pbx in pbxs:
                 for channel in pbx.book:
-                    running = [job.id for job in jobs.on_channel(pbx.name, channel.uniqueid)]
+                    running = [job.id for job in recorder.on_channel(pbx.name, channel.uniqueid)]
                     yield shapes.channel(pbx.name, channel, running)
 
         found = list(islice(rows(), asked.query.get("limit", 50)))
@@ -99,7 +99,7 @@ def _up(sources: Sources, query: dict[str, Any]) -> list[AnsweredCall]:
     """The answered channels that are up and not in the ledger, newest first."""
     if query.get("incomplete"):
         return []  # none of them has ended
-    follows = sources.recorder.completeness.follows
+    follows = sources.recorder.follows_call
     since, until = query.get("since", -inf), query.get("until", inf)
     found = [
         _call(pbx.name, channel)

@@ -78,7 +78,7 @@ class Events:
         self._wake = asyncio.Event()
         self._news = asyncio.Event()
         self._closed = False
-        sources.recorder.journal.listen(self._told)
+        sources.recorder.listen(self._told)
 
     def routes(self) -> list[Route]:
         """The one there is."""

@@ -66,12 +66,10 @@ class Figures:
         phases: Tally[tuple[str, str]] = Tally(
             {(name, phase.value): 0 for name in self._sources.pbxs for phase in Phase if phase in OPEN}
         )
-        alarms: Tally[str] = Tally()
         known = self._sources.pbxs
-        for job in self._sources.recorder.jobs:
-            asterisk = job.recording.asterisk
-            phases[asterisk if asterisk in known else "not_configured", job.phase.value] += 1
-            alarms.update(job.alarms)
+        figures = self._sources.recorder.figures()
+        for (asterisk, phase), count in figures.phases.items():
+            phases[asterisk if asterisk in known else "not_configured", phase] += count
         yield _gauge("recordings_active", "Recordings with work left, by phase", ("asterisk", "phase"), phases.items())
         words = {
             "stalled": "Running recordings whose file does not grow",
@@ -79,52 +77,54 @@ class Figures:
             "one_sided": "Running recordings in which one side was not heard for long",
         }
         for alarm in ALARMS:
-            yield _gauge(f"recordings_{alarm}", words[alarm], (), [((), alarms[alarm])])
+            yield _gauge(f"recordings_{alarm}", words[alarm], (), [((), figures.alarms.get(alarm, 0))])
 
     def _completeness(self) -> Iterator[Metric]:
-        recorder = self._sources.recorder
-        calls = recorder.completeness
-        yield _gauge("calls_required", "Calls up that [recordings] required wants recorded", (), [((), calls.open)])
+        figures = self._sources.recorder.figures()
+        yield _gauge(
+            "calls_required", "Calls up that [recordings] required wants recorded", (), [((), figures.calls_open)]
+        )
         yield _counter(
             "calls_judged",
             "Calls that had to be recorded and have ended, by what was found",
             ("verdict",),
-            [((verdict,), calls.counts[verdict]) for verdict in VERDICTS],
+            [((verdict,), figures.judged.get(verdict, 0)) for verdict in VERDICTS],
         )
-        yield _counter("calls_unfollowed", "Calls that were too many to be followed", (), [((), calls.unfollowed)])
+        yield _counter(
+            "calls_unfollowed", "Calls that were too many to be followed", (), [((), figures.calls_unfollowed)]
+        )
         yield _counter(
             "recordings_adopted",
             "MixMonitors of others that were taken over",
             (),
-            [((), recorder.adoption.adopted)],
+            [((), figures.adopted)],
         )
         yield _counter(
-            "recordings_taken_over", "Recordings of servers that died, taken over", (), [((), recorder.takeover.taken)]
+            "recordings_taken_over", "Recordings of servers that died, taken over", (), [((), figures.taken_over)]
         )
-        yield _gauge(
-            "servers_dead", "Servers whose recordings wait for an heir", (), [((), len(recorder.takeover.dead))]
-        )
+        yield _gauge("servers_dead", "Servers whose recordings wait for an heir", (), [((), figures.servers_dead)])
         yield _counter(
             "recordings_unreached",
             "Recordings that were ended because their Asterisk stayed away",
             (),
-            [((), recorder.recovery.unreached)],
+            [((), figures.unreached)],
         )
-        sweep = recorder.sweep
-        yield _counter("orphans_adopted", "Raw files unknown to the ledger made recordings", (), [((), sweep.adopted)])
-        yield _counter("recordings_refinished", "Finishings that were tried again", (), [((), sweep.refinished)])
-        yield _gauge("spool_set_aside", "Raw files that cannot be saved, in set-aside", (), [((), sweep.set_aside)])
+        yield _counter(
+            "orphans_adopted", "Raw files unknown to the ledger made recordings", (), [((), figures.orphans_adopted)]
+        )
+        yield _counter("recordings_refinished", "Finishings that were tried again", (), [((), figures.refinished)])
+        yield _gauge("spool_set_aside", "Raw files that cannot be saved, in set-aside", (), [((), figures.set_aside)])
         yield _gauge(
             "finished_unproved",
             "Finished files that are not what was finished, and whose raw files are kept",
             (),
-            [((), sweep.unproved)],
+            [((), figures.unproved)],
         )
         yield _counter(
             "recordings_deleted",
             "Recordings whose file was deleted: retention, or an admin",
             (),
-            [((), recorder.evidence.deleted)],
+            [((), figures.deleted)],
         )
 
     def _asterisks(self) -> Iterator[Metric]:
@@ -287,13 +287,13 @@ class Figures:
             "ledger_backlog",
             "Journal entries that wait in memory and side files for the ledger",
             (),
-            [((), self._sources.recorder.journal.behind)],
+            [((), self._sources.recorder.figures().ledger_behind)],
         )
         yield _counter(
             "side_files_refused",
             "Side files that were not believed, and are set aside",
             (),
-            [((), self._sources.recorder.journal.left.refused)],
+            [((), self._sources.recorder.figures().side_files_refused)],
         )
 
     def _rooms(self, measured: Measured) -> Iterator[Metric]:
@@ -340,7 +340,10 @@ class Figures:
             [((), steady.off_seconds if steady is not None else 0.0)],
         )
         yield _counter(
-            "tasks_died", "Background tasks that ended by an error", (), [((), self._sources.recorder.tasks.died)]
+            "tasks_died",
+            "Background tasks that ended by an error",
+            (),
+            [((), self._sources.recorder.figures().tasks_died)],
         )
         yield _counter(
             "scrape_faults",

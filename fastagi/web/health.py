@@ -44,7 +44,7 @@ class Health:
 
     async def healthz(self, request: web.Request) -> web.Response:
         """200 while the loop turns (it does, or nobody would answer) and no lasting task has died."""
-        dead = self._sources.recorder.tasks.dead
+        dead = self._sources.recorder.tasks_dead
         if dead:
             return answer(
                 {"healthy": False, "dead": dead, "do": "restart the server; the log says what killed them"}, 503
@@ -115,7 +115,7 @@ class Health:
         return [Problem("descriptors", problem, "raise LimitNOFILE (ulimit -n), or lower [agi] max_sessions; restart")]
 
     def _refused_side_files(self) -> list[Problem]:
-        count = self._sources.recorder.journal.left.refused
+        count = self._sources.recorder.figures().side_files_refused
         if not count:
             return []
         problem = f"{count} files that pass for rows of the ledger were refused since the start"
@@ -124,7 +124,7 @@ class Health:
 
     async def _store(self) -> Problem | None:
         store = self._sources.store
-        behind, full = self._sources.recorder.journal.behind, self._sources.recorder.journal.full
+        behind, full = self._sources.recorder.figures().ledger_behind, self._sources.recorder.ledger_full
         do = "look at its disk, its permissions or the database server; recordings go on, and side files keep them"
         if full:
             return Problem("store", f"{store.shown}: no recording is begun: {full}", do.partition(";")[0])

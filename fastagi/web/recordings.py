@@ -146,7 +146,7 @@ class Recordings:
             raise Refusal(404, f"there is no recording {asked.id}")
         recording, made, history = found
         body = shapes.recording(recording)
-        job = self._sources.recorder.jobs.get(asked.id)
+        job = self._sources.recorder.get(asked.id)
         if job is not None:
             body = {**shapes.recording(job.recording), "alarms": sorted(job.alarms), "bytes_so_far": max(0, job.size)}
         body["deliveries"] = [shapes.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
@@ -203,8 +203,7 @@ class Recordings:
     async def delete(self, asked: Asked) -> web.Response:
         """DELETE /recordings/{id}."""
         await self._row(asked.id)
-        evidence = self._sources.recorder.evidence
-        work = evidence.delete_recording(
+        work = self._sources.recorder.delete(
             asked.id, asked.who.name, asked.query["reason"], force=bool(asked.query.get("force", False))
         )
         return answer(shapes.recording(await self._own(work, "http delete")))
@@ -212,18 +211,18 @@ class Recordings:
     async def hold(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/hold."""
         await self._row(asked.id)
-        work = self._sources.recorder.evidence.hold(asked.id, asked.who.name, asked.query["reason"])
+        work = self._sources.recorder.hold(asked.id, asked.who.name, asked.query["reason"])
         return answer(shapes.recording(await self._own(work, "http hold")))
 
     async def release(self, asked: Asked) -> web.Response:
         """POST /recordings/{id}/release."""
         await self._row(asked.id)
-        work = self._sources.recorder.evidence.release(asked.id, asked.who.name, asked.query["reason"])
+        work = self._sources.recorder.release(asked.id, asked.who.name, asked.query["reason"])
         return answer(shapes.recording(await self._own(work, "http release")))
 
     async def _own(self, work: Coroutine[Any, Any, Recording], name: str) -> Recording:
         """Let the recorder own it: what has begun is ended, though the client goes or this server stops."""
-        done: Recording | FastAGIError = await asyncio.shield(self._sources.recorder.tasks.spawn(_caught(work), name))
+        done: Recording | FastAGIError = await asyncio.shield(self._sources.recorder.spawn(_caught(work), name))
         if isinstance(done, FastAGIError):
             raise done
         return done
@@ -236,7 +235,7 @@ class Recordings:
 
     async def _job(self, recording_id: str) -> Job | Recording:
         """The job of an open recording of this server; the row of one that has ended."""
-        job = self._sources.recorder.jobs.get(recording_id)
+        job = self._sources.recorder.get(recording_id)
         if job is not None:
             return job
         recording = await self._row(recording_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from aiohttp import web
 
 from fastagi.agi.listening import bind, bound_port, listen
 from fastagi.errors import ConfigError
-from fastagi.recording.course.start_faults import StartFault
-from fastagi.recording.recorder import Recorder
 from fastagi.web import console
 from fastagi.web.access import Role, Tokens
 from fastagi.web.answers import answer, guard, sign
@@ -62,7 +59,7 @@ class HttpServer:
         self._sources = sources
         settings = sources.settings
         self._host, self._port = settings.http.host, settings.http.port
-        faults = partial(_faults, sources.recorder)
+        faults = sources.recorder.start_faults
         spools = [pbx.spool for pbx in sources.pbxs.values()]
         self._disks = Disks([settings.recordings.directory, *_ledger_folder(settings.store.url)], spools, faults)
         self._health = Health(sources, self._disks)
@@ -148,14 +145,6 @@ class HttpServer:
         self._sound.close()
         _requests.removeFilter(self._malformed)
         self._disks.close()
-
-
-def _faults(recorder: Recorder) -> list[StartFault]:
-    """Why recordings do not start, or could not be kept while the ledger is away. Blocking."""
-    found = recorder.starter.faults.current()
-    sides = recorder.journal.sides
-    fault, _, do = sides.fault().partition(": ")
-    return [*found, StartFault(str(sides.path), fault, do)] if fault else found
 
 
 def _options() -> dict[str, Any]:

@@ -195,7 +195,7 @@ class Sound:
         scheme = recording.spec.encryption
         if asked.who.role < Role.ADMIN:
             raise Refusal(403, f"it is encrypted ({scheme}): only a token with the role admin gets it in clear")
-        cipher = await self._sources.recorder.keys.load(recording.id)
+        cipher = await self._sources.recorder.cipher_of(recording.id)
         if cipher is None:
             raise Refusal(409, f"it is encrypted ({scheme}) and its key is not here")
         return cipher

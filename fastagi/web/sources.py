@@ -12,7 +12,7 @@ from fastagi.agi.descriptors import Descriptors
 from fastagi.delivery import Courier, SinkRegistry
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.commands import Commands
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
 from fastagi.settings import Settings
 from fastagi.store import Store
@@ -24,7 +24,7 @@ class Sources:
 
     settings: Settings
     store: Store
-    recorder: Recorder
+    recorder: RecordingService
     commands: Commands
     courier: Courier
     registry: SinkRegistry

@@ -43,7 +43,7 @@ def routes(scene: Scene) -> None:
 
 async def judged(scene: Scene, count: int) -> dict[str, AnsweredCall]:
     """The ledger's calls by uniqueid, once so many are judged."""
-    completeness = scene.recorder.completeness
+    completeness = scene.recorder.parts.completeness
     await scene.until(lambda: sum(completeness.counts.values()) >= count)
     found, _ = await scene.app.parts.store.read(calls.page)
     return {call.uniqueid: call for call in found}
@@ -53,7 +53,7 @@ async def test_calls_are_judged_by_what_was_recorded_of_them(asterisk: AsteriskS
     async with recording_scene(asterisk, tmp_path, recordings=REQUIRED) as scene:
         routes(scene)
         told: list[AnsweredCall] = []
-        scene.recorder.completeness.listen(told.append)
+        scene.recorder.parts.completeness.listen(told.append)
         expected = {
             (await scene.call("both", far_end="Local/echo@fastagi-testing/n")): "recorded",
             (await scene.call("one-side")): "one_sided",
@@ -61,10 +61,10 @@ async def test_calls_are_judged_by_what_was_recorded_of_them(asterisk: AsteriskS
             (await scene.call("none")): "missing",
             (await scene.call("briefly")): "short",
         }
-        running = scene.recorder.jobs
+        running = scene.recorder.parts.context.jobs
         await scene.until(lambda: len([j for j in running if j.size > 1000]) >= 2)
         await scene.until(lambda: len(list(running)) == 3)  # the brief one has ended
-        assert scene.recorder.completeness.open == 10
+        assert scene.recorder.parts.completeness.open == 10
         shortest = min(call.uniqueid for call, verdict in expected.items() if verdict == "short")
         live = scene.app.parts.pbxs["pbx"].book.get(shortest)
         await scene.until(lambda: scene.app._clock() - live.answered_at > 6)
@@ -83,10 +83,10 @@ async def test_calls_are_judged_by_what_was_recorded_of_them(asterisk: AsteriskS
         incomplete, _ = await scene.app.parts.store.read(calls.page, incomplete=True)
         assert len(incomplete) == 8
         assert {c.uniqueid for c in told} == set(found)
-        assert scene.recorder.completeness.counts == {
+        assert scene.recorder.parts.completeness.counts == {
             "recorded": 2, "one_sided": 2, "silent": 2, "missing": 2, "short": 2
         }  # fmt: skip
-        assert scene.recorder.completeness.open == 0
+        assert scene.recorder.parts.completeness.open == 0
 
 
 async def test_calls_that_end_while_the_server_is_away_are_judged_by_the_next(
@@ -98,17 +98,17 @@ async def test_calls_that_end_while_the_server_is_away_are_judged_by_the_next(
         recorded = await asterisk22.originate("Local/tone@fastagi-testing/n", context="adopt-required")
         other = await scene.call("record/status")  # of no context that is required, and not recorded
         missed = await asterisk22.originate("Local/nothing@fastagi-testing/n", context="adopt-required", exten="s")
-        jobs = scene.recorder.jobs
+        jobs = scene.recorder.parts.context.jobs
         await scene.until(lambda: [j.phase for j in jobs] == [Phase.ACTIVE] * 2)
         await scene.app.parts.commands.stop(jobs.on_channel("pbx", missed.uniqueid)[0])
-        completeness = scene.recorder.completeness
+        completeness = scene.recorder.parts.completeness
         await scene.until(lambda: all(j.size > 1000 for j in jobs))
         assert completeness.open == 2
         await scene.app.stop(5)
         for call in (recorded, other):
             await scene.hangup(call)
         await scene.restart()
-        await scene.until(lambda: scene.recorder.completeness.open == 1)
+        await scene.until(lambda: scene.recorder.parts.completeness.open == 1)
         found = await judged(scene, 1)
         assert (found[recorded.uniqueid].verdict, found[missed.uniqueid].verdict) == ("recorded", "")
         assert set(found) == {recorded.uniqueid, missed.uniqueid}
@@ -127,7 +127,7 @@ async def test_a_verdict_names_the_refused_start(asterisk22: AsteriskServer, tmp
         wrong = await asterisk22.originate("Local/tone@fastagi-testing/n", context="refused")
         early = await asterisk22.originate("Local/early@refused/n", application="Wait", data="60")
         refused = await asterisk22.originate("Local/tone@fastagi-testing/n", context="refused", exten="s")
-        completeness = scene.recorder.completeness
+        completeness = scene.recorder.parts.completeness
         await scene.until(lambda: completeness.open == 6)  # both halves of each
 
         async def known() -> bool:
@@ -150,7 +150,7 @@ async def test_without_contexts_nothing_is_kept(asterisk22: AsteriskServer, tmp_
     async with recording_scene(asterisk22, tmp_path) as scene:
         routes(scene)
         await scene.call("none")
-        assert scene.recorder.completeness.open == 0
+        assert scene.recorder.parts.completeness.open == 0
         await asterisk22.cli("channel request hangup all")
         await scene.until(lambda: len(scene.app.parts.pbxs["pbx"].book) == 0)
         assert await scene.app.parts.store.read(calls.page) == ([], None)

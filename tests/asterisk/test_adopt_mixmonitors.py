@@ -34,7 +34,7 @@ async def call_with(asterisk: AsteriskServer, *monitors: str) -> Originated:
 
 
 def adopted(scene: Scene) -> list[Any]:
-    return [job for job in scene.recorder.jobs if job.recording.adopted]
+    return [job for job in scene.recorder.parts.context.jobs if job.recording.adopted]
 
 
 async def grown(scene: Scene, *paths: Path) -> None:
@@ -157,7 +157,7 @@ async def test_what_ran_before_the_server_is_found_and_goes_on_over_a_restart(
         assert job.recording.uniqueid == call.uniqueid
         await scene.restart()
         await scene.until(lambda: adopted(scene))
-        await scene.until(lambda: scene.recorder.adoption.idle)
+        await scene.until(lambda: scene.recorder.parts.adoption.idle)
         assert [j.id for j in adopted(scene)] == [job.id]
         await grown(scene, path)
         await scene.hangup(call)
@@ -181,20 +181,20 @@ async def test_ours_are_not_adopted_and_without_the_setting_nobodys(asterisk: As
             await call.exec("Wait", 60)
 
         call = await scene.call("ours", wait=False)
-        await scene.until(lambda: [j.phase for j in scene.recorder.jobs] == [Phase.ACTIVE] * 2)
+        await scene.until(lambda: [j.phase for j in scene.recorder.parts.context.jobs] == [Phase.ACTIVE] * 2)
         # a third one of somebody else on the same channel shows that the list was read
         theirs = tmp_path / "spool" / "theirs.wav"
         async with asterisk.ami() as other:
             row = next(c for c in scene.app.parts.pbxs["pbx"].book if c.uniqueid == call.uniqueid)
             await other.action("MixMonitor", Channel=row.name, File=str(theirs))
         await scene.until(lambda: adopted(scene))
-        await scene.until(lambda: scene.recorder.adoption.idle)
+        await scene.until(lambda: scene.recorder.parts.adoption.idle)
         assert [j.recording.name for j in adopted(scene)] == ["theirs.wav"]
     (tmp_path / "off").mkdir()
     async with recording_scene(asterisk, tmp_path / "off") as scene:
         call = await call_with(asterisk, str(tmp_path / "off/spool/nobodys.wav"))
         await grown(scene, tmp_path / "off/spool/nobodys.wav")
-        assert list(scene.recorder.jobs) == []
+        assert list(scene.recorder.parts.context.jobs) == []
         await scene.hangup(call)
     assert (tmp_path / "off/spool/nobodys.wav").exists()
 

@@ -82,7 +82,7 @@ async def test_the_dialplan_commands_its_own_channel_and_no_other(asterisk: Aste
         call = await asterisk.originate("Local/tone@fastagi-testing/n", context="adopt-events")
         assert "its own channel only" in (await other.hears("refused"))["Error"]
         await other.hears("started")
-        assert [j.recording.uniqueid for j in scene.recorder.jobs] == [call.uniqueid]
+        assert [j.recording.uniqueid for j in scene.recorder.parts.context.jobs] == [call.uniqueid]
 
 
 async def test_dialplan_cannot_stop_anothers_recording(asterisk: AsteriskServer, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ async def test_dialplan_cannot_stop_anothers_recording(asterisk: AsteriskServer,
         await asterisk.originate(tone, context="adopt-foreign", variables={"VICTIM": victim.uniqueid})
         refused = await other.hears("refused")
         assert "is another channel's: a UserEvent of the dialplan commands its own channel only" in refused["Error"]
-        assert [(job.id, job.phase) for job in scene.recorder.jobs] == [(theirs, Phase.ACTIVE)]
+        assert [(job.id, job.phase) for job in scene.recorder.parts.context.jobs] == [(theirs, Phase.ACTIVE)]
         own = await asterisk.originate(tone)
         await other.command("start", Channel=own.channel, filename="own")
         started = await other.hears("started", 2)
@@ -112,7 +112,7 @@ async def test_dialplan_cannot_stop_anothers_recording(asterisk: AsteriskServer,
             redirect = {"Channel": own.channel, "Context": "adopt-own", "Exten": "s", "Priority": "1"}
             await mover.action("Redirect", redirect)
         assert (await other.hears("finished"))["RecordingID"] == started["RecordingID"]
-        assert [job.id for job in scene.recorder.jobs] == [theirs]
+        assert [job.id for job in scene.recorder.parts.context.jobs] == [theirs]
 
 
 async def test_wrong_commands_are_answered_and_nothing_is_sent(asterisk22: AsteriskServer, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ async def test_wrong_commands_are_answered_and_nothing_is_sent(asterisk22: Aster
             assert error in refused["Error"], refused
             assert refused["Command"] == command
         assert other.changes == ["refused"] * len(wrong)
-        assert list(scene.recorder.jobs) == []
+        assert list(scene.recorder.parts.context.jobs) == []
         assert await asterisk22.cli(f"mixmonitor list {call.channel}") is not None
         assert list(scene.spool.iterdir()) == in_directory(scene.directory) == []
         # one that rings is not answered, whoever asks
@@ -176,7 +176,7 @@ async def test_while_ami_is_away_nothing_waits_for_announcements_and_none_is_tol
         await scene.call("twice", wait=False)
         await other.hears("started", 2)
         assert other.changes == ["requested", "started", "requested", "started"]
-        assert scene.recorder.announcer.dropped == 3  # stopping, stopped, finished
+        assert scene.recorder.parts.announcer.dropped == 3  # stopping, stopped, finished
 
 
 async def test_alarms_are_announced_as_they_come_and_go(asterisk22: AsteriskServer, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_alarms_are_announced_as_they_come_and_go(asterisk22: AsteriskServ
         call = await asterisk22.originate("Local/tone@fastagi-testing/n")
         await other.command("start", Channel=call.channel)
         assert (await other.hears("alarm"))["Alarm"] == "stalled"
-        (job,) = scene.recorder.jobs
+        (job,) = scene.recorder.parts.context.jobs
         await other.hears("alarm_over")
         assert job.phase is Phase.ACTIVE
 
@@ -200,4 +200,4 @@ async def test_a_file_that_does_not_grow_is_alarmed_in_time(asterisk22: Asterisk
         await other.command("start", Channel=call.channel)
         await other.hears("started")
         assert (await other.hears("alarm"))["Alarm"] == "stalled"
-        assert scene.recorder.watch.stalled == 1
+        assert scene.recorder.parts.watch.stalled == 1

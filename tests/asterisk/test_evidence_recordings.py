@@ -30,7 +30,7 @@ async def test_an_encrypted_recording_is_proved_held_and_deleted_with_its_key(
 
         await scene.call("secret")
         (told,) = await scene.delivered(1)
-        evidence, recording_id = scene.recorder.evidence, told.extra["recording_id"]
+        evidence, recording_id = scene.recorder.parts.evidence, told.extra["recording_id"]
         row = await scene.app.parts.store.read(recordings.get, recording_id)
         assert (await evidence.verify(row)).proof is Proof.OK
         path = Path(told.file_path)
@@ -38,7 +38,7 @@ async def test_an_encrypted_recording_is_proved_held_and_deleted_with_its_key(
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert (await evidence.verify(row)).proof is Proof.CHANGED
         path.write_bytes(whole)
-        assert (await scene.recorder.keys.load(recording_id)).to_secret() == AesGcmCipher(KEY).to_secret()
+        assert (await scene.recorder.parts.context.keys.load(recording_id)).to_secret() == AesGcmCipher(KEY).to_secret()
 
         await evidence.hold(recording_id, "counsel", "case 7")
         with pytest.raises(Error, match="legal hold"):
@@ -47,9 +47,9 @@ async def test_an_encrypted_recording_is_proved_held_and_deleted_with_its_key(
         await scene.until(lambda: scene.app.parts.courier.stats()["delivered"] == 1)
         await evidence.delete_recording(recording_id, "ann", "asked for")
         assert not path.exists()
-        assert await scene.recorder.keys.load(recording_id) is None
+        assert await scene.recorder.parts.context.keys.load(recording_id) is None
         row = await scene.app.parts.store.read(recordings.get, recording_id)
         assert (await evidence.verify(row)).proof is Proof.DELETED
         assert (row.sha256, row.name) == (told.extra["sha256"], "secret")
         await scene.restart()
-        assert await scene.recorder.evidence.sweep() == 0
+        assert await scene.recorder.parts.evidence.sweep() == 0

@@ -74,12 +74,12 @@ async def test_calls_go_on_and_end_while_the_manager_connection_is_down(
         recorded(scene)
         stays = await scene.call("r", "name=stays")
         ends = await scene.call("r", "name=ends")
-        await until(lambda: len(scene.recorder.jobs) == 2)
+        await until(lambda: len(scene.recorder.parts.context.jobs) == 2)
         gate.shut()
         await until(lambda: not scene.app.parts.pbxs["pbx"].up)
         assert problems(await ready(scene)) == ["asterisk pbx"]
         during = await scene.call("r", "name=during")
-        await until(lambda: len(scene.recorder.jobs) == 3, what="a call is recorded without the manager")
+        await until(lambda: len(scene.recorder.parts.context.jobs) == 3, what="a call is recorded without the manager")
         await asyncio.sleep(2.5)
         await scene.hangup(ends)
         (told,) = await scene.delivered(1)
@@ -88,7 +88,7 @@ async def test_calls_go_on_and_end_while_the_manager_connection_is_down(
         gate.open()
         await until(lambda: scene.app.parts.pbxs["pbx"].up, 30)
         assert problems(await ready(scene)) == []
-        assert len(scene.recorder.jobs) == 2, "they are up, and go on"
+        assert len(scene.recorder.parts.context.jobs) == 2, "they are up, and go on"
         for call in (stays, during):
             await scene.hangup(call)
         by_call = {m.session_id: m for m in await scene.delivered(3)}
@@ -136,7 +136,7 @@ async def test_a_hangup_behind_a_manager_that_answers_nothing_is_no_stop_by_some
     ):
         call = await asterisk22.originate("Local/tone@fastagi-testing/n")
         recording = await scene.app.parts.commands.start_on_channel(call.channel, "silent")
-        (job,) = scene.recorder.jobs
+        (job,) = scene.recorder.parts.context.jobs
         await until(lambda: job.size > 10_000)
         gate.mute()
         await scene.hangup(call)
@@ -167,7 +167,7 @@ async def test_an_asterisk_that_stays_dead_leaves_no_recording_open(mortal: Aste
     try:
         recorded(scene)
         calls = [await scene.call("r", f"name=call-{n}") for n in range(3)]
-        await until(lambda: len(scene.recorder.jobs) == 3)
+        await until(lambda: len(scene.recorder.parts.context.jobs) == 3)
         await until(lambda: all(p.stat().st_size > 32_000 for p in scene.spool.glob("rec-*-rx.wav")))
         await mortal.kill()
         told = await scene.delivered(3, 40)
@@ -177,12 +177,12 @@ async def test_an_asterisk_that_stays_dead_leaves_no_recording_open(mortal: Aste
             assert metadata.extra["salvaged"] is True
             assert metadata.extra["asterisk_unreached"] is True
             assert seconds_of(metadata) > 1.9
-        assert scene.recorder.recovery.unreached == 3
+        assert scene.recorder.parts.recovery.unreached == 3
         assert problems(await ready(scene)) == ["asterisk pbx"]
         assert len(list(scene.spool.glob("rec-*"))) == 9, "nobody has seen the calls end: Asterisk's files are kept"
         await mortal.start()
         await until(lambda: scene.app.parts.pbxs["pbx"].up, 40)
-        await scene.recorder.sweep.round()
+        await scene.recorder.parts.sweep.round()
         assert list(scene.spool.glob("rec-*")) == [], "now it is known"
         assert len(scene.sink.got) == 3
     finally:
@@ -213,9 +213,9 @@ async def test_a_paused_recording_is_not_taken_for_dead_so_soon(mortal: Asterisk
         recorded(scene)
         for name in ("speaking", "paused"):
             await scene.call("r", f"name={name}")
-        await until(lambda: sum(job.started is not None for job in scene.recorder.jobs) == 2)
-        paused = next(job for job in scene.recorder.jobs if job.recording.name == "paused")
-        await scene.recorder.pauser.pause(paused)
+        await until(lambda: sum(job.started is not None for job in scene.recorder.parts.context.jobs) == 2)
+        paused = next(job for job in scene.recorder.parts.context.jobs if job.recording.name == "paused")
+        await scene.recorder.parts.pauser.pause(paused)
         await mortal.kill()
         (speaking,) = await scene.delivered(1, 40)
         assert speaking.name == "speaking"
@@ -242,8 +242,8 @@ async def test_a_restarted_asterisk_that_uses_a_uniqueid_again_is_another_call(
         recorded(scene)
         async with mortal.ami() as ami:
             await call(ami, "first")
-        await until(lambda: len(scene.recorder.jobs) == 1)
-        (first,) = [job.id for job in scene.recorder.jobs]
+        await until(lambda: len(scene.recorder.parts.context.jobs) == 1)
+        (first,) = [job.id for job in scene.recorder.parts.context.jobs]
         await asyncio.sleep(3.5)  # what is told apart by its age must have one
         await mortal.kill()
         await mortal.start()
@@ -252,7 +252,7 @@ async def test_a_restarted_asterisk_that_uses_a_uniqueid_again_is_another_call(
             (told,) = await scene.delivered(1)
             assert told.extra["recording_id"] == first
             assert (told.extra["cause"], told.extra["salvaged"]) == ("HANGUP", True)
-            await until(lambda: len(scene.recorder.jobs) == 1, what="the second is being recorded")
+            await until(lambda: len(scene.recorder.parts.context.jobs) == 1, what="the second is being recorded")
             await asyncio.sleep(1.5)
             await mortal.cli("channel request hangup all")
         second = (await scene.delivered(2))[1]
@@ -286,21 +286,21 @@ async def test_a_disk_that_is_full_when_a_recording_is_finished(asterisk22: Aste
             recorded(scene, file_format="s16bit")
             (small / "ballast").write_bytes(b"\0" * 40_000)
             call = await scene.call("r", "name=big")
-            await until(lambda: len(scene.recorder.jobs) == 1)
+            await until(lambda: len(scene.recorder.parts.context.jobs) == 1)
             await asyncio.sleep(3.0)
             await scene.hangup(call)
-            await until(lambda: len(scene.recorder.jobs) == 0)
+            await until(lambda: len(scene.recorder.parts.context.jobs) == 0)
             recording = scene.recorder.last(("pbx", call.uniqueid, ""))
             assert (recording.state, recording.cause) == ("ERROR", "ERROR")
             assert "no room" in recording.error
             assert recording.pieces[0].mixed in recording.error, "the operator is told where it is"
             raw = recording.pieces[0].mixed
             assert size(raw) > 40_000
-            await scene.recorder.sweep.round()
+            await scene.recorder.parts.sweep.round()
             assert scene.sink.got == [], "there is no room yet"
             await asyncio.to_thread(os.system, f"mount -o remount,size=8m {small}")
             (small / "ballast").unlink()
-            await scene.recorder.sweep.round()
+            await scene.recorder.parts.sweep.round()
             (told,) = await scene.delivered(1)
             assert (told.extra["cause"], told.extra["state"]) == ("HANGUP", "IDLE")
             assert seconds_of(told) == pytest.approx(told.duration_seconds, abs=1.2)
@@ -312,8 +312,8 @@ async def test_a_disk_that_is_full_while_asterisk_records(asterisk22: AsteriskSe
         async with recording_scene(asterisk22, tmp_path, recordings={"stalled_seconds": 3.0}, http=HTTP) as scene:
             recorded(scene, dtmf_elim=False)
             call = await scene.call("r", "name=long")
-            await until(lambda: len(scene.recorder.jobs) == 1)
-            await until(lambda: scene.recorder.watch.stalled == 1, 40, "the alarm for a file that does not grow")
+            await until(lambda: len(scene.recorder.parts.context.jobs) == 1)
+            await until(lambda: scene.recorder.parts.watch.stalled == 1, 40, "the alarm for a file that does not grow")
             assert f"disk {scene.spool}" in problems(await ready(scene))
             await scene.hangup(call)
             (told,) = await scene.delivered(1, 40)
@@ -348,7 +348,7 @@ async def _set_by(jump: float, asterisk: AsteriskServer, folder: Path) -> None:
 
         call = await scene.call("r", "name=through", "hold=4")
         await scene.call("three")
-        await until(lambda: len(scene.recorder.jobs) == 2)
+        await until(lambda: len(scene.recorder.parts.context.jobs) == 2)
         await asyncio.sleep(1.0)
         by = jump
         told = {m.name: m for m in await scene.delivered(2)}

@@ -85,7 +85,7 @@ class Watched:
                 due = time.monotonic() + 0.02
                 await asyncio.sleep(0.02)
                 self.late.append(time.monotonic() - due)
-                self.most_behind = max(self.most_behind, scene.recorder.journal.behind)
+                self.most_behind = max(self.most_behind, scene.recorder.parts.context.journal.behind)
                 self.most_tasks = max(self.most_tasks, len(asyncio.all_tasks()))
 
         looking = asyncio.create_task(look())
@@ -161,7 +161,7 @@ async def slow_ledger(scene: Scene, watched: Watched, slow: Any, quick: Any, cou
             answers = {(e["Started"], e["Ended"], e["Cause"], e["Error"]) for e in said()}
             quick()
             await scene.delivered(count, 60)
-            await scene.until(lambda: not scene.recorder.journal.behind, 40)
+            await scene.until(lambda: not scene.recorder.parts.context.journal.behind, 40)
             await scene.until(lambda: not list(scene.spool.glob("rec-*")), 40)
         told = [line["event"] for line in lines]
     assert answers == {("RECORDING", "IDLE", "ABORTED", "")}

@@ -62,10 +62,10 @@ async def test_a_hundred_calls_at_once_are_each_recorded_and_delivered_once(scen
     scene.app.route("crowd")(handler)
     placed = [await scene.call("crowd", wait=False) for _ in range(CALLS)]
     await asyncio.wait_for(all_up.wait(), 60)
-    assert len(scene.recorder.jobs) == CALLS
+    assert len(scene.recorder.parts.context.jobs) == CALLS
     assert (held()[0] - memory) / CALLS < 100_000  # 16 kB seen, MixMonitor's thread is Asterisk's
     await scene.until(lambda: len(_of(scene, "/crowd/")) >= CALLS, 60)
-    await scene.until(lambda: len(scene.recorder.jobs) == 0)
+    await scene.until(lambda: len(scene.recorder.parts.context.jobs) == 0)
     await asyncio.sleep(0.5)  # a second delivery would come now
     told = _of(scene, "/crowd/")
     assert Counter(m.session_id for m in told) == Counter(c.uniqueid for c in placed)
@@ -75,7 +75,7 @@ async def test_a_hundred_calls_at_once_are_each_recorded_and_delivered_once(scen
         info = soundfile.info(metadata.file_path)
         assert (info.subtype, info.frames) == ("ULAW", round(metadata.extra["audio_seconds"] * 8000))
     assert list(scene.spool.glob("rec-*")) == []
-    assert scene.recorder.tasks.died == 0
+    assert scene.recorder.parts.context.tasks.died == 0
     memory_now, files_now = held()
     assert files_now - files < 20
     assert memory_now - memory < 20_000_000  # 3.5 MB seen, of which most is what finishing loads once
@@ -129,7 +129,7 @@ async def test_a_cancelled_record_goes_on(scene: Scene) -> None:
     call = await place(scene, handler)
     assert await call.done() == ((State.RECORDING, Cause.NONE), True, Cause.ABORTED)
     await call.told()
-    await scene.until(lambda: not scene.recorder.jobs.on_channel("pbx", call.uniqueid))
+    await scene.until(lambda: not scene.recorder.parts.context.jobs.on_channel("pbx", call.uniqueid))
     assert all(m.extra["state"] == "IDLE" for m in of_call(scene, call.uniqueid))
 
 
@@ -168,7 +168,9 @@ async def test_a_blocking_handler_whose_call_ends_under_it(scene: Scene) -> None
         return cause, channel.WholeCallRecorder.state()
 
     call = await place(scene, handler)
-    await scene.until(lambda: any(j.started for j in scene.recorder.jobs.on_channel("pbx", call.uniqueid)))
+    await scene.until(
+        lambda: any(j.started for j in scene.recorder.parts.context.jobs.on_channel("pbx", call.uniqueid))
+    )
     await scene.hangup(call.placed)
     assert await call.done() == (Cause.HANGUP, State.IDLE)
 
@@ -177,7 +179,7 @@ async def test_whatever_calls_do_every_recording_ends_and_is_told_once(scene: Sc
     """Random handlers on calls that are hung up and redirected at random moments. The seed is in the failure's text."""
     seed = random.randrange(1 << 30)
     dice = random.Random(seed)
-    died = scene.recorder.tasks.died
+    died = scene.recorder.parts.context.tasks.died
 
     async def act(call: Any, name: str) -> None:
         rec = call.recorder(name)
@@ -218,7 +220,7 @@ async def test_whatever_calls_do_every_recording_ends_and_is_told_once(scene: Sc
                 await ami.action("Hangup", Channel=call.channel)
 
         await asyncio.gather(*(one() for _ in range(40)))
-    await scene.until(lambda: scene.app.parts.agi.sessions == 0 and len(scene.recorder.jobs) == 0, 40)
+    await scene.until(lambda: scene.app.parts.agi.sessions == 0 and len(scene.recorder.parts.context.jobs) == 0, 40)
     rows = [r for r in await _all_rows(scene) if "/wild/" in r.file_path]
     finished = {r.id for r in rows if r.phase is Phase.FINISHED}
     await scene.until(lambda: len(_of(scene, "/wild/")) >= len(finished), 20)
@@ -229,7 +231,7 @@ async def test_whatever_calls_do_every_recording_ends_and_is_told_once(scene: Sc
         seed
     )
     assert list(scene.spool.glob("rec-*")) == [], seed
-    assert scene.recorder.tasks.died == died, seed
+    assert scene.recorder.parts.context.tasks.died == died, seed
     assert len(rows) > 30, seed
 
 
@@ -342,7 +344,9 @@ async def test_bad_peers_disturb_no_call(scene: Scene) -> None:
         return await call.WholeCallRecorder.stop(), await call.get_variable("RECORDING_NOTHING")
 
     call: HandledCall = await place(scene, handler)
-    await scene.until(lambda: any(j.started for j in scene.recorder.jobs.on_channel("pbx", call.uniqueid)))
+    await scene.until(
+        lambda: any(j.started for j in scene.recorder.parts.context.jobs.on_channel("pbx", call.uniqueid))
+    )
     memory, files = held()
     kinds = (_garbage, _megabyte, _one_byte_a_second, _half_a_header, _silence, _a_session_that_answers_nonsense)
     with structlog.testing.capture_logs() as logs:

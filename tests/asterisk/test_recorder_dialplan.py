@@ -134,7 +134,11 @@ class Site:
         """The running recording whose file lies there."""
 
         def found() -> list[Any]:
-            return [j for j in self.scene.recorder.jobs if f"/{folder}/" in j.recording.file_path and j.started]
+            return [
+                j
+                for j in self.scene.recorder.parts.context.jobs
+                if f"/{folder}/" in j.recording.file_path and j.started
+            ]
 
         await self.scene.until(found)
         return found()[0]
@@ -333,7 +337,7 @@ async def test_a_conference_is_one_file_until_the_last_has_left(site: Site) -> N
     await site.ami.action("Hangup", Channel=calls[0].channel)
     await site.ami.wait_event("Hangup", lambda e: e["Uniqueid"] == calls[0].other_uniqueid)
     assert job.recording.state is State.RECORDING
-    assert len([j for j in site.scene.recorder.jobs if "/conference/" in j.recording.file_path]) == 1
+    assert len([j for j in site.scene.recorder.parts.context.jobs if "/conference/" in j.recording.file_path]) == 1
     await site.ami.action("Hangup", Channel=calls[1].channel)
     (told,) = await site.told(job.recording.uniqueid)
     assert told.extra["cause"] == "HANGUP"

@@ -184,7 +184,7 @@ async def test_a_file_that_cannot_be_finished(scene: Scene) -> None:
 
 async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the check and the command: Hangup, not ERROR, and no name left."""
-    begin = scene.recorder.starter.command
+    begin = scene.recorder.parts.starter.command
 
     async def late(job: Any, pbx: Any) -> Any:
         await scene.asterisk.cli(f"channel request hangup {job.recording.channel}")
@@ -192,7 +192,7 @@ async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch
         await scene.until(lambda: pbx.book.get(channel) is None)
         return await begin(job, pbx)
 
-    monkeypatch.setattr(scene.recorder.starter, "command", late)
+    monkeypatch.setattr(scene.recorder.parts.starter, "command", late)
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     async def handler(call: Any) -> None:
@@ -220,15 +220,15 @@ async def test_what_nobody_expected_keeps_neither_the_name_nor_the_call(
     async def handler(call: Any) -> Any:
         rec = call.WholeCallRecorder
         with monkeypatch.context() as patch:
-            patch.setattr(scene.recorder.starter, "command", broken)
+            patch.setattr(scene.recorder.parts.starter, "command", broken)
             with pytest.raises(ZeroDivisionError):
                 await rec.start("unexpected")
         seen = rec.state(), rec.cause(), rec.error
         return seen, await rec.start("unexpected")
 
-    died = scene.recorder.tasks.died
+    died = scene.recorder.parts.context.tasks.died
     call = await place(scene, handler)
     assert await call.done() == ((State.ERROR, Cause.ERROR, "a bug"), True)
-    scene.recorder.tasks.died = died
+    scene.recorder.parts.context.tasks.died = died
     (told,) = await call.told()
     assert Path(told.file_path).name == "unexpected.wav"

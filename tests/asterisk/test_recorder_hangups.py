@@ -82,7 +82,7 @@ class LiveCall:
 
     async def running(self) -> None:
         await self.site.scene.until(
-            lambda: any(j.started for j in self.site.scene.recorder.jobs.on_channel("pbx", self.uniqueid))
+            lambda: any(j.started for j in self.site.scene.recorder.parts.context.jobs.on_channel("pbx", self.uniqueid))
         )
 
     async def hang_up(self, how: str) -> None:

@@ -52,13 +52,13 @@ async def test_session_with_foreign_uniqueid_is_denied(asterisk: AsteriskServer,
 
         victim, other = await recorded(scene), await scene.asterisk.originate(TONE)
         await scene.until(lambda: scene.app.parts.pbxs["pbx"].book.named(other.channel))
-        (job,) = scene.recorder.jobs
+        (job,) = scene.recorder.parts.context.jobs
         for channel in (other.channel, "PJSIP/nobody-00000001", "", "/.*/", victim.uniqueid):
             session = await liar(scene.port, route, channel, victim.uniqueid)
             assert "has the uniqueid" in session.variables["RECORDING_ERROR"]
             assert session.variables.get("RECORDING_STATE") == ("ERROR" if route == "record/start" else None)
             assert not session.variables.get("RECORDING_ID")
-        assert (list(scene.recorder.jobs), job.phase, reached) == ([job], Phase.ACTIVE, [])
+        assert (list(scene.recorder.parts.context.jobs), job.phase, reached) == ([job], Phase.ACTIVE, [])
         assert scene.app.parts.agi.tally.denied == 5
         assert not scene.app.parts.agi.tally.failed
 
@@ -187,7 +187,7 @@ async def test_equal_uniqueids_never_mix_recordings(both: Twins) -> None:
     session = await liar(both.new.port, "record/stop", min(names["new"]), "1700000000.1")
     assert "asterisk=NAME" in session.variables["RECORDING_ERROR"]
     assert "systemname" in session.variables["RECORDING_ERROR"]
-    assert len(both.new.recorder.jobs) == 8
+    assert len(both.new.recorder.parts.context.jobs) == 8
     for scene in (both.new, both.old):
         await scene.asterisk.cli("channel request hangup all")
     told = await both.new.delivered(8)

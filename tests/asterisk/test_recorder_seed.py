@@ -291,7 +291,7 @@ async def test_a_hangup_in_mid_recording_is_the_cause(scene: Scene) -> None:
         return await call.WholeCallRecorder.record("cut")
 
     call = await place(scene, handler)
-    await scene.until(lambda: scene.recorder.jobs.on_channel("pbx", call.uniqueid))
+    await scene.until(lambda: scene.recorder.parts.context.jobs.on_channel("pbx", call.uniqueid))
     await scene.hangup(call.placed)
     assert await call.done() is Cause.HANGUP
     (told,) = await call.told()

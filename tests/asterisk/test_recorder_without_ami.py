@@ -130,7 +130,9 @@ async def test_a_session_told_of_a_hangup_finds_out_what_it_was(scene: Scene, ho
                  f"elsewhere,1,Wait,1 into {context}"):  # fmt: skip
         await scene.asterisk.cli(f"dialplan add extension {step}")
     call = await scene.asterisk.originate(f"Local/s@{context}/n")
-    await scene.until(lambda: any(j.started for j in scene.recorder.jobs.on_channel("pbx", call.other_uniqueid)))
+    await scene.until(
+        lambda: any(j.started for j in scene.recorder.parts.context.jobs.on_channel("pbx", call.other_uniqueid))
+    )
     async with scene.asterisk.ami() as ami:
         channel = call.channel[:-1] + "2"
         if how == "hangup":
@@ -268,12 +270,12 @@ async def test_a_refused_pause_never_looks_paused(deaf: Deaf, monkeypatch: pytes
         raise AsteriskDown("nobody there")
 
     with monkeypatch.context() as patched:
-        patched.setattr(deaf.scene.recorder.pauser, "pause", refuse)
+        patched.setattr(deaf.scene.recorder.parts.pauser, "pause", refuse)
         call = await deaf.call("pause")
         first = await deaf.note(call, "first")
     assert (first["State"], first["Paused"], first["Error"]) == ("RECORDING", "", "nobody there")
     with monkeypatch.context() as patched:
-        patched.setattr(deaf.scene.recorder.pauser, "resume", refuse)
+        patched.setattr(deaf.scene.recorder.parts.pauser, "resume", refuse)
         call = await deaf.call("pause")
         second = await deaf.note(call, "second")
     assert (second["State"], second["Paused"], second["Error"]) == ("RECORDING", "yes", "nobody there")
@@ -321,8 +323,8 @@ async def test_who_cannot_tell_asterisk_does_not_hold_the_call(
 async def test_any_new_session_of_the_call_carries_a_stop_out(deaf: Deaf) -> None:
     call = await deaf.call("later")
     await deaf.note(call, "started")
-    (job,) = deaf.scene.recorder.jobs.on_channel("pbx", call.other_uniqueid)
-    assert await deaf.scene.recorder.stopper.stop(job, Cause.ABORTED)
+    (job,) = deaf.scene.recorder.parts.context.jobs.on_channel("pbx", call.other_uniqueid)
+    assert await deaf.scene.recorder.parts.stopper.stop(job, Cause.ABORTED)
     assert not await job.wait(0.3)
     assert job.phase is Phase.STOPPING
     await deaf.note(call, "looked")

@@ -38,8 +38,8 @@ def route(scene: Scene, name: str, seen: dict[str, Any] | None = None, **options
 
 
 async def only_job(scene: Scene) -> Any:
-    await scene.until(lambda: [j for j in scene.recorder.jobs if j.phase.value == "active"])
-    (job,) = scene.recorder.jobs
+    await scene.until(lambda: [j for j in scene.recorder.parts.context.jobs if j.phase.value == "active"])
+    (job,) = scene.recorder.parts.context.jobs
     return job
 
 
@@ -55,7 +55,7 @@ async def test_a_hangup_is_finished_at_once_also_where_a_side_never_sent_a_frame
     job = await only_job(scene)
     await asyncio.sleep(1.0)
     await scene.hangup(call)
-    await scene.until(lambda: scene.recorder.pbxs["pbx"].book.get(call.uniqueid) is None)
+    await scene.until(lambda: scene.recorder.parts.context.pbxs["pbx"].book.get(call.uniqueid) is None)
     hung_up = time.monotonic()
     recording = await ended(scene, job)
     assert time.monotonic() - hung_up < 3 * 0.3  # 50 ms on a quiet machine
@@ -118,15 +118,15 @@ async def test_a_raw_file_that_asterisk_cannot_open_is_an_error_that_says_so(sce
     scene = scene22
     seen: dict[str, Any] = {}
     route(scene, "blocked", seen)
-    made = scene.recorder.starter._intended
+    made = scene.recorder.parts.starter._intended
 
     def blocking(request: Any) -> Any:
         recording = made(request)
         Path(recording.pieces[0].mixed).mkdir()
         return recording
 
-    scene.recorder.starter._intended = blocking
-    scene.recorder.starter._seen = _never
+    scene.recorder.parts.starter._intended = blocking
+    scene.recorder.parts.starter._seen = _never
     await scene.call("blocked", far_end="Local/mute@whole/n")
     await scene.until(lambda: seen)
     assert seen["blocked"][:3] == (False, "ERROR", "ERROR")
@@ -198,7 +198,7 @@ async def test_broken_headers_are_mended(whole22: AsteriskServer, tmp_path: Path
 
 async def _spoiled(scene: Scene, kinds: dict[str, Callable[[Path], None]]) -> dict[str, tuple[Any, Path]]:
     """Calls whose raw files are spoiled after Asterisk closed them and before they are finished."""
-    closed = scene.recorder.stopper._closed
+    closed = scene.recorder.parts.stopper._closed
     raw: dict[str, Path] = {}
 
     async def spoiling(job: Any) -> bool:
@@ -210,12 +210,14 @@ async def _spoiled(scene: Scene, kinds: dict[str, Callable[[Path], None]]) -> di
             whole = await closed(job)
         return whole
 
-    scene.recorder.stopper._closed = spoiling
+    scene.recorder.parts.stopper._closed = spoiling
     for kind in kinds:
         route(scene, kind, dtmf_elim=False)
     calls = await asyncio.gather(*(scene.call(kind, far_end="Local/loop-low@whole/n") for kind in kinds))
-    await scene.until(lambda: len([j for j in scene.recorder.jobs if j.phase.value == "active"]) == len(kinds))
-    jobs = list(scene.recorder.jobs)
+    await scene.until(
+        lambda: len([j for j in scene.recorder.parts.context.jobs if j.phase.value == "active"]) == len(kinds)
+    )
+    jobs = list(scene.recorder.parts.context.jobs)
     await asyncio.sleep(1.2)
     for call in calls:
         await scene.hangup(call)
@@ -246,7 +248,7 @@ async def test_a_full_disk_keeps_the_raw_file_and_finishes_it_later(
         assert [str(p) for p in scene.spool.iterdir()] == [raw]
         assert [p for p in in_directory(scene.directory) if p.stat().st_size] == []
         monkeypatch.setattr(finalfile.FinalFile, "commit", opened)
-        again = await scene.recorder.finalizer.refinish(recording)
+        again = await scene.recorder.parts.finalizer.refinish(recording)
         assert (await ended(scene, again)).cause.value == "HANGUP"
         told = await told_of(scene, "full")
         assert share_of(heard(told)[1000:], LOW, 11025) > 0.9

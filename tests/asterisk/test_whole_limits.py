@@ -139,7 +139,7 @@ async def test_limits_hold_through_dial_after_the_session_and_after_a_restart(sc
         ask(scene, "size", "Local/loop-talk@whole/n"),
         ask(scene, "time", "Local/loop-talk@whole/n"),
     )
-    await scene.until(lambda: len(scene.recorder.jobs) == 4 and not scene.app.parts.agi.sessions)
+    await scene.until(lambda: len(scene.recorder.parts.context.jobs) == 4 and not scene.app.parts.agi.sessions)
     await scene.restart()
     told = {name: await told_of(scene, name) for name in ("dial", "silence", "size", "time")}
     assert {name: m.extra["cause"] for name, m in told.items()} == {

@@ -36,7 +36,7 @@ class Talk:
 
     @property
     def book(self) -> Any:
-        return self.scene.recorder.pbxs["pbx"].book
+        return self.scene.recorder.parts.context.pbxs["pbx"].book
 
     @property
     def leg(self) -> LiveChannel | None:
@@ -351,7 +351,7 @@ async def test_a_followed_recording_survives_a_restart(scene22: Scene) -> None:
     await scene.until(lambda: call.leg is None)
     await asyncio.sleep(0.5)
     await scene.restart()
-    (job,) = scene.recorder.jobs
+    (job,) = scene.recorder.parts.context.jobs
     assert [piece.after for piece in job.recording.pieces] == ["", "move"]
     await asyncio.sleep(1.0)
     assert job.phase.value == "active"
@@ -407,14 +407,14 @@ async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scen
     paused = await talk(scene, "paused")
     stayer = moved.peer.uniqueid
     await asyncio.sleep(1.2)
-    (job,) = [j for j in scene.recorder.jobs if j.recording.name == "resumed"]
-    await scene.recorder.pauser.pause(job)
-    (pausing,) = [j for j in scene.recorder.jobs if j.recording.name == "paused"]
-    scene.recorder.starter.begin = scene.recorder.pauser._segments.end = never
-    under_way = [asyncio.create_task(scene.recorder.pauser.pause(pausing))]
+    (job,) = [j for j in scene.recorder.parts.context.jobs if j.recording.name == "resumed"]
+    await scene.recorder.parts.pauser.pause(job)
+    (pausing,) = [j for j in scene.recorder.parts.context.jobs if j.recording.name == "paused"]
+    scene.recorder.parts.starter.begin = scene.recorder.parts.pauser._segments.end = never
+    under_way = [asyncio.create_task(scene.recorder.parts.pauser.pause(pausing))]
     await moved.act("BlindTransfer", Channel=moved.leg.name, Context="whole", Exten="loop-third")
-    under_way.append(asyncio.create_task(scene.recorder.pauser.resume(job)))
-    jobs = list(scene.recorder.jobs)
+    under_way.append(asyncio.create_task(scene.recorder.parts.pauser.resume(job)))
+    jobs = list(scene.recorder.parts.context.jobs)
     await scene.until(lambda: all(j is pausing or not j.recording.pieces[-1].seen for j in jobs))
     await scene.until(lambda: pausing.phase.value == "paused")
     for task in under_way:
@@ -424,7 +424,7 @@ async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scen
     await scene.app.stop(0.1)
     scene.app = App(scene.settings, recording_sink=scene.sink)
     await scene.start()
-    await scene.until(lambda: all(j.recording.pieces[-1].seen for j in scene.recorder.jobs))
+    await scene.until(lambda: all(j.recording.pieces[-1].seen for j in scene.recorder.parts.context.jobs))
     await scene.until(lambda: is_complete(raw))  # it is not recorded any more
     await asyncio.sleep(1.5)
     await moved.hang_up(stayer)

@@ -106,12 +106,12 @@ async def test_the_clocks_of_a_server_that_stopped_stand_still(scene22: Scene) -
     assert (told.extra["cause"], told.duration_seconds) == ("TIMEOUT", pytest.approx(3.0, abs=0.5))
     await _running(scene, "active")
     assert [job.phase.value for job in jobs] == ["active", "paused"]
-    assert scene.recorder.journal.sides.ids() == []
+    assert scene.recorder.parts.context.journal.sides.ids() == []
 
 
 async def _running(scene: Scene, phase: str) -> list[Any]:
-    await scene.until(lambda: [j for j in scene.recorder.jobs if j.phase.value == phase])
-    return [j for j in scene.recorder.jobs if j.phase.value == phase]
+    await scene.until(lambda: [j for j in scene.recorder.parts.context.jobs if j.phase.value == phase])
+    return [j for j in scene.recorder.parts.context.jobs if j.phase.value == phase]
 
 
 async def test_hung_up_or_stopped_while_paused(scene22: Scene) -> None:
@@ -223,7 +223,7 @@ async def test_beeps_are_heard_by_the_caller(scene22: Scene) -> None:
     scene = scene22
 
     def listening() -> bool:
-        return any(j.recording.name == "heard" and j.phase.value == "active" for j in scene.recorder.jobs)
+        return any(j.recording.name == "heard" and j.phase.value == "active" for j in scene.recorder.parts.context.jobs)
 
     @scene.app.route("beeps")
     async def beeps(call: Any) -> None:

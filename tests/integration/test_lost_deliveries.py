@@ -216,8 +216,8 @@ async def test_a_server_that_got_another_name_goes_on_with_everything(place: Pla
     store = place.settings.store.model_copy(update={"node": "another"})
     place.settings = place.settings.model_copy(update={"store": store})
     async with place.server(crm=up) as app:
-        await until(lambda: app.parts.recorder.jobs.get(job.id) is not None, what="it is up, and goes on")
-        await app.parts.recorder.stop(app.parts.recorder.jobs.get(job.id))
+        await until(lambda: app.parts.recorder.parts.context.jobs.get(job.id) is not None, what="it is up, and goes on")
+        await app.parts.recorder.stop(app.parts.recorder.parts.context.jobs.get(job.id))
         for row in await app.parts.store.read(deliveries.due, 10, sink="crm"):
             with contextlib.suppress(StoreError):  # it runs just now
                 await app.parts.courier.retry(row.id)

@@ -185,7 +185,7 @@ async def test_what_another_server_took_over_while_it_waited_is_let_go(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost: list[Job] = []
-    ledger.journal.on_lost = lost.append
+    ledger.journal._on_lost = lost.append
     job, other = await ledger.job(1), await ledger.job(2)
     with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
         away.execute("begin immediate")

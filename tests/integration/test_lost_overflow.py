@@ -227,7 +227,7 @@ async def test_what_the_ledger_refuses_of_one_call_holds_up_no_other(ledger: Led
 
 async def test_what_another_server_has_taken_over_is_not_written_over(ledger: Ledger) -> None:
     lost: list[Job] = []
-    ledger.journal.on_lost = lost.append
+    ledger.journal._on_lost = lost.append
     job = await ledger.job(1)
     with away(ledger):
         for n in range(2, 5):
@@ -262,7 +262,7 @@ async def test_beyond_the_last_limit_no_recording_is_begun_and_all_are_told(
     monkeypatch.setattr(backlog, "MOST_ENTRIES", 5)
     monkeypatch.setattr(overflow, "MOST_ASIDE", 3)
     async with web_scene(tmp_path) as scene:
-        journal, store = scene.parts.recorder.journal, scene.parts.store
+        journal, store = scene.parts.recorder.parts.context.journal, scene.parts.store
         run = store.run
 
         async def gone(*args: object, **kwargs: object) -> None:

@@ -71,7 +71,7 @@ async def test_the_ledger_says_whose_it_is(
 
 async def test_a_ledger_that_takes_no_writes_is_not_asked(scene: WebScene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "held_here", taken)
-    scene.app.parts.recorder.journal.stuck = True
+    scene.app.parts.recorder.parts.context.journal.stuck = True
     job = await recorded(scene)
     assert files.size(job.recording.file_path) > 44
 
@@ -85,7 +85,7 @@ async def test_without_a_ledger_a_reserved_name_is_filled_and_a_file_is_not_repl
     with structlog.testing.capture_logs() as lines:
         waiting = asyncio.create_task(recorded(scene, b"whose"))
         await scene.until(lambda: [line for line in lines if line["event"] == "ledger_out_of_reach"])
-    (job,) = scene.app.parts.recorder.jobs
+    (job,) = scene.app.parts.recorder.parts.context.jobs
     path = Path(job.recording.file_path)
     assert (job.phase, await asyncio.to_thread(path.read_bytes)) == (Phase.FINISHING, b"whose")
     monkeypatch.setattr(Journal, "held_here", held)  # it was its own, from before a crash

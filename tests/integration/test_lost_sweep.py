@@ -66,7 +66,7 @@ class Place:
         app = App(self.settings, recording_sink=self.sink)
         await app.start()
         try:
-            await until(lambda: app.parts.recorder.sweep.last_at > 0)
+            await until(lambda: app.parts.recorder.parts.sweep.last_at > 0)
             yield app
         finally:
             await app.stop(5)
@@ -151,8 +151,8 @@ async def test_raw_files_go_only_when_the_finished_file_is_proved(place: Place) 
     async with place.server() as app:
         left = sorted({path.name[:30] for path in place.spool.glob("rec-*")})
         assert left == sorted((changed.id, gone.id))
-        assert app.parts.recorder.sweep.removed == 2
-        assert app.parts.recorder.sweep.unproved == 2
+        assert app.parts.recorder.parts.sweep.removed == 2
+        assert app.parts.recorder.parts.sweep.unproved == 2
     assert place.sink.got == []
 
 
@@ -166,7 +166,7 @@ async def test_orphans_become_recordings(place: Place) -> None:
     waiting = place.raw(young.id, 1.0, age=5)
     async with place.server() as app:
         await until(lambda: len(place.sink.got) == 2)
-        assert app.parts.recorder.sweep.adopted == 2
+        assert app.parts.recorder.parts.sweep.adopted == 2
     told = {m.extra["recording_id"]: m for m in place.sink.got}
     assert set(told) == {closed.id, broken.id}
     for row, seconds, salvaged in ((closed, 3.0, False), (broken, 5.0, True)):
@@ -234,14 +234,14 @@ async def test_what_others_recorded_here_while_nobody_was_there_is_adopted_if_th
     os.utime(noise, (time.time() - HOUR,) * 2)
     left.append(noise)
     async with place.server() as app:
-        assert app.parts.recorder.sweep.adopted == 0
+        assert app.parts.recorder.parts.sweep.adopted == 0
         assert missed.exists(), "nobody asked for it"
     place.settings = place.settings.model_copy(
         update={"recordings": place.settings.recordings.model_copy(update={"adopt": True})}
     )
     async with place.server() as app:
         await until(lambda: len(place.sink.got) == 2)
-        assert app.parts.recorder.sweep.adopted == 2
+        assert app.parts.recorder.parts.sweep.adopted == 2
         told = {m.name: m for m in place.sink.got}
         assert set(told) == {"queue-7.wav", "cut off.wav"}
         for metadata in told.values():
@@ -254,11 +254,11 @@ async def test_what_others_recorded_here_while_nobody_was_there_is_adopted_if_th
         assert told["cut off.wav"].extra["salvaged"] is True
         assert not missed.exists(), "the finished one is safe"
         assert not broken.exists()
-        await app.parts.recorder.sweep.round()
-        assert app.parts.recorder.sweep.adopted == 2
+        await app.parts.recorder.parts.sweep.round()
+        assert app.parts.recorder.parts.sweep.adopted == 2
     assert all(path.exists() for path in left)
     async with place.server() as app:
-        assert app.parts.recorder.sweep.adopted == 0
+        assert app.parts.recorder.parts.sweep.adopted == 0
 
 
 async def test_what_cannot_be_saved_is_set_aside_with_its_reason(place: Place) -> None:
@@ -270,7 +270,7 @@ async def test_what_cannot_be_saved_is_set_aside_with_its_reason(place: Place) -
     foreign.touch()
     os.utime(foreign, (0, 0))
     async with place.server() as app:
-        assert app.parts.recorder.sweep.set_aside == 1
+        assert app.parts.recorder.parts.sweep.set_aside == 1
     aside = place.spool / "set-aside"
     assert sorted(p.name for p in aside.iterdir()) == [empty.name, empty.name + ".reason"]
     reason = (aside / f"{empty.name}.reason").read_text()
@@ -293,7 +293,7 @@ async def test_a_recording_that_had_no_room_is_finished_once_there_is(place: Pla
     raw = place.raw(row.id, 4.0, age=HOUR - 4)
     async with place.server() as app:
         await until(lambda: len(place.sink.got) == 1)
-        assert app.parts.recorder.sweep.refinished == 1
+        assert app.parts.recorder.parts.sweep.refinished == 1
         (metadata,) = place.sink.got
         assert (metadata.extra["state"], metadata.extra["cause"]) == ("IDLE", "SILENCE")
         assert soundfile.info(metadata.file_path).duration == pytest.approx(4.0, abs=0.05)
@@ -318,7 +318,7 @@ async def test_an_adopted_recording_that_had_no_room_is_finished_once_there_is(p
     await place.write(recordings.insert, row)
     async with place.server() as app:
         await until(lambda: len(place.sink.got) == 1)
-        assert app.parts.recorder.sweep.refinished == 1
+        assert app.parts.recorder.parts.sweep.refinished == 1
         (metadata,) = place.sink.got
         assert (metadata.extra["state"], metadata.extra["cause"]) == ("IDLE", "ABORTED")
         assert soundfile.info(metadata.file_path).duration == pytest.approx(3.0, abs=0.05)

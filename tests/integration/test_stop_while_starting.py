@@ -31,7 +31,6 @@ from fastagi.delivery.pgqueuer_dispatch import PgQueuerDispatcher
 from fastagi.delivery.upkeep import Upkeep
 from fastagi.errors import Error
 from fastagi.recording.proof.completeness import Completeness
-from fastagi.recording.recorder import Recorder
 from fastagi.recording.recovery.side_files import SideFileReplay
 from fastagi.recording.runtime.threads import FileThreads
 from fastagi.settings import Settings
@@ -45,7 +44,7 @@ from fastagi.web import HttpServer
 
 ANY = [
     (Parts, "_same_master"),
-    (Recorder, "open"),
+    (RecordingService, "open"),
     (SideFileReplay, "before_serving"),
     (Completeness, "load"),
     (Courier, "start"),
@@ -62,7 +61,7 @@ POSTGRES = [
     (PostgresStore, "_lock_node"),
     (PostgresStore, "migrate"),
     (PgQueuerDispatcher, "start"),
-    (Recorder, "open"),
+    (RecordingService, "open"),
     (Upkeep, "start"),
     (Parts, "_look_at_folders"),
 ]

@@ -37,7 +37,7 @@ async def test_a_real_call_is_recorded_and_listened_to_over_http(asterisk22: Ast
                 made = await response.json()
                 assert response.status == 201, made
             path = f"/api/v1/recordings/{made['id']}"
-            job = scene.recorder.jobs.get(made["id"])
+            job = scene.recorder.parts.context.jobs.get(made["id"])
             await scene.until(lambda: job.size > 44)
             async with client.get("/metrics") as response:
                 families = text_string_to_metric_families(await response.text())

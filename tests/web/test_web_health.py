@@ -96,8 +96,8 @@ async def test_a_lasting_task_that_died_is_no_longer_healthy(tmp_path: Path) -> 
         raise ValueError("never thought of that")
 
     async with web_scene(tmp_path) as scene:
-        scene.parts.recorder.tasks.keep(dies(), "the watch")
-        await scene.until(lambda: scene.parts.recorder.tasks.died)
+        scene.parts.recorder.parts.context.tasks.keep(dies(), "the watch")
+        await scene.until(lambda: scene.parts.recorder.parts.context.tasks.died)
         status, body = await scene.get("/healthz")
         assert status == 503
         assert body["dead"] == ["the watch: never thought of that"]
@@ -108,8 +108,8 @@ async def test_a_short_task_that_died_is_counted_and_no_reason_for_a_restart(tmp
         raise ValueError("a single recording")
 
     async with web_scene(tmp_path) as scene:
-        scene.parts.recorder.tasks.spawn(dies(), "finish rec-1")
-        await scene.until(lambda: scene.parts.recorder.tasks.died)
+        scene.parts.recorder.parts.context.tasks.spawn(dies(), "finish rec-1")
+        await scene.until(lambda: scene.parts.recorder.parts.context.tasks.died)
         assert (await scene.get("/healthz"))[0] == 200
         assert await scene.metric("fastagi_tasks_died_total") == 1
 

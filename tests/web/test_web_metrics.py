@@ -120,10 +120,10 @@ async def test_a_ledger_that_is_gone_shows_as_down_and_leaves_its_figures_out(
             assert job.recording.state == "RECORDING", "a call is recorded all the same"
             figures = await scene.metrics()
             assert figures["fastagi_store_up"][()] == 0
-            assert 0 < figures["fastagi_ledger_backlog"][()] <= scene.parts.recorder.journal.behind
+            assert 0 < figures["fastagi_ledger_backlog"][()] <= scene.parts.recorder.parts.context.journal.behind
             assert "fastagi_deliveries_waiting" not in figures, "old figures would look like good ones"
             assert figures["fastagi_scrape_faults_total"][(("what", "ledger"),)] == 1
-        await scene.until(lambda: not scene.parts.recorder.journal.behind)
+        await scene.until(lambda: not scene.parts.recorder.parts.context.journal.behind)
         assert await scene.metric("fastagi_store_up") == 1
 
 
@@ -183,7 +183,7 @@ async def test_ten_thousand_recordings_and_a_full_queue_hold_the_loop_for_no_scr
         await store.run(finish_many, courier, 0, 10_000, "elsewhere", time.time())
         template = Recording("rec-x", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", pieces=(Piece("/spool/x.wav"),))
         for n in range(2_000):
-            scene.parts.recorder.jobs.add(Job(replace(template, id=f"rec-{n}", uniqueid=f"1.{n}")))
+            scene.parts.recorder.parts.context.jobs.add(Job(replace(template, id=f"rec-{n}", uniqueid=f"1.{n}")))
         held: list[float] = []
 
         async def tick() -> None:

@@ -38,10 +38,10 @@ async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp
 
         status, body, _ = await scene.request("POST", path + "/pause", role="operator", json={"seconds": 600})
         assert (status, body["phase"]) == (200, "paused")
-        assert scene.parts.recorder.jobs.get(made["id"]).resume_timer is not None
+        assert scene.parts.recorder.parts.context.jobs.get(made["id"]).resume_timer is not None
         status, body, _ = await scene.request("POST", path + "/resume", role="operator")
         assert (status, body["phase"]) == (200, "active")
-        await scene.until(lambda: scene.parts.recorder.jobs.get(made["id"]).size > 44)
+        await scene.until(lambda: scene.parts.recorder.parts.context.jobs.get(made["id"]).size > 44)
 
         status, body, _ = await scene.request("POST", path + "/stop?wait=20", role="operator")
         assert (status, body["state"], body["cause"]) == (200, "IDLE", "ABORTED")
@@ -59,7 +59,7 @@ async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp
         happened = [e["event"] for e in body["journal"]]
         assert happened[:2] == ["requested", "started"]
         assert {"paused", "resumed", "stop", "finished", "delivered"} <= set(happened)
-        assert scene.parts.recorder.tasks.died == 0, "a client's mistake is no fault of the program"
+        assert scene.parts.recorder.parts.context.tasks.died == 0, "a client's mistake is no fault of the program"
 
 
 async def test_a_recording_that_asterisk_could_not_make_says_why(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_mistakes_of_a_start_are_one_line_each(tmp_path: Path) -> None:
             "POST", "/api/v1/recordings", role="operator", json={"channel": call.name}
         )
         assert (found, "manager connection" in answer["error"]) == (503, True)
-        assert scene.parts.recorder.tasks.died == 0
+        assert scene.parts.recorder.parts.context.tasks.died == 0
 
 
 @pytest.mark.parametrize("body", [{"filename": "\ud800"}, {"recorder": "x\udcff"}, {"\ud800": 1}], ids=ascii)

@@ -6,13 +6,10 @@ The order is the promise: a decision is on disk before any of its effects is per
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from fastagi.domain.lifecycle import Decision, Event, decide
 from fastagi.errors import IllegalTransition
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.journal import Journal
 
 
 class Engine:
@@ -21,9 +18,9 @@ class Engine:
     :param clock: unix seconds
     """
 
-    def __init__(self, journal: Journal, clock: Callable[[], float] = time.time) -> None:
-        self._journal = journal
-        self._clock = clock
+    def __init__(self, context: RecordingContext) -> None:
+        self._journal = context.journal
+        self._clock = context.clock
 
     async def apply(self, job: Job, event: Event) -> Decision:
         """Decide and journal what follows from `event`. The job's lock must be held.

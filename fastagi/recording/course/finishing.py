@@ -5,8 +5,6 @@ and only then are Asterisk's own files removed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,12 +22,9 @@ from fastagi.errors import (
     StoreDown,
     StoreError,
 )
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.ledger.keys import KeyStore
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.plan import render_plan
 
@@ -47,28 +42,16 @@ class Finalizer:
     :param silence_dbfs: what is below it is silence
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        journal: Journal,
-        jobs: Jobs,
-        threads: FileThreads,
-        keys: KeyStore,
-        pbxs: Mapping[str, Pbx],
-        spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        *,
-        directory: Path,
-        silence_dbfs: float,
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine) -> None:
         self._engine = engine
-        self._journal = journal
-        self._jobs = jobs
-        self._threads = threads
-        self._keys = keys
-        self._pbxs = pbxs
-        self._spawn = spawn
-        self._directory = directory
-        self._silence_dbfs = silence_dbfs
+        self._journal = context.journal
+        self._jobs = context.jobs
+        self._threads = context.threads
+        self._keys = context.keys
+        self._pbxs = context.pbxs
+        self._spawn = context.tasks.spawn
+        self._directory = context.settings.directory
+        self._silence_dbfs = context.settings.silence_dbfs
 
     async def finish(self, job: Job) -> None:
         """Make the file, sync it, journal it with its deliveries, remove Asterisk's."""

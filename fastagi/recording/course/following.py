@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -22,9 +21,10 @@ from fastagi.domain.lifecycle.events import LegMoved, SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.segments import SegmentController
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.job import Job
 
 log = structlog.get_logger(__name__)
 
@@ -53,21 +53,13 @@ class Move:
 class Follower:
     """Moves recordings to the legs that stay."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        jobs: Jobs,
-        segments: SegmentController,
-        pbxs: Mapping[str, Pbx],
-        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, segments: SegmentController) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._jobs = context.jobs
         self._segments = segments
-        self._pbxs = pbxs
-        self._spawn = spawn
-        self._clock = clock
+        self._pbxs = context.pbxs
+        self._spawn = context.tasks.spawn
+        self._clock = context.clock
 
     def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         """A transfer or a parking: every recording on a leg that leaves goes to the leg that stays."""

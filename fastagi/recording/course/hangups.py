@@ -7,17 +7,15 @@ on on another leg is not ended.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastagi.domain.lifecycle.events import CallOver
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.following import Follower
 from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files
 
 EVENTS = ("Hangup", "HangupRequest", "SoftHangupRequest", "MixMonitorStop", "MonitorStop")
@@ -36,24 +34,14 @@ class Hangups:
     :param spawn: starts a task that the recorder owns
     """
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        stopper: Stopper,
-        follower: Follower,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        *,
-        spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._jobs = jobs
+    def __init__(self, context: RecordingContext, stopper: Stopper, follower: Follower) -> None:
+        self._jobs = context.jobs
         self._stopper = stopper
         self._follower = follower
-        self._threads = threads
-        self._pbxs = pbxs
-        self._spawn = spawn
-        self._clock = clock
+        self._threads = context.threads
+        self._pbxs = context.pbxs
+        self._spawn = context.tasks.spawn
+        self._clock = context.clock
 
     def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
         """A channel hangs up, is asked to, or a recording on it was stopped.

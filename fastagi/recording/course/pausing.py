@@ -9,9 +9,6 @@ started cannot be ended and begun here: it is muted (MixMonitorMute).
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
 
 import structlog
 
@@ -29,10 +26,10 @@ from fastagi.domain.lifecycle.events import (
 )
 from fastagi.domain.numbers import check_seconds
 from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup, IllegalTransition
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.segments import SegmentController, asterisk_direction
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.job import Job
 
 log = structlog.get_logger(__name__)
 
@@ -52,21 +49,13 @@ RESUME_AGAIN_SECONDS = 1.0
 class Pauser:
     """Pauses, resumes and mutes recordings."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        jobs: Jobs,
-        segments: SegmentController,
-        pbxs: Mapping[str, Pbx],
-        spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, segments: SegmentController) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._jobs = context.jobs
         self._segments = segments
-        self._pbxs = pbxs
-        self._spawn = spawn
-        self._clock = clock
+        self._pbxs = context.pbxs
+        self._spawn = context.tasks.spawn
+        self._clock = context.clock
 
     async def pause(self, job: Job, seconds: float | None = None) -> bool:
         """Nothing is recorded from now on; True also when it was paused already.

@@ -7,7 +7,6 @@ segments become one file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
@@ -20,10 +19,10 @@ from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording.asterisk.control import Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.starting import Starter
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -32,14 +31,12 @@ log = structlog.get_logger(__name__)
 class SegmentController:
     """Begins and ends segments of recordings that run. The job's lock must be held in all of it."""
 
-    def __init__(
-        self, engine: Engine, jobs: Jobs, starter: Starter, threads: FileThreads, pbxs: Mapping[str, Pbx]
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, starter: Starter) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._jobs = context.jobs
         self._starter = starter
-        self._threads = threads
-        self._pbxs = pbxs
+        self._threads = context.threads
+        self._pbxs = context.pbxs
 
     def next(self, job: Job, channel: str, uniqueid: str, *, after: str, turned: bool) -> Piece:
         """Return a further segment on that channel, not begun: its files have names that were never used.

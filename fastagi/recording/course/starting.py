@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,12 +26,10 @@ from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, Error, Fa
 from fastagi.recording.asterisk.channels import called_number
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, Control, gone
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.start_faults import StartFaults
-from fastagi.recording.ledger.job import Job, Jobs, Key
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.ledger.keys import KeyStore
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job, Key
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -80,30 +78,18 @@ class Request:
 class Starter:
     """Starts recordings."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        journal: Journal,
-        jobs: Jobs,
-        threads: FileThreads,
-        keys: KeyStore,
-        *,
-        node: str,
-        directory: Path,
-        start_seconds: float,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine) -> None:
         self._engine = engine
-        self._journal = journal
-        self._jobs = jobs
-        self._threads = threads
-        self._keys = keys
-        self._node = node
-        self._directory = directory
-        self._start_seconds = start_seconds
-        self._clock = clock
+        self._journal = context.journal
+        self._jobs = context.jobs
+        self._threads = context.threads
+        self._keys = context.keys
+        self._node = context.node
+        self._directory = context.settings.directory
+        self._start_seconds = context.settings.start_seconds
+        self._clock = context.clock
         self._starting: set[Key] = set()
-        self.faults = StartFaults(directory)
+        self.faults = StartFaults(context.settings.directory)
 
     async def start(self, request: Request) -> Job:
         """Start it. The job returned is ACTIVE, or FAILED with the reason in its `error`.

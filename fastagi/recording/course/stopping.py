@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -19,12 +19,11 @@ from fastagi.domain.lifecycle.events import CallOver, FilesClosed, StopConfirmed
 from fastagi.domain.states import Cause
 from fastagi.errors import AsteriskError, Error, Hangup
 from fastagi.recording.asterisk.control import gone
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.finishing import Finalizer
 from fastagi.recording.course.segments import control_of, end_given_up
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
 
 log = structlog.get_logger(__name__)
@@ -44,24 +43,14 @@ class Stopper:
     :param close_seconds: what a file that is still written, or has no sizes yet, may take to be closed
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        finalizer: Finalizer,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        *,
-        close_seconds: float,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, finalizer: Finalizer) -> None:
         self._engine = engine
         self._finalizer = finalizer
-        self._threads = threads
-        self._pbxs = pbxs
-        self._spawn = spawn
-        self._close_seconds = close_seconds
-        self._clock = clock
+        self._threads = context.threads
+        self._pbxs = context.pbxs
+        self._spawn = context.tasks.spawn
+        self._close_seconds = context.settings.close_seconds
+        self._clock = context.clock
 
     async def stop(self, job: Job, cause: Cause) -> bool:
         """Stop a recording for that cause; the first cause wins. Returns once the decision is on disk.

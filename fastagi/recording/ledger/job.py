@@ -182,6 +182,11 @@ class Jobs:
         while len(self._ended) > REMEMBERED:
             self._ended.popitem(last=False)
 
+    def lose(self, job: Job) -> None:
+        """Another server has taken it over: not this one's any more, whoever waits for it here is let go."""
+        self.close(job)
+        job.set_ended()
+
     def _leave(self, job: Job, uniqueid: str) -> None:
         place = (job.recording.asterisk, uniqueid)
         here = self._by_channel.get(place)

@@ -43,9 +43,13 @@ class Journal(Writer):
         sides: SideFolder,
         bounds: Bounds,
         clock: Callable[[], float] = time.time,
+        *,
+        on_lost: Callable[[Job], None] = lambda job: None,
+        on_caught_up: Callable[[], None] = lambda: None,
+        listeners: Iterable[Listener] = (),
     ) -> None:
-        super().__init__(store, courier, sides, bounds, clock)
-        self._listeners: list[Listener] = []
+        super().__init__(store, courier, sides, bounds, clock, on_lost=on_lost, on_caught_up=on_caught_up)
+        self._listeners: list[Listener] = list(listeners)
 
     @property
     def alone(self) -> bool:
@@ -115,7 +119,7 @@ class Journal(Writer):
             await write
         except TakenOver:
             self._aside.keys.pop(job.id, None)
-            self.on_lost(job)
+            self._on_lost(job)
             raise
 
     def _enter_unit(

@@ -53,11 +53,11 @@ class Writer:
 
     :param sides: the folder for side files; :param bounds: where a recording's files may lie
     :param clock: unix seconds
+    :param on_lost: called with a job that another server has taken over
+    :param on_caught_up: called when the ledger has everything again
     :ivar left: reads the side files of another process
     :ivar stuck: the ledger takes nothing now, or not as quickly as it comes. What it refuses of one call is not that
     :ivar refused: writes that the ledger did not take at once, since the start; a metric
-    :ivar on_lost: called with a job that another server has taken over
-    :ivar on_caught_up: called when the ledger has everything again
     """
 
     def __init__(
@@ -67,6 +67,9 @@ class Writer:
         sides: SideFolder,
         bounds: Bounds,
         clock: Callable[[], float] = time.time,
+        *,
+        on_lost: Callable[[Job], None] = lambda job: None,
+        on_caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._courier = courier
@@ -82,8 +85,8 @@ class Writer:
         self._slow = False
         self.stuck = False
         self.refused = 0
-        self.on_lost: Callable[[Job], None] = lambda job: None
-        self.on_caught_up: Callable[[], None] = lambda: None
+        self._on_lost = on_lost
+        self._on_caught_up = on_caught_up
 
     @property
     def behind(self) -> int:
@@ -191,7 +194,7 @@ class Writer:
             self._look_at_pace()
             if self.behind and await self.flush():
                 log.warning("ledger_caught_up")
-                self.on_caught_up()
+                self._on_caught_up()
 
     def _look_at_pace(self) -> None:
         pace = self._store.pace
@@ -240,7 +243,7 @@ class Writer:
             except TakenOver as exc:
                 log.warning("backlog_entry_skipped", **entry.after.ids, error=str(exc))
                 if entry.job is not None:
-                    self.on_lost(entry.job)
+                    self._on_lost(entry.job)
             except (IllegalTransition, KeyError, ValueError) as exc:
                 # written before after all (an answer was lost): then the row is as new as this, or newer
                 log.warning("backlog_entry_skipped", **entry.after.ids, error=str(exc))
@@ -283,7 +286,7 @@ class Writer:
             except TakenOver as exc:
                 log.warning("backlog_entry_skipped", **side.recording.ids, error=str(exc))
                 if kept.job is not None:
-                    self.on_lost(kept.job)
+                    self._on_lost(kept.job)
             except StoreDown:
                 return False
             except StoreError as exc:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,6 +64,7 @@ class Completeness:
         required: Sequence[str],
         *,
         clock: Callable[[], float] = time.time,
+        listeners: Iterable[Listener] = (),
     ) -> None:
         self._store = store
         self._jobs = jobs
@@ -74,7 +75,7 @@ class Completeness:
         self._calls: dict[tuple[str, str], AnsweredCall] = {}
         self._noted: dict[tuple[str, str], asyncio.Event] = {}
         self._refusals: dict[tuple[str, str], str] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener] = list(listeners)
         self.counts: Counter[str] = Counter()
         self.unfollowed = 0
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,10 @@ from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError, HeldElsewhere
 from fastagi.recording.asterisk.channels import LiveChannel, called_number
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.context import RecordingContext
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.foreign import Found
-from fastagi.settings import RecordingSettings
 
 log = structlog.get_logger(__name__)
 
@@ -61,28 +58,21 @@ class Adoption:
 
     def __init__(
         self,
-        journal: Journal,
-        jobs: Jobs,
-        threads: FileThreads,
-        settings: RecordingSettings,
+        context: RecordingContext,
         *,
-        node: str,
-        sinks: Callable[[], tuple[str, ...]],
-        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
         track: Callable[[Job], None],
         stopped: Callable[..., Coroutine[Any, Any, bool]],
-        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._journal = journal
-        self._jobs = jobs
-        self._threads = threads
-        self._settings = settings
-        self._node = node
-        self._sinks = sinks
-        self._spawn = spawn
+        self._journal = context.journal
+        self._jobs = context.jobs
+        self._threads = context.threads
+        self._settings = context.settings
+        self._node = context.node
+        self._sinks = context.default_sinks
+        self._spawn = context.tasks.spawn
         self._track = track
         self._stopped = stopped
-        self._clock = clock
+        self._clock = context.clock
         self._lanes = asyncio.Semaphore(AT_ONCE)
         self._looking: dict[tuple[str, str], bool] = {}
         self._ours: dict[tuple[str, str], set[str]] = {}

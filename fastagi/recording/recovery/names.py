@@ -13,11 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from fastagi.recording.ledger.job import Jobs
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.spool import files, inventory
-from fastagi.store import Store
 from fastagi.store.units import recordings as units
 
 log = structlog.get_logger(__name__)
@@ -35,12 +32,12 @@ AT_ONCE = 20_000
 class ForgottenNames:
     """Gives them back. :param directory: where finished files are"""
 
-    def __init__(self, journal: Journal, jobs: Jobs, threads: FileThreads, store: Store, directory: Path) -> None:
-        self._journal = journal
-        self._jobs = jobs
-        self._threads = threads
-        self._store = store
-        self._directory = directory
+    def __init__(self, context: RecordingContext) -> None:
+        self._journal = context.journal
+        self._jobs = context.jobs
+        self._threads = context.threads
+        self._store = context.store
+        self._directory = context.settings.directory
         self._walk: Iterator[Path | None] | None = None
         self._due = 0.0
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import structlog
 
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -26,24 +22,14 @@ class Orphans:
     :param sinks: of a recording that nobody asked for
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        jobs: Jobs,
-        stopper: Stopper,
-        threads: FileThreads,
-        *,
-        node: str,
-        directory: Path,
-        sinks: Callable[[], tuple[str, ...]],
-    ) -> None:
-        self._journal = journal
-        self._jobs = jobs
+    def __init__(self, context: RecordingContext, stopper: Stopper) -> None:
+        self._journal = context.journal
+        self._jobs = context.jobs
         self._stopper = stopper
-        self._threads = threads
-        self._node = node
-        self._directory = directory
-        self._sinks = sinks
+        self._threads = context.threads
+        self._node = context.node
+        self._directory = context.settings.directory
+        self._sinks = context.default_sinks
 
     async def adopt(
         self,

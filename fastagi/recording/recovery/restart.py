@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import structlog
 
@@ -19,11 +19,11 @@ from fastagi.domain.recording import Recording
 from fastagi.errors import FastAGIError, Hangup
 from fastagi.recording.asterisk.channels import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.starting import Starter
 from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -54,26 +54,21 @@ class Recovery:
 
     def __init__(
         self,
+        context: RecordingContext,
         engine: Engine,
-        jobs: Jobs,
         starter: Starter,
         stopper: Stopper,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        clock: Callable[[], float] = time.time,
-        track: Callable[[Job], None] = lambda job: None,
-        *,
-        dead_seconds: float = 120.0,
+        track: Callable[[Job], None],
     ) -> None:
         self._engine = engine
-        self._jobs = jobs
+        self._jobs = context.jobs
         self._starter = starter
         self._stopper = stopper
-        self._threads = threads
-        self._pbxs = pbxs
-        self._clock = clock
+        self._threads = context.threads
+        self._pbxs = context.pbxs
+        self._clock = context.clock
         self._track = track
-        self._dead_seconds = dead_seconds
+        self._dead_seconds = context.settings.dead_seconds
         self._away: dict[str, float] = {}
         self._still: dict[str, tuple[tuple[int, ...], float]] = {}
         self.unreached = 0

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
-from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.ledger.job import Jobs
-from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.restart import Recovery
-from fastagi.store import Store
 from fastagi.store.units import catalogue, servers
 from fastagi.store.units import recordings as units
 
@@ -37,23 +34,13 @@ class SideFileReplay:
     :param folders: where the version before left side files
     """
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        jobs: Jobs,
-        recovery: Recovery,
-        pbxs: Mapping[str, Pbx],
-        *,
-        node: str,
-        folders: Iterable[Path],
-    ) -> None:
-        self._store = store
-        self._journal = journal
-        self._jobs = jobs
+    def __init__(self, context: RecordingContext, recovery: Recovery, folders: Iterable[Path]) -> None:
+        self._store = context.store
+        self._journal = context.journal
+        self._jobs = context.jobs
         self._recovery = recovery
-        self._pbxs = pbxs
-        self._node = node
+        self._pbxs = context.pbxs
+        self._node = context.node
         self._folders = tuple(folders)
         self._left: list[str] = []
 

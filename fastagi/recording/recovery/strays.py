@@ -19,13 +19,10 @@ from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Piece
 from fastagi.errors import AudioError, HeldElsewhere
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.ledger.job import Jobs
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.orphans import Orphans
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.foreign import Found
-from fastagi.settings import RecordingSettings
-from fastagi.store import Store
 from fastagi.store.units import catalogue
 from fastagi.store.units import recordings as units
 
@@ -62,21 +59,13 @@ class Strays:
     """
 
     def __init__(
-        self,
-        orphans: Orphans,
-        jobs: Jobs,
-        threads: FileThreads,
-        store: Store,
-        settings: RecordingSettings,
-        *,
-        young_seconds: float,
-        open_seconds: float,
+        self, context: RecordingContext, orphans: Orphans, *, young_seconds: float, open_seconds: float
     ) -> None:
         self._orphans = orphans
-        self._jobs = jobs
-        self._threads = threads
-        self._store = store
-        self._settings = settings
+        self._jobs = context.jobs
+        self._threads = context.threads
+        self._store = context.store
+        self._settings = context.settings
         self._young = young_seconds
         self._open = open_seconds
         self._judged: set[str] = set()

@@ -25,19 +25,15 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import FastAGIError
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.finishing import Finalizer
 from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Jobs
-from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.proof.evidence import Proof, check_file
 from fastagi.recording.recovery.names import ForgottenNames
 from fastagi.recording.recovery.orphans import Orphans
 from fastagi.recording.recovery.strays import Strays
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files, inventory
 from fastagi.recording.spool.inventory import Raw
-from fastagi.settings import RecordingSettings
-from fastagi.store import Store
 from fastagi.store.units import catalogue
 from fastagi.store.units import recordings as units
 
@@ -65,8 +61,8 @@ ROOM_FACTOR = 2
 class Sweep:
     """Sweeps the spools of this server.
 
-    :param default_sinks: sinks of a recording that nobody asked for: an adopted one
     :param dead: is that other server dead, and its spool ours to sweep?
+    :param wake: set where something was kept that need not be kept any more: it is swept at once
     :ivar removed: raw files of finished recordings that were removed; :ivar adopted: recordings made of raw files that
         the ledger did not know; :ivar refinished: finishings tried again; :ivar set_aside: files that cannot be saved,
         in the folders now; :ivar unproved: finished recordings whose file is not what was finished; metrics
@@ -75,40 +71,29 @@ class Sweep:
 
     def __init__(
         self,
-        journal: Journal,
-        jobs: Jobs,
+        context: RecordingContext,
         stopper: Stopper,
         finalizer: Finalizer,
-        threads: FileThreads,
-        store: Store,
-        pbxs: Mapping[str, Pbx],
-        settings: RecordingSettings,
         *,
-        node: str,
-        default_sinks: Callable[[], tuple[str, ...]],
-        dead: Callable[[str], bool] = lambda node: False,
-        clock: Callable[[], float] = time.time,
+        dead: Callable[[str], bool],
+        wake: asyncio.Event,
     ) -> None:
-        self._journal = journal
-        self._jobs = jobs
+        self._journal = context.journal
+        self._jobs = context.jobs
         self._finalizer = finalizer
-        self._threads = threads
-        self._store = store
-        self._pbxs = pbxs
-        self._settings = settings
-        self._node = node
+        self._threads = context.threads
+        self._store = context.store
+        self._pbxs = context.pbxs
+        self._settings = context.settings
+        self._node = context.node
         self._dead = dead
-        self._clock = clock
-        self._orphans = Orphans(
-            journal, jobs, stopper, threads, node=node, directory=settings.directory, sinks=default_sinks
-        )
-        self._strays = Strays(
-            self._orphans, jobs, threads, store, settings, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS
-        )
+        self._clock = context.clock
+        self._orphans = Orphans(context, stopper)
+        self._strays = Strays(context, self._orphans, young_seconds=YOUNG_SECONDS, open_seconds=OPEN_SECONDS)
         self._tried: set[str] = set()
-        self._wake = asyncio.Event()
+        self._wake = wake
         self._walk: Iterator[Path | None] | None = None
-        self._names = ForgottenNames(journal, jobs, threads, store, settings.directory)
+        self._names = ForgottenNames(context)
         self.removed = 0
         self.adopted = 0
         self.refinished = 0
@@ -127,10 +112,6 @@ class Sweep:
                 async with asyncio.timeout(self._settings.sweep_seconds):
                     await self._wake.wait()
             self._wake.clear()
-
-    def soon(self) -> None:
-        """Sweep now: something was kept that need not be kept any more."""
-        self._wake.set()
 
     async def round(self) -> None:
         """Sweep once. A fault of one recording does not keep the others."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -17,12 +17,9 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreError
-from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.ledger.journal import Journal
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.restart import Recovery
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
-from fastagi.store import Store
 from fastagi.store.units import recordings as units
 from fastagi.store.units import servers
 from fastagi.store.units.servers import SILENT_SECONDS
@@ -40,24 +37,14 @@ class Takeover:
     :ivar dead: servers whose recordings wait for an heir, as far as is known here
     """
 
-    def __init__(
-        self,
-        store: Store,
-        journal: Journal,
-        recovery: Recovery,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        *,
-        node: str,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._store = store
-        self._journal = journal
+    def __init__(self, context: RecordingContext, recovery: Recovery) -> None:
+        self._store = context.store
+        self._journal = context.journal
         self._recovery = recovery
-        self._threads = threads
-        self._pbxs = pbxs
-        self._node = node
-        self._clock = clock
+        self._threads = context.threads
+        self._pbxs = context.pbxs
+        self._node = context.node
+        self._clock = context.clock
         self._missed: dict[str, float] = {}
         self.taken = 0
         self.dead: set[str] = set()
@@ -76,7 +63,9 @@ class Takeover:
         nodes = await self._store.read(units.open_nodes, self._node)
         known = {s.node: s.silent_seconds for s in await self._store.read(servers.servers, self._clock())}
         self._missed = {node: at for node, at in self._missed.items() if node not in known}
-        self.dead = {node for node in nodes if self._is_dead(node, known)}
+        dead = {node for node in nodes if self._is_dead(node, known)}
+        self.dead &= dead
+        self.dead |= dead
         silent = {node for node in known if node != self._node and self._is_dead(node, known)} | self.dead
         if silent:
             # what the dead ones could not tell the ledger is in their side files, where the folder is shared

@@ -27,7 +27,7 @@ class Tasks:
         self._lasting: set[asyncio.Task[None]] = set()
         self.died = 0
         self.dead: list[str] = []
-        self.fatal: asyncio.Future[str] | None = None
+        self._death = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._short)
@@ -40,7 +40,7 @@ class Tasks:
         return task
 
     def keep(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Work that goes on until the end. If it dies by itself, `fatal` is set: the app must not go on half alive."""
+        """Work that goes on until the end. If it dies by itself, `death` tells: the app must not go on half alive."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._lasting.add(task)
         task.add_done_callback(self._lasting_ended)
@@ -67,8 +67,12 @@ class Tasks:
         log.critical("background_task_died", task=task.get_name(), exc_info=exc)
         reason = f"{task.get_name()}: {exc or 'ended'}"
         self.dead.append(reason)
-        if self.fatal is not None and not self.fatal.done():
-            self.fatal.set_result(reason)
+        self._death.set()
+
+    async def death(self) -> str:
+        """Wait until a lasting task has died; returns its reason."""
+        await self._death.wait()
+        return self.dead[0]
 
     async def drain(self, seconds: float) -> bool:
         """Wait for the short tasks (and those they spawn) at most so long. True when none is left."""

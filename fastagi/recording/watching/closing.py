@@ -6,10 +6,9 @@ that has hung up is still up; so Asterisk is asked something that it must answer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fastagi.errors import AsteriskError
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.stopping import Stopper
 from fastagi.recording.ledger.job import Job
 
@@ -23,9 +22,9 @@ class Closings:
     :param pbxs: by `[[asterisk]] name`
     """
 
-    def __init__(self, stopper: Stopper, pbxs: Mapping[str, Pbx]) -> None:
+    def __init__(self, context: RecordingContext, stopper: Stopper) -> None:
         self._stopper = stopper
-        self._pbxs = pbxs
+        self._pbxs = context.pbxs
         self._asking: set[str] = set()
 
     async def end(self, job: Job) -> None:

@@ -9,7 +9,6 @@ Where that cannot be, Asterisk says whether it was silence (`talking`).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 import structlog
 
@@ -17,11 +16,10 @@ from fastagi.domain.lifecycle import can_flush, flushed_too_often
 from fastagi.domain.lifecycle.events import SegmentFailed, SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
 from fastagi.recording.asterisk.control import AgiPath
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.segments import SegmentController, end_given_up, muted
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -33,17 +31,11 @@ AGAIN_SECONDS = 5.0
 class Flusher:
     """Ends pieces of which something is held back."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        segments: SegmentController,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, segments: SegmentController) -> None:
         self._engine = engine
         self._segments = segments
-        self._threads = threads
-        self._pbxs = pbxs
+        self._threads = context.threads
+        self._pbxs = context.pbxs
         self._failed: dict[str, float] = {}
 
     def able(self, job: Job) -> bool:

@@ -7,7 +7,6 @@ the rest of the call is recorded into new ones, and the loss is told (`lost` in 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -15,11 +14,10 @@ import structlog
 from fastagi.domain.lifecycle import can_replace_lost_files
 from fastagi.domain.lifecycle.events import SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.engine import Engine
 from fastagi.recording.course.segments import SegmentController
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.spool import files
 
 log = structlog.get_logger(__name__)
@@ -31,17 +29,11 @@ AGAIN_SECONDS = 5.0
 class Salvager:
     """Begins a further piece where the last one's files are gone."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        segments: SegmentController,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-    ) -> None:
+    def __init__(self, context: RecordingContext, engine: Engine, segments: SegmentController) -> None:
         self._engine = engine
         self._segments = segments
-        self._threads = threads
-        self._pbxs = pbxs
+        self._threads = context.threads
+        self._pbxs = context.pbxs
         self._tried: dict[str, float] = {}
 
     def due(self, job: Job) -> bool:

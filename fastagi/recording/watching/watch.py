@@ -9,26 +9,23 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from fastagi.audio import is_complete
 from fastagi.domain.states import Cause
 from fastagi.errors import AudioError
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.context import RecordingContext
 from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.ledger.job import Job
 from fastagi.recording.spool import files, foreign
 from fastagi.recording.spool.limits import LimitWatch, Talk
 from fastagi.recording.watching.closing import Closings
 from fastagi.recording.watching.flushing import Flusher
 from fastagi.recording.watching.salvaging import Salvager
 from fastagi.recording.watching.talking import Listening
-from fastagi.settings import RecordingSettings
 
 log = structlog.get_logger(__name__)
 
@@ -42,28 +39,18 @@ SHORTEST_SECONDS = 0.05
 class Watch:
     """Watches the recordings that run."""
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        stopper: Stopper,
-        threads: FileThreads,
-        pbxs: Mapping[str, Pbx],
-        settings: RecordingSettings,
-        spawn: Callable[[Coroutine[Any, Any, Any], str], object],
-        salvager: Salvager,
-        flusher: Flusher,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._jobs = jobs
+    def __init__(self, context: RecordingContext, stopper: Stopper, salvager: Salvager, flusher: Flusher) -> None:
+        settings = context.settings
+        self._jobs = context.jobs
         self._salvager = salvager
         self._flusher = flusher
-        self.listening = Listening(pbxs, spawn, settings.silence_dbfs, clock)
+        self.listening = Listening(context.pbxs, context.tasks.spawn, settings.silence_dbfs, context.clock)
         self._stopper = stopper
-        self._threads = threads
-        self._closings = Closings(stopper, pbxs)
+        self._threads = context.threads
+        self._closings = Closings(context, stopper)
         self._settings = settings
-        self._spawn = spawn
-        self._clock = clock
+        self._spawn = context.tasks.spawn
+        self._clock = context.clock
         self._flushing: set[str] = set()
         self._deaf: set[str] = set()
         self._flushed = asyncio.Event()

@@ -20,7 +20,7 @@ from fastagi.domain.states import Cause, Phase, State
 from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.course.starting import Request
 from fastagi.recording.ledger.job import Job, Key
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 from fastagi.recording.whole_call.parameters import LONGEST_WAIT_SECONDS, given, spec_from
 from fastagi.recording.whole_call.recorded_call import (
     RecordedCall,
@@ -41,7 +41,7 @@ class UASWholeCallFileRecorder:
     State: ClassVar[type[states.State]] = states.State
     Cause: ClassVar[type[states.Cause]] = states.Cause
 
-    def __init__(self, recorder: Recorder, call: RecordedCall, name: str = "") -> None:
+    def __init__(self, recorder: RecordingService, call: RecordedCall, name: str = "") -> None:
         self._recorder = recorder
         self._call = call
         self._name = name
@@ -216,25 +216,25 @@ class UASWholeCallFileRecorder:
         :param seconds: resume by itself after so many, at most a day; None: until told
         :raises Error: nothing is recording, or `seconds` is no such number
         """
-        return await self._recorder.pauser.pause(self._running(), seconds)
+        return await self._recorder.pause(self._running(), seconds)
 
     async def resume(self) -> bool:
         """Record again; True also when it was not paused.
 
         :raises Error: nothing is recording
         """
-        return await self._recorder.pauser.resume(self._running())
+        return await self._recorder.resume(self._running())
 
     async def mute(self, direction: str = "received") -> bool:
         """Silence one side: ``received`` (from the channel), ``sent`` (to it), or ``both``.
 
         :raises Error: nothing is recording, or the engine is monitor
         """
-        return await self._recorder.pauser.mute(self._running(), direction, True)
+        return await self._recorder.mute(self._running(), direction, True)
 
     async def unmute(self, direction: str = "received") -> bool:
         """Undo `mute`."""
-        return await self._recorder.pauser.mute(self._running(), direction, False)
+        return await self._recorder.mute(self._running(), direction, False)
 
     async def begin(self, filename: str, arguments: Mapping[str, Any]) -> Job:
         """`start` for routes: parameters by name, an empty filename for one of our own making."""
@@ -278,10 +278,10 @@ class UASWholeCallFileRecorder:
         except Hangup:
             raise
         except FastAGIError as exc:
-            self._recorder.completeness.refused(pbx, uniqueid, str(exc))
+            self._recorder.note_refused(pbx, uniqueid, str(exc))
             raise
         if job.phase is Phase.FAILED:
-            self._recorder.completeness.refused(pbx, uniqueid, job.recording.error)
+            self._recorder.note_refused(pbx, uniqueid, job.recording.error)
         return job
 
     async def _start_checked(

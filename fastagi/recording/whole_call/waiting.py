@@ -7,7 +7,7 @@ import asyncio
 from fastagi.domain.states import LIVE, Phase
 from fastagi.errors import Error, Hangup
 from fastagi.recording.ledger.job import Job
-from fastagi.recording.recorder import Recorder
+from fastagi.recording.service import RecordingService
 from fastagi.recording.whole_call.recorded_call import RecordedCall
 
 LOOK_SECONDS = 2.0
@@ -22,7 +22,9 @@ _NO = ("no", "false", "off", "n", "f", "0")
 """What Asterisk takes for false (utils.c, ast_false)."""
 
 
-async def wait_in_session(recorder: Recorder, call: RecordedCall, job: Job, seconds: float | None = None) -> bool:
+async def wait_in_session(
+    recorder: RecordingService, call: RecordedCall, job: Job, seconds: float | None = None
+) -> bool:
     """Wait until that recording has ended and its file is there.
 
     :param seconds: the longest wait; None for ever
@@ -42,7 +44,7 @@ async def wait_in_session(recorder: Recorder, call: RecordedCall, job: Job, seco
         leaving.cancel()
 
 
-async def _left(recorder: Recorder, call: RecordedCall, job: Job) -> None:
+async def _left(recorder: RecordingService, call: RecordedCall, job: Job) -> None:
     """Returns when this session must end for the call, and the recording with it, to go on. With AGISIGHUP=no no
     HANGUP line comes: Asterisk is asked now and then, when nothing else is."""
     told: bool | None = None  # will a HANGUP line come? Not known yet
@@ -64,5 +66,5 @@ async def _left(recorder: Recorder, call: RecordedCall, job: Job) -> None:
                 continue
     await asyncio.sleep(EVIDENCE_SECONDS)
     while job.phase not in _RUNNING or await call.has_ended():
-        recorder.hangups.perhaps_over(call.pbx.name, call.uniqueid)
+        recorder.perhaps_over(call.pbx.name, call.uniqueid)
         await asyncio.sleep(LOOK_SECONDS)  # it is being ended: `job.wait` is next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +29,8 @@ def test_dead_here_is_waited_for_less(here: bool, phase: Phase, dead_seconds: fl
     """The network to a PBX elsewhere may be what is broken; on this machine there is none."""
     pbx = cast(Any, SimpleNamespace(gone_from_here=here))
     nothing = cast(Any, None)
-    recovery = Recovery(nothing, nothing, nothing, nothing, nothing, {"pbx": pbx}, dead_seconds=dead_seconds)
+    settings = SimpleNamespace(dead_seconds=dead_seconds)
+    context = SimpleNamespace(jobs=nothing, threads=nothing, pbxs={"pbx": pbx}, clock=time.time, settings=settings)
+    recovery = Recovery(cast(Any, context), nothing, nothing, nothing, nothing)
     job = Job(recording(1, asterisk="pbx", phase=phase, pieces=(Piece("/s/1.wav", uniqueid="1.1"),)))
     assert recovery.patience(job) == seconds
