@@ -33,6 +33,7 @@ from fastagi.errors import Error
 from fastagi.recording.proof.completeness import Completeness
 from fastagi.recording.recovery.side_files import SideFileReplay
 from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.service import RecordingService
 from fastagi.settings import Settings
 from fastagi.store.lanes import Reader, Writer
 from fastagi.store.lock import ProcessLock
