@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fastagi.recording.asterisk.channels import ChannelBook
 from fastagi.recording.course.following import PARTED_SECONDS, Follower, Move, moves
+from fastagi.recording.runtime.tasks import Tasks
 
 NOW = 1_800_000_000.0
 
@@ -21,7 +23,8 @@ class Site:
         self.book = ChannelBook()
         self.name = "pbx"
         self.now = NOW
-        self.follower = Follower(None, None, None, {}, lambda *_: None, lambda: self.now)  # type: ignore[arg-type]
+        context: Any = SimpleNamespace(jobs=None, pbxs={}, tasks=Tasks(), clock=lambda: self.now)
+        self.follower = Follower(context, None, None)  # type: ignore[arg-type]
 
     def event(self, name: str, uniqueid: str, **headers: str) -> Any:
         return self.book.feed(name, {"Uniqueid": uniqueid, "Channel": f"PJSIP/{uniqueid}-1", **headers}, self.now)
