@@ -30,8 +30,8 @@ from fastagi.store.units.calls import RECORDED, AnsweredCall
 
 log = structlog.get_logger(__name__)
 
-EVENTS = CHANNEL_EVENTS
-"""Any of them may be the first that tells of an answered channel."""
+EVENTS = (*CHANNEL_EVENTS, "MixMonitorStart", "MixMonitorStop", "MonitorStart")
+"""Any of them may be the first that tells of an answered channel, or of the context that it is in."""
 
 FINISHING_SECONDS = 3600.0
 """A recording that is not finished an hour after its call (a full disk) is judged as it is."""
