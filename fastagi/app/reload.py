@@ -52,7 +52,7 @@ def reload(parts: Parts, before: Settings, after: Settings) -> Reloaded:
     sinks.apply()
     if parts.http is not None:
         parts.http.api.tokens.replace(after.http.tokens)
-    parts.recorder.completeness.require(after.recordings.required)
+    parts.recorder.require(after.recordings.required)
     if logs.in_use():
         logs.configure(after.log)
     now = before.model_copy(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -276,6 +276,10 @@ class RecordingService:
     async def cipher_of(self, recording_id: str) -> Cipher | None:
         """See `KeyStore.load`."""
         return await self.parts.context.keys.load(recording_id)
+
+    def require(self, required: Sequence[str]) -> None:
+        """See `Completeness.require`."""
+        self.parts.completeness.require(required)
 
     def note_refused(self, asterisk: str, uniqueid: str, error: str) -> None:
         """See `Completeness.refused`."""
