@@ -34,7 +34,7 @@ async def test_line_without_the_key_is_refused(asterisk: AsteriskServer, tmp_pat
         assert (told["AGISTATUS"], told["State"]) == ("FAILURE", "ERROR")
         assert f"has {'a wrong' if '01' in query else 'no'} key" in told["Error"]
         assert scene.app.parts.agi.tally.denied == 1
-        assert list(scene.recorder.jobs) == []
+        assert list(scene.recorder.parts.context.jobs) == []
 
 
 async def test_key_is_seen_nowhere(whole22: AsteriskServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +55,8 @@ async def test_key_is_seen_nowhere(whole22: AsteriskServer, tmp_path: Path, capf
             FASTAGI=f"agi://127.0.0.1:{scene.port}",
             FASTAGI_KEY=KEY,
         )
-        await scene.until(lambda: any(job.started for job in scene.recorder.jobs))
-        (job,) = scene.recorder.jobs
+        await scene.until(lambda: any(job.started for job in scene.recorder.parts.context.jobs))
+        (job,) = scene.recorder.parts.context.jobs
         async with whole22.ami() as ami:
             for name in ("RECORDING_ID", "RECORDING_FILE", "RECORDING_ERROR"):
                 answer = await ami.action("Getvar", {"Channel": job.recording.channel, "Variable": name})

@@ -288,7 +288,7 @@ async def test_beyond_the_last_limit_no_recording_is_begun_and_all_are_told(
         await scene.until(lambda: len(scene.sink.got) == 4)
         assert sorted(m.extra["recording_id"] for m in scene.sink.got) == sorted(kept)
         assert (await scene.record(scene.ami.call())).phase is Phase.ACTIVE
-        await scene.until(lambda: not scene.parts.recorder.journal.sides.ids())
+        await scene.until(lambda: not scene.parts.recorder.parts.context.journal.sides.ids())
 
 
 async def test_calls_that_come_all_the_time_do_not_keep_it_behind(

@@ -134,7 +134,7 @@ async def test_required_contexts_are_followed(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         scene.ami.call()
         await scene.until(lambda: len(scene.parts.pbxs["pbx"].book))
-        completeness = scene.parts.recorder.completeness
+        completeness = scene.parts.recorder.parts.completeness
         assert completeness.open == 0
         done = await scene.app.reload(changed(scene, recordings={"required": ["*"]}))
         assert done.taken == ("recordings.required",)

@@ -88,7 +88,7 @@ async def test_planted_row_serves_no_foreign_file(place: Place, how: str) -> Non
     await plant(place, how, row)
     async with place.server() as app:
         assert await app.parts.store.read(recordings.get, row.id) is None
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
     assert place.sink.got == []
     (reason,) = (place.spool / "set-aside").glob("*.reason")
     assert reason.read_text()
@@ -120,7 +120,7 @@ async def test_planted_row_takes_no_finished_file(place: Place, how: str, signed
         (place.spool / f"{row.id}.journal").unlink()
         place.sides.write(Side(row, time.time()))
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
     assert content(held.file_path) == before
 
@@ -134,8 +134,8 @@ async def test_planted_row_deletes_nothing(place: Place, how: str) -> None:
     await plant(place, how, row)
     with_retention(place, 1)
     async with place.server() as app:
-        await app.parts.recorder.evidence.sweep()
-        assert app.parts.recorder.evidence.deleted == 0
+        await app.parts.recorder.parts.evidence.sweep()
+        assert app.parts.recorder.parts.evidence.deleted == 0
     assert victim.read_bytes() == b"anything"
 
 
@@ -150,7 +150,7 @@ async def test_planted_row_overwrites_nothing_outside(place: Place, how: str, pa
     place.raw(row.id, 2.0, age=50)
     await plant(place, how, row)
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
     assert victim.read_bytes() == b"anything"
 
@@ -167,7 +167,7 @@ async def test_planted_row_names_no_foreign_raw_file(place: Place, raw: str) -> 
         row = replace(row, asterisk="elsewhere")
     unsigned(place.spool, row)
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
     assert place.sink.got == []
 
@@ -184,7 +184,7 @@ async def test_link_in_place_of_a_side_file_is_refused(place: Place, kind: str) 
     else:
         os.mkfifo(planted)
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
     assert planted.name not in os.listdir(place.spool)
     assert there.exists()
@@ -209,9 +209,9 @@ async def test_changed_side_file_is_refused(place: Place) -> None:
     path = place.sides.path / f"{row.id}.journal"
     path.write_bytes(path.read_bytes().replace(b"SIP/a-1", b"SIP/b-1"))
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
-        assert app.parts.recorder.sweep.set_aside == 1
+        assert app.parts.recorder.parts.sweep.set_aside == 1
     assert (place.sides.path / "set-aside" / path.name).exists()
 
 
@@ -227,7 +227,7 @@ async def test_side_files_of_the_version_before_are_read_once(place: Place) -> N
         place.raw(row.id, 3.0, age=50)
     async with place.server() as app:
         await until(lambda: len(place.sink.got) == 3)
-        assert app.parts.recorder.journal.left.refused == 0
+        assert app.parts.recorder.parts.context.journal.left.refused == 0
         for row in (closing, done, moved):
             assert await app.parts.store.read(keys.get, row.id) is None
         found = await app.parts.store.read(recordings.get, done.id)
@@ -237,7 +237,7 @@ async def test_side_files_of_the_version_before_are_read_once(place: Place) -> N
     late = place.recording(60.0, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50)
     unsigned(place.spool, late)
     async with place.server() as app:
-        assert app.parts.recorder.journal.left.refused == 1
+        assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, late.id) is None
 
 
@@ -264,7 +264,7 @@ async def test_added_and_lacking_fields_are_no_fault(place: Place) -> None:
     (sides.path / f"{row.id}.journal").write_bytes(head + b"\n" + body)
     async with place.server() as app:
         await until(lambda: place.sink.got)
-        assert app.parts.recorder.journal.left.refused == 0
+        assert app.parts.recorder.parts.context.journal.left.refused == 0
 
 
 @pytest.mark.parametrize("other", ["master key", "version"])
@@ -280,7 +280,7 @@ async def test_side_file_for_another_time_stays(place: Place, other: str) -> Non
         path.write_bytes(path.read_bytes().replace(FORM, b"fastagi-side-file-3"))
     with structlog.testing.capture_logs() as lines:
         async with place.server() as app:
-            assert app.parts.recorder.journal.left.refused == 0
+            assert app.parts.recorder.parts.context.journal.left.refused == 0
     (line,) = [line for line in lines if line["event"] == "side_file_unreadable"]
     assert other.split()[0] in line["error"]
     assert path.exists()
@@ -305,7 +305,7 @@ async def test_refused_side_files_are_alarmed(tmp_path: Path) -> None:
         assert (await scene.get("/readyz"))[1]["warnings"] == []
         path = scene.spool / "rec-00000000000000000000000000.journal"
         path.write_text("{}")
-        left = scene.parts.recorder.journal.left
+        left = scene.parts.recorder.parts.context.journal.left
         with structlog.testing.capture_logs() as lines:
             await left.read_old([scene.spool], lambda node: True, "alone")
         assert [line["moved_to"] for line in lines] == [str(scene.spool / "set-aside" / path.name)]
@@ -358,7 +358,7 @@ async def test_deletion_takes_the_refused_side_file(place: Place) -> None:
     moved = place.sides.set_aside(row.id, "because")
     assert moved is not None
     async with place.server() as app:
-        await app.parts.recorder.evidence.delete_recording(row.id, "me", "asked for", force=True)
+        await app.parts.recorder.parts.evidence.delete_recording(row.id, "me", "asked for", force=True)
     assert list(moved.parent.iterdir()) == []
 
 
@@ -377,5 +377,5 @@ async def test_folder_that_cannot_be_read_makes_no_orphans(place: Place, monkeyp
     monkeypatch.setattr(os, "lstat", closed)
     monkeypatch.setattr(SideFolder, "ids", lambda self: [])
     async with place.server() as app:
-        assert app.parts.recorder.sweep.adopted == 0
+        assert app.parts.recorder.parts.sweep.adopted == 0
     assert raw.exists()
