@@ -73,6 +73,8 @@ EVENTS: dict[str, Any] = {
     "refinish": events.RefinishRequested("/r/x.wav"),
     "pause": events.PauseRequested(),
     "pause_failed": events.PauseFailed(),
+    "resume": events.ResumeRequested(),
+    "resume_failed": events.ResumeFailed(),
     "unmuted": events.Unmuted(),
     "segment_for_pause": events.SegmentIntended(replace(NEXT, after="pause")),
     "segment_for_move": events.SegmentIntended(replace(NEXT, after="move")),
@@ -108,6 +110,8 @@ LEGAL: dict[Phase, dict[str, Phase]] = {
         "call_over": Phase.CLOSING,
         "pause": Phase.PAUSED,
         "pause_failed": Phase.ACTIVE,
+        "resume": Phase.PAUSED,
+        "resume_failed": Phase.PAUSED,
         "unmuted": Phase.ACTIVE,
         "segment_for_pause": Phase.PAUSED,
         "leg_moved": Phase.PAUSED,
@@ -319,6 +323,16 @@ def test_pause_of_an_adopted_recording_is_a_mute() -> None:
     assert decision.effects == (Mute("both", True), Watch())
     resumed = decide(decision.after, events.Unmuted(), NOW + 5).after
     assert (resumed.phase, resumed.pauses) == (Phase.ACTIVE, (Span(60.0, 65.0),))
+
+
+def test_resume_of_an_adopted_recording_survives_a_crash() -> None:
+    """No segment tells the next process of it: the clock of the pause does, and it is due at once."""
+    paused = recording(Phase.PAUSED, adopted=True, pieces=(FIRST,), facts={RESUME_AT: NOW + 60})
+    asked = decide(paused, events.ResumeRequested(), NOW)
+    assert (asked.after.facts, asked.effects) == ({RESUME_AT: NOW}, (Mute("both", False),))
+    assert decide(asked.after, events.ResumeFailed(NOW + 60), NOW + 1).after == paused
+    assert decide(asked.after, events.ResumeFailed(), NOW + 1).after.facts == {}
+    assert decide(recording(Phase.PAUSED), events.ResumeRequested(), NOW).effects == ()
 
 
 def test_resume_begins_a_segment() -> None:
