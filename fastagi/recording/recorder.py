@@ -123,7 +123,7 @@ class Recorder:
         pieces = Pieces(self.journal, self.jobs, self.starter, self.threads, pbxs, clock)
         self.pauser = Pauser(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
         self.follower = Follower(self.journal, self.jobs, pieces, pbxs, self.tasks.spawn, clock)
-        self.company = Company(self.jobs)
+        self.company = Company(self.journal, self.jobs, self.tasks.spawn, clock)
         self.hangups = Hangups(
             self.jobs, self.ender, self.follower, self.threads, pbxs, spawn=self.tasks.spawn, clock=clock
         )
@@ -166,6 +166,7 @@ class Recorder:
         self.takeover = Takeover(store, self.journal, self.recovery, self.threads, pbxs, node=node, clock=clock)
         self.default_sinks: Callable[[], tuple[str, ...]] = lambda: ()
         self.completeness = Completeness(store, self.jobs, pbxs, settings.required, clock=clock)
+        self.company.on_member = self.completeness.joined
         self.hearing = Hearing(
             self.jobs, self.threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds
         )
