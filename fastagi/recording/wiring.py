@@ -129,7 +129,8 @@ def assemble(
     segments = SegmentController(context, engine, starter)
     pauser, follower = Pauser(context, engine, segments), Follower(context, engine, segments)
     watch = Watch(context, stopper, Salvager(context, engine, segments), Flusher(context, engine, segments))
-    company = Company(jobs)
+    completeness = Completeness(store, jobs, pbxs, settings.required, clock=clock, listeners=(announcer.judged,))
+    company = Company(context, engine, completeness.joined)
     tracker = Tracker(context, stopper, pauser, company, watch)
     recovery = Recovery(context, engine, starter, stopper, tracker.track)
     takeover = Takeover(context, recovery)
@@ -146,7 +147,7 @@ def assemble(
         tracker=tracker,
         hearing=Hearing(jobs, threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds),
         announcer=announcer,
-        completeness=Completeness(store, jobs, pbxs, settings.required, clock=clock, listeners=(announcer.judged,)),
+        completeness=completeness,
         evidence=Evidence(
             store,
             threads,

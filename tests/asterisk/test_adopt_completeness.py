@@ -146,6 +146,30 @@ async def test_a_verdict_names_the_refused_start(asterisk22: AsteriskServer, tmp
         assert "max_bytes='many'" in (await judged(scene, 2))[refused.uniqueid].reason
 
 
+async def test_waiting_unbridged_counts_for_nothing(asterisk: AsteriskServer, tmp_path: Path) -> None:
+    """FreePBX's option b writes nothing while a caller waits: that was "stalled", and then "short"."""
+    settings = {"required": ["bridged-only"], "adopt": True, "stalled_seconds": 2}
+    async with recording_scene(asterisk, tmp_path, recordings=settings) as scene:
+        file = tmp_path / "spool" / "${UNIQUEID}.wav"
+        lines = ["Answer()", f"MixMonitor({file},b)", "Wait(6)", "Dial(Local/tone@fastagi-testing/n,,S(4))", "Wait(60)"]
+        for exten, steps in {"s": lines, "never": [*lines[:3], "Wait(60)"], "open": ["Answer()", *lines[2:3]]}.items():
+            for priority, line in enumerate(steps, 1):
+                await asterisk.cli(f'dialplan add extension "{exten},{priority},{line}" into bridged-only replace')
+        far_end = "Local/echo@fastagi-testing/n"
+        talks = await asterisk.originate(far_end, context="bridged-only")
+        never = await asterisk.originate(far_end, context="bridged-only", exten="never")
+        jobs = scene.recorder.parts.context.jobs
+        await scene.until(lambda: len(list(jobs)) == 2)
+        job = jobs.on_channel("pbx", talks.uniqueid)[0]
+        await scene.until(lambda: (job.bridged_seconds or 0) > 3, 40)  # it has come and gone
+        assert not any(j.alarms for j in jobs)
+        for call in (talks, never):
+            await scene.hangup(call)
+        found = await judged(scene, 2)
+        assert (found[talks.uniqueid].verdict, found[talks.uniqueid].reason) == ("recorded", "")
+        assert (found[never.uniqueid].verdict, found[never.uniqueid].reason) == ("recorded", "")
+
+
 async def test_without_contexts_nothing_is_kept(asterisk22: AsteriskServer, tmp_path: Path) -> None:
     async with recording_scene(asterisk22, tmp_path) as scene:
         routes(scene)

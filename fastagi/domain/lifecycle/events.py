@@ -208,6 +208,16 @@ class NameTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersNoted:
+    """Members of the conference that it is made in have come or gone.
+
+    :param facts: who, and when, for `extra`
+    """
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class MuteRequested:
     """One side is to be silenced in the file, or heard again.
 
@@ -249,6 +259,7 @@ Event = (
     | LegMoved
     | ChannelRenamed
     | NameTaken
+    | MembersNoted
     | MuteRequested
     | MuteFailed
 )

@@ -16,6 +16,7 @@ from fastagi.domain.lifecycle.events import (
     Event,
     FilesClosed,
     LegMoved,
+    MembersNoted,
     MuteFailed,
     MuteRequested,
     NameTaken,
@@ -304,6 +305,11 @@ def _name_taken(recording: Recording, event: NameTaken, now: float) -> Decision:
     return _noted(recording, "renamed", file_path=event.file_path, facts=facts)
 
 
+def _members_noted(recording: Recording, event: MembersNoted, now: float) -> Decision:
+    _only(recording, recording.phase in OPEN, "members")
+    return _noted(recording, "members", facts={**recording.facts, **event.facts})
+
+
 def _mute_requested(recording: Recording, event: MuteRequested, now: float) -> Decision:
     _only(recording, recording.phase in RUNNING, "muted")
     if is_muted(recording, event.direction) == event.on:
@@ -354,6 +360,7 @@ RULES: dict[type, Callable[[Recording, Any, float], Decision]] = {
     LegMoved: _leg_moved,
     ChannelRenamed: _channel_renamed,
     NameTaken: _name_taken,
+    MembersNoted: _members_noted,
     MuteRequested: _mute_requested,
     MuteFailed: _mute_failed,
 }

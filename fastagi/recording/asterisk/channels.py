@@ -57,6 +57,11 @@ class LiveChannel:
         """The number that was dialled, also while the channel is in a subroutine's ``s``."""
         return called_number(self.exten, self.first_exten)
 
+    @property
+    def in_room(self) -> bool:
+        """Is it in a bridge that a conference application made? A call's own bridge is ``basic``."""
+        return bool(self.bridge) and self.bridge_type in ("base", "multi")
+
     def busy_with(self) -> str:
         """What the seed forbids a recorder to start in; empty when nothing."""
         if self.bridge:

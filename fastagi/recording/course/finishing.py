@@ -224,6 +224,20 @@ class Finalizer:
 def _noticed(job: Job) -> dict[str, Any]:
     """What was seen while it ran, as facts: whom its channel talked with, a spool without room."""
     facts: dict[str, Any] = {"spool_full": True} if job.spool_full else {}
+    if job.members:  # who only listens in a conference is no fault
+        facts |= {**job.members.facts(), "one_sided": False}
+    if job.recording.adopted and not job.grew_unbridged:
+        facts["bridged_seconds"] = bridged_seconds(job)
     before = job.recording.facts.get("talked_with", [])
     met = list(dict.fromkeys([*before, *job.met]))
     return {**facts, "talked_with": met} if met else facts
+
+
+def bridged_seconds(job: Job) -> float | None:
+    """How long the channel of an adopted recording was in a bridge while it ran; None where that is not known."""
+    total, since = job.bridged_seconds, job.bridged_since
+    if total is None:
+        return None
+    if since is not None:
+        total += max(0.0, (job.recording.ended_at or since) - since)
+    return round(total, 1)

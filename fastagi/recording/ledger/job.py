@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from fastagi.domain.members import Members
 from fastagi.domain.recording import Piece, Recording
 from fastagi.domain.states import LIVE, OPEN, Phase
 
@@ -42,6 +43,10 @@ class Job:
         for it
     :ivar new_way: set when another session came
     :ivar met: names of the channels it was connected to, in their order
+    :ivar members: who was in a conference with its channel
+    :ivar bridged_seconds: of an adopted one, how long its channel was in a bridge before `bridged_since`, which is when
+        it came into the one where it is; None where nobody saw its beginning
+    :ivar unbridged_looks: looks in a row that found it in no bridge; `grew_unbridged`: its file grew in one of them
     """
 
     def __init__(self, recording: Recording, cipher: Cipher | None = None, agi: AgiPath | None = None) -> None:
@@ -65,6 +70,11 @@ class Job:
         self.alarms: set[str] = set()
         self.spool_full = False
         self.met: dict[str, None] = {}
+        self.members = Members(recording.facts)
+        self.bridged_seconds: float | None = None
+        self.bridged_since: float | None = None
+        self.unbridged_looks = 0
+        self.grew_unbridged = False
         self._ended = asyncio.Event()
 
     @property

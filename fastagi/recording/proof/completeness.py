@@ -2,8 +2,9 @@
 
 A call is one channel that was answered in one of these contexts. It is in the ledger from its answer on, and judged
 once it has ended and what was recorded of it is finished; a restart goes on with those that were open. A recording on
-another channel of the same call (the caller's, where the callee's context is named) counts as well. Asterisk is
-believed about answers and ends; while AMI or the ledger is away the verdict waits, and no recording waits for it.
+another channel of the same call (the caller's, where the callee's context is named) counts as well, and so does
+that of a conference which the call was in. Asterisk is believed about answers and ends; while AMI or the ledger is
+away the verdict waits, and no recording waits for it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import structlog
 
 from fastagi.domain.recording import Recording
+from fastagi.domain.states import LIVE
 from fastagi.errors import StoreDown, StoreError
 from fastagi.recording.asterisk.channels import EVENTS as CHANNEL_EVENTS
 from fastagi.recording.asterisk.channels import LiveChannel
@@ -74,6 +76,7 @@ class Completeness:
         self._clock = clock
         self._calls: dict[tuple[str, str], AnsweredCall] = {}
         self._noted: dict[tuple[str, str], asyncio.Event] = {}
+        self._rooms: dict[tuple[str, str], dict[str, Job]] = {}
         self._refusals: dict[tuple[str, str], str] = {}
         self._listeners: list[Listener] = list(listeners)
         self.counts: Counter[str] = Counter()
@@ -105,7 +108,7 @@ class Completeness:
             for call in await self._store.read(units.open_calls, name):
                 self._calls[name, call.uniqueid] = call
             for call in await self._store.read(units.unjudged, name):
-                related = self._related((name, call.uniqueid), {call.linkedid})
+                related = self._related((name, call.uniqueid), {call.linkedid}, call.recording_id)
                 self._spawn(self._judge(call, {call.linkedid}, related), f"judge {call.uniqueid}")
 
     async def close(self) -> None:
@@ -132,6 +135,15 @@ class Completeness:
             self._amend(key, reason=reason)
         elif self._required and len(self._refusals) < MOST_CALLS:
             self._refusals[key] = reason  # it is not answered yet, perhaps that is why
+
+    def joined(self, asterisk: str, uniqueid: str, job: Job) -> None:
+        """That channel has joined the conference of a recording, which covers it from now on."""
+        key = (asterisk, uniqueid)
+        if key in self._calls:
+            self._rooms.setdefault(key, {})[job.id] = job
+            before = self._calls[key].recording_id
+            if not self._jobs.on_channel(*key) and (not before or self._jobs.get(before) is None):
+                self._amend(key, recording_id=job.id)
 
     def _amend(self, key: tuple[str, str], **changes: str) -> None:
         """Keep this of a call that is up, in memory and ledger."""
@@ -216,12 +228,17 @@ class Completeness:
             noted.set()
 
     def _over(self, key: tuple[str, str], at: float | None, linkedids: set[str]) -> None:
-        related = self._related(key, linkedids | {self._calls[key].linkedid})
+        call = self._calls[key]
+        related = self._related(key, linkedids | {call.linkedid}, call.recording_id)
         self._spawn(self._end(key, at, linkedids, related), f"ended {key[1]}")
 
-    def _related(self, key: tuple[str, str], linkedids: set[str]) -> list[Job]:
+    def _related(self, key: tuple[str, str], linkedids: set[str], room: str) -> list[Job]:
+        """:param room: id of a conference's recording, which counts where none is made on the call's own channel"""
         linked = linkedids - {""}
-        here = self._jobs.on_channel(*key)
+        rooms = self._rooms.pop(key, {})
+        if (job := self._jobs.get(room)) is not None:
+            rooms[room] = job
+        here = self._jobs.on_channel(*key) or list(rooms.values())
         return here + [j for j in self._jobs.on_asterisk(key[0]) if j.recording.linkedid in linked and j not in here]
 
     # -- what follows
@@ -237,21 +254,25 @@ class Completeness:
         linkedids = linkedids | {call.linkedid}
         if at is None:
             await self._finished(related)
-            ends = [r.ended_at for r in await self._recordings(call, linkedids) if r.ended_at is not None]
+            ends = [r.ended_at for r in await self._recordings(call, linkedids, related) if r.ended_at is not None]
             at = max([call.answered_at, *ends]) if ends else self._clock()
         await self._certain(units.ended, call.asterisk, call.uniqueid, at, call.epoch)
         await self._judge(replace(call, ended_at=at), linkedids, related)
 
     async def _finished(self, related: list[Job]) -> None:
-        deadline = time.monotonic() + FINISHING_SECONDS
+        """Until each is finished, or has ended an hour ago: a conference may go on all day without this call."""
         for job in related:
-            await job.wait(max(0.0, deadline - time.monotonic()))
+            while True:
+                runs = job.phase in LIVE
+                if await job.wait(FINISHING_SECONDS) or not runs:
+                    break
 
-    async def _recordings(self, call: AnsweredCall, linkedids: set[str]) -> list[Recording]:
+    async def _recordings(self, call: AnsweredCall, linkedids: set[str], related: Sequence[Job]) -> list[Recording]:
+        ids = {job.id for job in related} | {call.recording_id} - {""}
         while True:
             try:
                 found: list[Recording] = await self._store.read(
-                    units.recordings_of, call.asterisk, call.uniqueid, sorted(linkedids - {""})
+                    units.recordings_of, call.asterisk, call.uniqueid, sorted(linkedids - {""}), sorted(ids)
                 )
                 return found
             except StoreDown:
@@ -259,7 +280,7 @@ class Completeness:
 
     async def _judge(self, call: AnsweredCall, linkedids: set[str], related: list[Job]) -> None:
         await self._finished(related)
-        verdict = judge(call, await self._recordings(call, linkedids))
+        verdict = judge(call, await self._recordings(call, linkedids, related))
         call = replace(call, verdict=verdict.verdict, reason=verdict.reason, recording_id=verdict.recording_id)
         await self._certain(
             units.judged,

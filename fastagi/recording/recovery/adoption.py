@@ -205,6 +205,7 @@ class Adoption:
             await self._threads.run(files.release, recording.file_path)
             raise
         job = Job(recording)
+        job.bridged_seconds = 0.0 if since is not None else None
         self._jobs.add(job)
         self._track(job)
         self.adopted += 1

@@ -23,7 +23,7 @@ import structlog
 from fastagi.audio import Levels
 from fastagi.audio.levels import ONE_SIDED_SECONDS, SILENT_SECONDS
 from fastagi.audio.wavfile import PCM, inspect_fd
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Piece
 from fastagi.errors import AudioError
 from fastagi.exposed_files import open_file
 from fastagi.recording.ledger.job import Job, Jobs
@@ -206,7 +206,7 @@ class Hearing:
                     log.info("recording_not_listened_to", **job.recording.ids, error=str(exc))
                     self._deaf.add(job.id)
                     continue
-            found.append((job, ear.alarm(self._quiet_seconds, _muted(job.recording))))
+            found.append((job, ear.alarm(self._quiet_seconds, _muted(job))))
         return found
 
     def _alarm(self, found: list[tuple[Job, str]]) -> None:
@@ -227,6 +227,9 @@ def _paths(piece: Piece) -> dict[str, str]:
     return dict(zip(("received", "sent"), sides, strict=True))
 
 
-def _muted(recording: Recording) -> frozenset[str]:
-    muted = recording.facts.get("muted", {})
-    return frozenset(("received", "sent")) if muted.get("both") else frozenset(side for side in muted if muted[side])
+def _muted(job: Job) -> frozenset[str]:
+    """Sides that may be silent: somebody muted them, or the channel is in a conference, where many only listen."""
+    muted = job.recording.facts.get("muted", {})
+    if muted.get("both"):
+        return frozenset(("received", "sent"))
+    return frozenset(side for side in muted if muted[side]) | (frozenset(("received",)) if job.members else frozenset())

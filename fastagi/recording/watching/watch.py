@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 0.5
 """Asterisk writes every two seconds; four looks in between keep a stop within 3 s of its limit."""
 
+STILL_FLUSHED = 2
+"""Looks after a bridge in which a file may grow by what was recorded in it."""
+
 SHORTEST_SECONDS = 0.05
 """Between two looks, however many limits are due."""
 
@@ -46,6 +49,7 @@ class Watch:
         self._flusher = flusher
         self.listening = Listening(context.pbxs, context.tasks.spawn, settings.silence_dbfs, context.clock)
         self._stopper = stopper
+        self._pbxs = context.pbxs
         self._threads = context.threads
         self._closings = Closings(context, stopper)
         self._settings = settings
@@ -102,6 +106,9 @@ class Watch:
 
         :param only_limits: between two rounds: who closed a file is judged by looks that are half a second apart
         """
+        for job in running:
+            if job.recording.adopted and not only_limits:
+                job.unbridged_looks = job.unbridged_looks + 1 if self._unbridged(job) else 0
         flushable = {job.id for job in running if job.limits is not None and self._flusher.able(job)}
         talks = {job.id: self._talk(job, job.limits) for job in running if job.limits is not None}
         for job, cause, closed, deaf in await self._threads.run(self._look, running, flushable, talks):
@@ -125,6 +132,12 @@ class Watch:
             elif not deaf and job.limits is not None and job.limits.wants_flush and job.id not in self._flushing:
                 self._flushing.add(job.id)
                 self._spawn(self._flush(job, job.limits), f"flush {job.id}")
+
+    def _unbridged(self, job: Job) -> bool:
+        """Is its channel up and in no bridge? MixMonitor's option ``b`` writes nothing there."""
+        pbx, last = self._pbxs.get(job.recording.asterisk), job.recording.pieces[-1]
+        live = pbx.book.get(last.uniqueid) if pbx is not None and pbx.up else None
+        return live is not None and not live.bridge
 
     def _talk(self, job: Job, limits: LimitWatch) -> Talk | None:
         """What Asterisk hears of it, where it is to listen. Of one that nobody here can read it is asked otherwise."""
@@ -166,11 +179,14 @@ class Watch:
             if piece.ended_at:  # paused: nothing is being written
                 job.grew_at = time.monotonic()
             elif size != job.size:
+                job.grew_unbridged |= size > job.size > 0 and job.unbridged_looks > STILL_FLUSHED
                 job.largest = max(job.largest, size)
                 job.size, job.grew_at = size, time.monotonic()
                 job.alarms.discard("stalled")
             elif size > 0 and not job.recording.adopted:
                 closed = is_complete(first)
+            if job.unbridged_looks and not job.grew_unbridged:
+                job.grew_at = time.monotonic()
             self._alarm(job)
             folder = os.path.dirname(first)
             if folder not in rooms:

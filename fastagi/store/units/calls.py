@@ -138,18 +138,25 @@ def unjudged(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
     return [AnsweredCall(*row) for row in conn.execute(statement.order_by(table.c.id))]
 
 
-def recordings_of(conn: sa.Connection, asterisk: str, uniqueid: str, linkedids: Sequence[str]) -> list[Recording]:
-    """The recordings of a channel and of the others of its call, newest first, at most 1,000."""
+def recordings_of(
+    conn: sa.Connection, asterisk: str, uniqueid: str, linkedids: Sequence[str], ids: Sequence[str] = ()
+) -> list[Recording]:
+    """The recordings of a channel, of the others of its call, and those with these ids; newest first, at most 1,000."""
     statement = sa.select(recording).where(
         recording.c.asterisk == asterisk,
-        sa.or_(recording.c.uniqueid == uniqueid, recording.c.linkedid.in_(list(linkedids))),
+        sa.or_(
+            recording.c.uniqueid == uniqueid,
+            recording.c.linkedid.in_(list(linkedids)),
+            recording.c.id.in_(list(ids)),
+        ),
     )
     rows = conn.execute(statement.order_by(recording.c.id.desc()).limit(1000)).mappings()
     return [recording_of(row) for row in rows]
 
 
 def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list[str]]:
-    """Of each of these calls the ids of the recordings of its channel while it was up, oldest first."""
+    """Of each of these calls the ids of the recordings of its channel while it was up, oldest first, and last the one
+    that covers it where that was made on another channel."""
     r = recording.c
     statement = sa.select(r.id, r.asterisk, r.uniqueid, r.requested_at, r.ended_at).where(
         r.uniqueid.in_([call.uniqueid for call in calls])
@@ -157,7 +164,7 @@ def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list
     found: dict[tuple[str, str], list[tuple[str, float, float | None]]] = {}
     for recording_id, asterisk, uniqueid, begun, ended in conn.execute(statement.order_by(r.id)) if calls else ():
         found.setdefault((asterisk, uniqueid), []).append((recording_id, begun, ended))
-    return [
+    own = [
         [
             recording_id
             for recording_id, begun, ended in found.get((call.asterisk, call.uniqueid), ())
@@ -165,6 +172,10 @@ def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list
             if (ended is None or ended >= call.answered_at) and (call.ended_at is None or begun <= call.ended_at)
         ]
         for call in calls
+    ]
+    return [
+        [*ids, call.recording_id] if call.recording_id and call.recording_id not in ids else ids
+        for call, ids in zip(calls, own, strict=True)
     ]
 
 

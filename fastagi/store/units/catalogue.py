@@ -25,7 +25,8 @@ class RecordingFilter:
     :param caller_prefix: numbers that begin so; :param called_prefix: likewise
     :param channel_prefix: the recorded channel, or one that it talked with, begins so
     :param since: requested at or after, unix seconds; :param until: before
-    :param search: substring, any case, of name, file, numbers, uniqueid, linkedid, the channel or those it talked with
+    :param search: substring, any case, of name, file, numbers, uniqueid, linkedid, the channel or those it talked with,
+        numbers of its conference
     :param deleted: None for all, False for those that still have their file, True for the others
     """
 
@@ -65,9 +66,13 @@ _EQUAL = (
 _TALKED_WITH = table.c.facts["talked_with"].as_string()
 """A list of channel names, as JSON text."""
 
+_MEMBERS = table.c.facts["member_numbers"].as_string()
+"""A list of numbers, as JSON text."""
+
 _SEARCHED = (
     *(table.c[name] for name in ("name", "file_path", "caller", "called", "uniqueid", "linkedid", "channel")),
     _TALKED_WITH,
+    _MEMBERS,
 )
 
 

@@ -35,6 +35,11 @@ def made(start: float = 1000.5, end: float = 1060.0, **fields: Any) -> Recording
     return replace(base, **fields)
 
 
+def room(*members: list[Any]) -> Recording:
+    """A conference's recording, on a channel of its own and all day long."""
+    return made(500.0, 2000.0, uniqueid="7.7", linkedid="7.7", facts={"members": list(members)})
+
+
 CASES = {
     "recorded whole": ([made()], "recorded"),
     "begun within the slack": ([made(1002.9)], "recorded"),
@@ -64,6 +69,30 @@ CASES = {
     "silent": ([made(facts={"silent": True, "one_sided": False})], "silent"),
     "silent because it was paused": ([made(facts={"silent": True}, pauses=(Span(1, 55),))], "recorded"),
     "one side": ([made(facts={"silent": False, "one_sided": True})], "one_sided"),
+    "an adopted one that records bridges only": (
+        [made(adopted=True, audio_seconds=20.0, facts={"bridged_seconds": 20.5})],
+        "recorded",
+    ),
+    "an adopted one that lacks sound of the bridge": (
+        [made(adopted=True, audio_seconds=20.0, facts={"bridged_seconds": 45.0})],
+        "short",
+    ),
+    "an adopted one that nobody saw bridged": (
+        [made(adopted=True, audio_seconds=20.0, facts={"bridged_seconds": None})],
+        "recorded",
+    ),
+    "an adopted one that was never bridged": (
+        [made(adopted=True, audio_seconds=0.0, facts={"bridged_seconds": 0.0, "silent": True})],
+        "recorded",
+    ),
+    "an adopted one that is silent": ([made(adopted=True, facts={"bridged_seconds": 59.0, "silent": True})], "silent"),
+    "an adopted one that writes unbridged, too": ([made(adopted=True, audio_seconds=20.0)], "short"),
+    "a conference from its prompt on": ([room(["1.1", 1009.0, None])], "recorded"),
+    "a conference that began with it": ([room(["1.1", 1001.0, 1059.5])], "recorded"),
+    "a conference that was left": ([room(["1.1", 1001.0, 1020.0])], "short"),
+    "a conference that was left and joined": ([room(["1.1", 1001.0, 1030.0], ["1.1", 1031.0, None])], "recorded"),
+    "a conference that was joined late": ([room(["1.1", 1040.0, None])], "short"),
+    "a conference with too many members": ([room(["9.9", 1040.0, None])], "recorded"),
     "one side in one, both in another": ([made(facts={"one_sided": True}), made(1000.1)], "recorded"),
 }
 
@@ -83,6 +112,10 @@ def test_reasons_name_the_figures() -> None:
     )
     assert judge(CALL, [made(phase=Phase.FAILED, error="no disk")]).reason == "no disk"
     assert judge(CALL, []).reason == "nothing was recorded of 60.0 s"
+    refused = replace(CALL, reason="max_bytes=1 is too little")
+    assert judge(refused, []).reason.endswith("; a start was refused: max_bytes=1 is too little")
+    assert judge(refused, [made(1030.0)]).reason.endswith("; a start was refused: max_bytes=1 is too little")
+    assert judge(refused, [made()]).reason == ""
 
 
 def test_a_call_of_no_length_is_met_by_the_recording_that_began_with_it() -> None:
