@@ -23,7 +23,7 @@ def _folder(path: Path, key: Path) -> Finding:
     say = Reporter("side files")
     try:
         found = os.lstat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with the directory is said where that is examined
         return say.ok("folder", f"{path} is made when it is needed")
     except OSError as exc:
         return say.fail("folder", fault(path, exc), remedy(path))
