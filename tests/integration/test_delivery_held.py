@@ -71,6 +71,7 @@ def test_a_refusing_receiver_holds_its_sink(tmp_path: Path, status: int) -> None
 
 
 @pytest.mark.postgres
+@pytest.mark.timeout(300)
 async def test_servers_share_a_hold(postgres_url: str) -> None:  # noqa: F811
     """What one server finds holds the sink of the other, and its success releases both."""
     clock, wrong = Clock(), True
@@ -101,11 +102,11 @@ async def test_servers_share_a_hold(postgres_url: str) -> None:  # noqa: F811
         wrong = False
 
         async def delivered() -> bool:
-            clock.now += 1.0  # a day in moments
+            clock.now += 1.0
             found = [await stores[0].read(deliveries.get, d.id) for d in made]
             return all(d is not None and d.status == "delivered" for d in found)
 
-        await until(delivered, 60)
+        await until(delivered, 150)  # PgQueuer waits by PostgreSQL's clock: up to a minute for the next probe
         await until(lambda: not any(courier.held for courier in couriers), 60)
         assert await stores[0].read(holds.known) == {}
     finally:
