@@ -38,12 +38,13 @@ async def test_conference_members_are_covered(version: int, tmp_path: Path) -> N
         recording_scene(asterisk, tmp_path, recordings=required) as scene,
     ):
         await asterisk.cli(f"dialplan set global FASTAGI {scene.url('').rstrip('/')}")
-        members = [
-            await asterisk.originate("Local/room7@conference-recorded/n", application="Milliwatt", caller_id=number)
-            for number in ("4711", "4712")
-        ]
         jobs = scene.recorder.parts.context.jobs
-        await scene.until(lambda: [len(job.members.there) for job in jobs] == [2])
+        members = []
+        for number in ("4711", "4712"):  # one after the other: each who finds the room empty brings a guest along
+            members.append(
+                await asterisk.originate("Local/room7@conference-recorded/n", application="Milliwatt", caller_id=number)
+            )
+            await scene.until(lambda: [len(job.members.there) for job in jobs] == [len(members)])
         room = next(iter(jobs))
         await scene.until(lambda: room.size > 70_000)
         first, second = members
