@@ -11,7 +11,8 @@ import os
 # numpy's BLAS starts a thread per core at import and keeps them spinning beside the event loop; our products are small.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from fastagi.audio.dtmf import Digit, DtmfScanner
+from fastagi.audio.digits import Digit
+from fastagi.audio.dtmf import DtmfScanner
 from fastagi.audio.elimination import eliminate, spans
 from fastagi.audio.encoder import Encoder
 from fastagi.audio.finalfile import TEMPORARY_SUFFIX, is_temporary, sync_folder, temporary_name

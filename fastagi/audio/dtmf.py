@@ -8,10 +8,12 @@ is never stored: they are card numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastagi.audio.digits import FAINT_ALONE, FAINT_NEAR, Digit, in_order, runs_of, with_faint
 
 Samples = NDArray[np.int16]
 Floats = NDArray[np.float32]
@@ -59,6 +61,17 @@ CROWDED_DB = 12.0
 """The same, for tones beside a neighbour that is too loud: harmonics of a high voice have one at -7 to -11 dB, a
 digit's neighbours are at -12.7 dB or less, even off its frequency or in noise."""
 
+FAINT_DB = 3.0
+FAINT_TWIST_DB = 14.0
+"""What a frame of a digit under a voice has at least, beside `WEAK_RATIO`: see `Faint`."""
+
+NEAR_SECONDS = 3.0
+NEAR_DB = 3.5
+"""Digits come in strings, from one sender. So close to a certain one, and as loud, less is asked of a faint one."""
+
+MOST_MAYBE = 10_000
+"""Faint digits without a certain one near them that are remembered; speech has some ten in an hour."""
+
 WIDEST = 6
 """Frames by which a digit grows at each end at most: with 5 the whole onset of a 25 ms frame is seen."""
 
@@ -71,15 +84,6 @@ _MARGIN = 12  # hops before and after a chunk that are looked at again; a multip
 _CHUNK = 2400  # hops in a chunk: 12 s, 400 kB of float32
 _TIE = 1e-12
 _SELECTIVITY = 10 ** (SELECTIVITY_DB / 10)
-
-
-@dataclass(frozen=True, slots=True)
-class Digit:
-    """One digit: samples `start` to `end` are to be removed."""
-
-    start: int
-    end: int
-    symbol: str
 
 
 class DtmfScanner:
@@ -112,11 +116,15 @@ class DtmfScanner:
         self._fed = 0
         self._codes = np.zeros(0, np.int8)  # frames looked at whose runs are not decided yet
         self._weak = np.zeros(0, np.int8)
+        self._faint = np.zeros(0, np.int8)
         self._strong = np.zeros(0, np.bool_)
-        self._shape: Floats = np.zeros((0, 3), np.float32)
+        self._shape: Floats = np.zeros((0, 6), np.float32)
         self._first = 0  # index of the first of them
         self.digits: list[Digit] = []
-        """What has been found so far, in order."""
+        """Digits found so far; complete and in order after `finish`."""
+        self._faint_digits: list[Digit] = []
+        self._maybe: list[tuple[Digit, Floats]] = []
+        self._heard: list[tuple[Digit, Floats]] = []
 
     def feed(self, block: Samples) -> None:
         """Look at the next samples."""
@@ -149,6 +157,9 @@ class DtmfScanner:
             self._buffer = []
             self._held = 0
         self._decide(last=True)
+        found = [maybe for maybe, loud in self._maybe if self._is_in_a_string(maybe, loud)]
+        self.digits = with_faint(in_order(self.digits), [*self._faint_digits, *found])
+        self._faint_digits, self._maybe, self._heard = [], [], []
         return self.digits
 
     def _look(self, samples: Samples, hops: int) -> None:
@@ -163,8 +174,9 @@ class DtmfScanner:
         look = look[np.asarray(loud) >= self._floor]
         codes = np.full(hops, -1, np.int8)
         weak = np.full(hops, -1, np.int8)
+        faint = np.full(hops, -1, np.int8)
         strong = np.zeros(hops, np.bool_)
-        shape: Floats = np.zeros((hops, 3), np.float32)
+        shape: Floats = np.zeros((hops, 6), np.float32)
         if len(look):
             power, _, whole = self._transform(frames[look])
             row, column, margin = _pair(power)
@@ -180,13 +192,14 @@ class DtmfScanner:
             close = close[(close >= _MARGIN) & (close < _MARGIN + hops)]
             if len(close):
                 at = close - _MARGIN
-                codes[at], weak[at], strong[at], shape[at] = self._classify(frames, close)
+                codes[at], weak[at], faint[at], strong[at], shape[at] = self._classify(frames, close)
         self._base += hops
-        if len(self._codes) or (codes >= 0).any() or (weak >= 0).any():
+        if len(self._codes) or (faint >= 0).any() or (weak >= 0).any():
             if not len(self._codes):
                 self._first = self._base - hops
             self._codes = np.concatenate((self._codes, codes))
             self._weak = np.concatenate((self._weak, weak))
+            self._faint = np.concatenate((self._faint, faint))
             self._strong = np.concatenate((self._strong, strong))
             self._shape = np.concatenate((self._shape, shape))
             self._decide(last=False)
@@ -203,9 +216,10 @@ class DtmfScanner:
 
     def _classify(
         self, frames: Floats, close: NDArray[np.intp]
-    ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_], NDArray[np.floating]]:
-        """For the frames at `close`: the digit (or -1), the digit that it may still belong to, whether it is strong,
-        and its shape: by how many Hz the two tones are off, and by how many dB they stand out from the other six."""
+    ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_], NDArray[np.floating]]:
+        """For the frames at `close`: the digit (or -1), the digit that it may still belong to, the one that it may
+        be under a voice, whether it is strong, and its shape: by how many Hz the two tones are off, by how many dB
+        they stand out from the other six, their share of the energy, and their levels in dB."""
         both = np.union1d(close, close + 1)
         power, values, whole = self._transform(frames[both])
         here = np.searchsorted(both, close)
@@ -235,41 +249,83 @@ class DtmfScanner:
             & (full.sum(axis=1) >= self._floor)
         )
         weak = ok & (two.sum(axis=1) * self._share >= WEAK_RATIO * whole)
+        stand_out = 10 * np.log10(np.maximum(margin, _TIE))
+        faint = (
+            near.all(axis=1)
+            & (stand_out >= FAINT_DB)
+            & (ratio >= WEAK_RATIO)
+            & (twist <= FAINT_TWIST_DB)
+            & (full.sum(axis=1) >= self._floor)
+        )
         none = np.int8(-1)
         strong = digit & (ratio >= STRONG_RATIO)
-        shape = np.column_stack((offset, 10 * np.log10(np.maximum(margin, _TIE))))
-        return np.where(digit, symbol, none), np.where(weak | digit, symbol, none), strong, shape
+        shape = np.column_stack((offset, stand_out, ratio, 10 * np.log10(full + _TIE)))
+        found = [np.where(kind, symbol, none) for kind in (digit, weak | digit, faint)]
+        return found[0], found[1], found[2], strong, shape
 
     def _decide(self, last: bool) -> None:
         """Turn runs of frames that agree into digits; what may still go on is kept for the next chunk."""
-        codes, weak, strong = self._codes, self._weak, self._strong
-        if not len(codes):
+        total = len(self._codes)
+        if not total:
             return
-        keep = len(codes) if last else max(0, len(codes) - _MARGIN)
-        edges = np.flatnonzero(np.diff(codes)) + 1
-        starts = np.concatenate(([0], edges))
-        ends = np.concatenate((edges, [len(codes)]))
-        for start, end in zip(starts[codes[starts] >= 0], ends[codes[starts] >= 0], strict=True):
-            if not last and end >= len(codes) - WIDEST:
-                keep = min(keep, max(0, int(start) - WIDEST))
-                break
-            sure = np.flatnonzero(strong[start:end]) + start
-            if end - start < SHORTEST or len(sure) < 2:
-                continue
-            if self._is_voice(sure):
-                continue
-            code = codes[start]
-            low, high = int(start), int(end)
-            while low > 0 and start - low < WIDEST and weak[low - 1] == code:
-                low -= 1
-            while high < len(codes) and high - end < WIDEST and weak[high] == code:
-                high += 1
-            self._found(self._first + low, self._first + high - 1, SYMBOLS[code])
-        if last or not ((codes[keep:] >= 0) | (weak[keep:] >= 0)).any():
-            keep = len(codes)
-        self._codes, self._weak, self._strong = codes[keep:], weak[keep:], strong[keep:]
-        self._shape = self._shape[keep:]
+        keep = total if last else max(0, total - _MARGIN)
+        for codes, accept in ((self._codes, self._accept), (self._faint, self._accept_faint)):
+            for start, end in runs_of(codes):
+                if not last and end >= total - WIDEST:
+                    keep = min(keep, max(0, start - WIDEST))
+                    break
+                accept(start, end)
+        if last or not ((self._faint[keep:] >= 0) | (self._weak[keep:] >= 0)).any():
+            keep = total
+        self._codes, self._weak, self._strong = self._codes[keep:], self._weak[keep:], self._strong[keep:]
+        self._faint, self._shape = self._faint[keep:], self._shape[keep:]
         self._first += keep
+
+    def _accept(self, start: int, end: int) -> None:
+        """Take a run of digit frames for a digit, if it is one."""
+        sure = np.flatnonzero(self._strong[start:end]) + start
+        if end - start < SHORTEST or len(sure) < 2 or self._is_voice(sure):
+            return
+        digit = self._widened(start, end, int(self._codes[start]))
+        self.digits.append(digit)
+        self._heard.append((digit, np.median(self._shape[start:end, 4:], axis=0)))
+
+    def _accept_faint(self, start: int, end: int) -> None:
+        """The same for a run of faint frames, in which `_accept` may have seen a digit already."""
+        if end - start < SHORTEST:
+            return
+        shape = self._shape[start:end]
+        middle = np.median(shape[:, :2], axis=0)
+        code = int(self._faint[start])
+        tones = self._tones[[code // 4, code % 4 + 4]]
+        if (np.abs(middle) > FARTHEST * tones).any():
+            return
+        deviation = np.abs(shape[:, :2] - middle).max(axis=1)
+        alone = any(kind.fits(deviation, shape[:, 3], shape[:, 2]) for kind in FAINT_ALONE)
+        if alone:
+            self._faint_digits.append(self._widened(start, end, code))
+        elif any(kind.fits(deviation, shape[:, 3], shape[:, 2]) for kind in FAINT_NEAR):
+            self._maybe.append((self._widened(start, end, code), np.median(shape[:, 4:], axis=0)))
+            del self._maybe[:-MOST_MAYBE]
+
+    def _widened(self, start: int, end: int, code: int) -> Digit:
+        """Return the digit of a run, with the frames at both ends that it is still heard in."""
+        low, high = start, end
+        while low > 0 and start - low < WIDEST and self._weak[low - 1] == code:
+            low -= 1
+        while high < len(self._weak) and high - end < WIDEST and self._weak[high] == code:
+            high += 1
+        first, last = self._first + low, self._first + high - 1
+        guard = int(GUARD_SECONDS * self.rate)
+        begin = first * self._hop + self._frame // 2 - guard if first > 0 else 0
+        return Digit(begin, min(self._fed, last * self._hop + self._frame // 2 + guard), SYMBOLS[code])
+
+    def _is_in_a_string(self, maybe: Digit, loud: Floats) -> bool:
+        """Whether a certain digit of the same levels is near."""
+        near = int(NEAR_SECONDS * self.rate)
+        low = bisect_left(self._heard, maybe.start - near, key=lambda heard: heard[0].end)
+        high = bisect_right(self._heard, maybe.end + near, key=lambda heard: heard[0].start)
+        return any(np.abs(loud - as_loud).max() <= NEAR_DB for _, as_loud in self._heard[low:high])
 
     def _is_voice(self, sure: NDArray[np.intp]) -> bool:
         """Whether both tones of a run (given by its strong frames) move as a digit's never do."""
@@ -278,18 +334,6 @@ class DtmfScanner:
         if drift > DRIFTING_HZ or glide > GLIDING_HZ:
             return True
         return glide > CROWDED_HZ and float(self._shape[sure, 2].mean()) < CROWDED_DB
-
-    def _found(self, first: int, last: int, symbol: str) -> None:
-        guard = int(GUARD_SECONDS * self.rate)
-        start = first * self._hop + self._frame // 2 - guard if first > 0 else 0
-        end = min(self._fed, last * self._hop + self._frame // 2 + guard)
-        if end <= start:
-            return
-        before = self.digits[-1] if self.digits else None
-        if before is not None and before.symbol == symbol and start <= before.end:
-            self.digits[-1] = Digit(before.start, max(end, before.end), symbol)  # one digit with a hole in it
-        else:
-            self.digits.append(Digit(start, end, symbol))
 
 
 def _pair(power: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from fastagi.audio.dtmf import Digit
+from fastagi.audio.digits import Digit
 
 Samples = NDArray[np.int16]
 
