@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         WebhookSink,
     )
     from fastagi.recording.call import CallChannel
-    from fastagi.recording.whole_call import UASWholeCallFileRecorder
+    from fastagi.recording.whole_call_recorder import UASWholeCallFileRecorder
 else:
     __getattr__, __dir__ = exports(
         __name__,
@@ -73,6 +73,6 @@ else:
                 "WebhookSink",
             ],
             "fastagi.recording.call": ["CallChannel"],
-            "fastagi.recording.whole_call": ["UASWholeCallFileRecorder"],
+            "fastagi.recording.whole_call_recorder": ["UASWholeCallFileRecorder"],
         },
     )

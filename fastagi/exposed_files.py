@@ -128,7 +128,7 @@ def _walk(path: str) -> int:
 
 
 def _parts(path: str) -> list[str]:
-    """Parts of a path, the last one first."""
+    """Runtime of a path, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 

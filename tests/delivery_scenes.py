@@ -9,15 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from fastagi.delivery.courier import Courier
 from fastagi.delivery.sink import current_delivery
+from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import Delivery
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event, Phase
 from fastagi.store import Store, schema
+from fastagi.store.queries import recordings
 from fastagi.store.rows import delivery_columns, recording_columns
-from fastagi.store.units import recordings
 
 
 class Clock:
@@ -76,7 +76,7 @@ def recording(n: int, **fields: Any) -> Recording:
 
 
 def finish_unit(
-    conn: sa.Connection, courier: Courier | None, item: Recording, sinks: tuple[str, ...], at: float
+    conn: sa.Connection, courier: DeliveryWorker | None, item: Recording, sinks: tuple[str, ...], at: float
 ) -> list[Delivery]:
     """A recording from intent to the end, in one unit: what the recorder does in five."""
     recordings.insert(conn, item)
@@ -90,7 +90,7 @@ def finish_unit(
 
 async def finish(
     store: Store,
-    courier: Courier | None,
+    courier: DeliveryWorker | None,
     n: int,
     sinks: tuple[str, ...] = ("crm",),
     at: float = 1_700_000_000.0,
@@ -99,7 +99,7 @@ async def finish(
     return await store.run(finish_unit, courier, recording(n, **f), sinks, at)
 
 
-def finish_many(conn: sa.Connection, courier: Courier, first: int, count: int, sink: str, at: float) -> None:
+def finish_many(conn: sa.Connection, courier: DeliveryWorker, first: int, count: int, sink: str, at: float) -> None:
     """Many that are finished, in few statements: for backlogs."""
     made = [replace(recording(n), phase=Phase.FINISHED, requested_at=at) for n in range(first, first + count)]
     conn.execute(sa.insert(schema.recording), [{**recording_columns(r), "updated_at": at} for r in made])

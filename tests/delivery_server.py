@@ -13,7 +13,7 @@ import time
 
 from delivery_scenes import finish
 
-from fastagi.delivery import Courier, SinkRegistry, WebhookSink, open_dispatcher
+from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink, open_dispatcher
 from fastagi.store import open_store
 
 
@@ -22,7 +22,7 @@ async def main(url: str, node: str, hook: str, count: int, first: int) -> None:
     await store.start()
     registry = SinkRegistry()
     registry.register("crm", WebhookSink(hook, timeout_seconds=60))
-    courier = Courier(store, open_dispatcher(store, clock=time.time), registry)
+    courier = DeliveryWorker(store, open_dispatcher(store, clock=time.time), registry)
     await courier.start()
     print("ready", flush=True)
     lanes = asyncio.Semaphore(20)

@@ -26,9 +26,8 @@ from fastagi import App
 from fastagi.app import logs
 from fastagi.audio import finalfile
 from fastagi.cipher import Cipher, aes_cbc, aes_gcm, age, from_secret
-from fastagi.recording.asterisk import control
+from fastagi.recording.asterisk import control, external, raw_files
 from fastagi.recording.ledger import journal
-from fastagi.recording.spool import files, foreign
 from fastagi.settings import load
 
 
@@ -116,7 +115,7 @@ def arm(point: str) -> None:
         command = getattr(control.AmiControl, what)
         setattr(control.AmiControl, what, before if when == "before" else after_awaiting(command, 1))
     elif what == "render":
-        foreign.finish = after(foreign.finish, 1)
+        external.finish = after(external.finish, 1)
     elif what == "encrypt":
         aes_cbc.STEP = 4096
         aes_cbc.write_all = aes_gcm.write_all = after(aes_cbc.write_all, int(when))
@@ -124,14 +123,14 @@ def arm(point: str) -> None:
     elif what == "rename":
         finalfile.sync_folder = after(finalfile.sync_folder, int(when))
     elif what == "sleep" and when == "remove":
-        files.remove = asleep_before(files.remove)
+        raw_files.remove = asleep_before(raw_files.remove)
     elif what == "sleep":
         passes = sys.modules["fastagi.audio.render"]  # the package has a function of that name
         passes._look = then_asleep(passes._look)  # type: ignore[attr-defined]
     elif what == "unremoved":
-        files.remove = before
+        raw_files.remove = before
     elif what in ("reserve", "remove"):
-        setattr(files, what, after(getattr(files, what), 1))
+        setattr(raw_files, what, after(getattr(raw_files, what), 1))
     else:
         raise SystemExit(f"no such point: {point}")
 

@@ -21,9 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastagi import App, RecordingMetadata
 from fastagi.domain.spec import RecordingSpec
-from fastagi.recording.course.starting import Request
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.runtime.steady import SteadyClock
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.lifecycle.starting import Request
+from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.settings import Settings
 from fastagi.testing import ScriptedAmi
 from fastagi.testing.fake_calls import FakeChannel
@@ -110,7 +110,7 @@ class WebScene:
         """One sample; 0 where there is none."""
         return (await self.metrics()).get(name, {}).get(tuple(sorted(labels.items())), 0.0)
 
-    async def record(self, call: FakeChannel, name: str = "calls/one", **spec: Any) -> Job:
+    async def record(self, call: FakeChannel, name: str = "calls/one", **spec: Any) -> ActiveRecording:
         """Start recording that call, as a route would."""
         cipher = spec.pop("cipher", None)
         encryption = cipher.scheme if cipher is not None else ""
@@ -125,7 +125,7 @@ class WebScene:
             cipher=cipher,
             sinks=self.parts.sink_names.names(None),
         )
-        await self.until(lambda: self.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await self.until(lambda: self.parts.pbxs["pbx"].channels.get(call.uniqueid))
         return await self.parts.recorder.start(request)
 
     async def recorded(self, name: str = "calls/one", **spec: Any) -> str:

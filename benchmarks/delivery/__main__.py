@@ -27,15 +27,15 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from fastagi.delivery.courier import Courier
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Event
 from fastagi.errors import SinkError
 from fastagi.store import Store, open_store
+from fastagi.store.queries import recordings
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import recordings
 
 
 class Nothing:
@@ -61,7 +61,7 @@ def recording(n: int) -> Recording:
     return Recording(f"rec-{n:07}", "bench", "pbx", "SIP/a", f"1.{n}", f"call-{n}", f"/rec/{n}.wav", requested_at=1.0)
 
 
-def write(conn: sa.Connection, courier: Courier, first: int, count: int, sink: str) -> None:
+def write(conn: sa.Connection, courier: DeliveryWorker, first: int, count: int, sink: str) -> None:
     """Finished recordings, written as far as the last step."""
     for n in range(first, first + count):
         item = recording(n)
@@ -70,7 +70,7 @@ def write(conn: sa.Connection, courier: Courier, first: int, count: int, sink: s
             recordings.advance(conn, item.id, event, at=1.0)
 
 
-def finish(conn: sa.Connection, courier: Courier, n: int, sink: str) -> None:
+def finish(conn: sa.Connection, courier: DeliveryWorker, n: int, sink: str) -> None:
     _, made = recordings.finish(conn, f"rec-{n:07}", at=time.time(), sinks=(sink,))
     courier.enqueue(conn, made)
 
@@ -81,7 +81,7 @@ async def measure(url: str, deliveries: int, at_once: int) -> dict[str, float]:
     registry, sink = SinkRegistry(), Nothing()
     registry.register("nothing", sink, concurrency=at_once)
     registry.register("down", Down())
-    courier = Courier(store, open_dispatcher(store, clock=time.time), registry)
+    courier = DeliveryWorker(store, open_dispatcher(store, clock=time.time), registry)
     await courier.start()
     figures: dict[str, float] = {}
     for label, waiting in (("", 0), ("_beside_10000", 10_000)):
@@ -97,13 +97,13 @@ async def measure(url: str, deliveries: int, at_once: int) -> dict[str, float]:
     return figures
 
 
-def _finish_many(conn: sa.Connection, courier: Courier, first: int, count: int, sink: str) -> None:
+def _finish_many(conn: sa.Connection, courier: DeliveryWorker, first: int, count: int, sink: str) -> None:
     for n in range(first, first + count):
         finish(conn, courier, n, sink)
 
 
 async def _drain(
-    store: Store, courier: Courier, sink: Nothing, base: int, deliveries: int, at_once: int
+    store: Store, courier: DeliveryWorker, sink: Nothing, base: int, deliveries: int, at_once: int
 ) -> dict[str, float]:
     room = asyncio.Semaphore(at_once)
     committed: dict[str, float] = {}

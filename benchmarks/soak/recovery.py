@@ -10,10 +10,10 @@ from typing import Any
 from lost_scene import DIALPLAN, Receiver, Serving, until
 
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
 from fastagi.store import open_store
-from fastagi.store.units import recordings
+from fastagi.store.queries import recordings
 from fastagi.testing import AsteriskServer
 from fastagi.testing.sound import save, speech_samples
 
@@ -75,7 +75,7 @@ async def _interrupted(server: Serving, count: int, seconds: float) -> None:
                 name=recording_id,
                 file_path=str(server.directory / f"{recording_id}.wav"),
                 phase=Phase.ACTIVE,
-                pieces=(Piece(*paths, channel=f"PJSIP/a-{n:08x}", uniqueid=uniqueid, started_at=at),),
+                pieces=(Segment(*paths, channel=f"PJSIP/a-{n:08x}", uniqueid=uniqueid, started_at=at),),
                 sinks=("crm",),
                 requested_at=at,
                 started_at=at,

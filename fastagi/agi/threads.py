@@ -23,7 +23,7 @@ T = TypeVar("T")
 WAIT_SECONDS: Final = 5.0
 """How long a call may wait for a thread. A caller hears nothing meanwhile; after that the dialplan can do better."""
 
-Job = Callable[[], None]
+ActiveRecording = Callable[[], None]
 
 
 class HandlerThreads:
@@ -38,7 +38,7 @@ class HandlerThreads:
         self.busy = 0
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(limit)
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[ActiveRecording | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._quiet = asyncio.Event()
         self._quiet.set()

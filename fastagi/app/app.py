@@ -22,11 +22,11 @@ import structlog
 
 from fastagi.agi import run_blocking
 from fastagi.ami import Manager, tls
-from fastagi.app.leaving import LEAVE_SECONDS, leave_within
-from fastagi.app.parts import OwnSinks, Parts
+from fastagi.app.forced_exit import LEAVE_SECONDS, leave_within
 from fastagi.app.reload import Reloaded, reload_when
 from fastagi.app.reload import reload as reload_parts
 from fastagi.app.routes import Handler, Routes, blocking, must_have_run
+from fastagi.app.runtime import OwnSinks, Runtime
 from fastagi.app.signals import ended_by_signals, told_of_hangups
 from fastagi.app.systemd import Systemd
 from fastagi.delivery.registry import must_be_name
@@ -35,7 +35,7 @@ from fastagi.delivery.sink import AnySink, must_be_sink
 from fastagi.errors import ConfigError, Error, FastAGIError
 from fastagi.handlers import ping, record
 from fastagi.recording.call import CallChannel
-from fastagi.recording.runtime.steady import SteadyClock
+from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.settings import AsteriskSettings, Settings, discover, load
 
 log = structlog.get_logger(__name__)
@@ -81,8 +81,8 @@ class App:
         self._own = OwnSinks(recording_sink)
         self._routes = Routes(BUILT_IN)
         self._managers: dict[str, Manager] = {}
-        self._parts: Parts | None = None
-        self._draining: Parts | None = None
+        self._parts: Runtime | None = None
+        self._draining: Runtime | None = None
         self._starting: asyncio.Task[None] | None = None
 
     # -- what users call before it starts
@@ -200,7 +200,7 @@ class App:
     # -- life
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> Runtime:
         """What it is made of, once started.
 
         :raises Error: it is not started
@@ -234,7 +234,7 @@ class App:
 
     async def _start(self) -> None:
         managers = {section.name: self.ami(section.name) for section in self.settings.asterisk}
-        parts = Parts(self.settings, self._clock, managers, self._own, self.handle)
+        parts = Runtime(self.settings, self._clock, managers, self._own, self.handle)
         if self._source:
             log.info("settings_read", file=self._source)
         try:
@@ -244,7 +244,7 @@ class App:
             await self._close(parts, DRAIN_SECONDS if parts.agi.sessions else 0.0)
             raise
 
-    def _serves(self, parts: Parts) -> None:
+    def _serves(self, parts: Runtime) -> None:
         """Calls come from here on."""
         self._parts = parts
 
@@ -260,7 +260,7 @@ class App:
         if self._parts is not None:
             await self._close(self._parts, drain_seconds)
 
-    async def _close(self, parts: Parts, drain_seconds: float) -> None:
+    async def _close(self, parts: Runtime, drain_seconds: float) -> None:
         self._parts, self._draining = None, parts
         try:
             await parts.stop(drain_seconds)
@@ -355,7 +355,7 @@ class App:
                 if leave:
                     leave_within(LEAVE_SECONDS, code)
 
-    async def handle(self, parts: Parts, call: CallChannel) -> None:
+    async def handle(self, parts: Runtime, call: CallChannel) -> None:
         """One call: give it its recorder, find its handler, run it.
 
         :param parts: of the server that it reached; the first call can come before `start` has returned
@@ -394,7 +394,7 @@ class App:
         await parts.recorder.before_leaving(pbx, call.uniqueid)
 
 
-async def _deny(parts: Parts, call: CallChannel, reason: str) -> None:
+async def _deny(parts: Runtime, call: CallChannel, reason: str) -> None:
     parts.agi.note_denied(peer=call.peer, route=call.route, channel=call.channel, uniqueid=call.uniqueid, reason=reason)
     await record.deny(call, reason)
 

@@ -118,7 +118,7 @@ def twins(found: list[tuple[str, str, frozenset[str]]]) -> list[tuple[str, str]]
 
 
 def _in_table(pbx: Pbx, call: CallChannel) -> bool:
-    live = pbx.book.get(call.uniqueid)
+    live = pbx.channels.get(call.uniqueid)
     return live is not None and live.name in (call.channel, well_formed(call.channel))
 
 
@@ -132,9 +132,9 @@ async def _ask(pbx: Pbx, call: CallChannel) -> Answer:
     except ActionRefused as exc:
         if str(exc).lower().startswith(NO_SUCH_CHANNEL):
             return Answer.HAS_NOT
-        known = pbx.book.get(call.uniqueid)
+        known = pbx.channels.get(call.uniqueid)
     except AsteriskError:
-        known = pbx.book.get(call.uniqueid)
+        known = pbx.channels.get(call.uniqueid)
     else:
         same = (row.channel, row.uniqueid) == (well_formed(call.channel), well_formed(call.uniqueid))
         return Answer.HAS if same else Answer.HAS_NOT

@@ -9,7 +9,7 @@ from typing import Any
 from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError
 from fastagi.settings import Settings
-from fastagi.store.units import keys
+from fastagi.store.queries import keys
 
 SHARED = Path("/var/lib/fastagi")
 """Where it is beside a ledger that is no file."""
@@ -27,7 +27,7 @@ def key_file(settings: Settings) -> Path:
 async def opens_the_ledger(master: MasterKey, read: Callable[..., Awaitable[Any]]) -> bool:
     """Is it the key that wrapped the ledger's youngest one? True where there is none.
 
-    :param read: a ledger's, of a `Store` or a `Visit`
+    :param read: a ledger's, of a `Store` or a `OfflineLedger`
     """
     found = await read(keys.newest)
     if found is None:

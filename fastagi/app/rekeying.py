@@ -17,11 +17,11 @@ from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError, Error
 from fastagi.settings import Settings
 from fastagi.store.lock import ProcessLock
+from fastagi.store.offline import OfflineLedger
+from fastagi.store.queries import keys
+from fastagi.store.queries.servers import servers
 from fastagi.store.schema import recording_key
 from fastagi.store.sqlite import path_of
-from fastagi.store.units import keys
-from fastagi.store.units.servers import servers
-from fastagi.store.visit import Visit
 
 LIVES_SECONDS = 15.0
 """A server on PostgreSQL that was heard of within it runs."""
@@ -54,7 +54,7 @@ async def rekey(settings: Settings) -> Rekeyed:
         waiting = await asyncio.to_thread(_waiting, folder)
         if waiting is not None:
             raise Error(f"{waiting} waits for the ledger: start the server once, and stop it when it has caught up")
-    async with Visit(settings.store.url) as ledger, _alone(settings, ledger):
+    async with OfflineLedger(settings.store.url) as ledger, _alone(settings, ledger):
         before = await asyncio.to_thread(MasterKey.load_or_create, current)
         new = current.with_name(f"{current.name}.new")
         after = await asyncio.to_thread(MasterKey.load_or_create, new)
@@ -65,7 +65,7 @@ async def rekey(settings: Settings) -> Rekeyed:
 
 
 @asynccontextmanager
-async def _alone(settings: Settings, ledger: Visit) -> AsyncIterator[None]:
+async def _alone(settings: Settings, ledger: OfflineLedger) -> AsyncIterator[None]:
     """No server runs on this ledger, and on SQLite none can be started meanwhile."""
     if not settings.store.url.startswith("sqlite:///"):
         living = [s.node for s in await ledger.read(servers, time.time()) if s.silent_seconds < LIVES_SECONDS]

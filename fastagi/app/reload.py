@@ -14,7 +14,7 @@ import structlog
 from pydantic import BaseModel
 
 from fastagi.app import logs
-from fastagi.app.parts import Parts
+from fastagi.app.runtime import Runtime
 from fastagi.delivery.registry import build_sink
 from fastagi.delivery.sink import AnySink
 from fastagi.errors import ConfigError, FastAGIError
@@ -39,7 +39,7 @@ class Reloaded:
     restart: tuple[str, ...]
 
 
-def reload(parts: Parts, before: Settings, after: Settings) -> Reloaded:
+def reload(parts: Runtime, before: Settings, after: Settings) -> Reloaded:
     """Take over what can be taken over.
 
     :param before: settings in force; :param after: those of the file now
@@ -98,7 +98,7 @@ class _SinkChange:
     :ivar keys: ``sinks`` where one comes, goes or is made anew
     """
 
-    def __init__(self, parts: Parts, before: list[SinkSettings], after: list[SinkSettings]) -> None:
+    def __init__(self, parts: Runtime, before: list[SinkSettings], after: list[SinkSettings]) -> None:
         self._parts = parts
         self._before = {section.name: section for section in before}
         self._after = after

@@ -12,11 +12,11 @@ from fastagi.cli.filters import Asterisk, Limit, Since, Until
 from fastagi.cli.moments import moment
 from fastagi.cli.output import AsJson, console, length, print_json, show_table, when
 from fastagi.cli.running import run
-from fastagi.web import shapes
+from fastagi.web import serializers
 
 if TYPE_CHECKING:
     from fastagi.settings import Settings
-    from fastagi.store.units.calls import AnsweredCall
+    from fastagi.store.queries.calls import AnsweredCall
 
 calls = typer.Typer(no_args_is_help=True, help="Calls that had to be recorded, and whether they were.")
 
@@ -26,7 +26,7 @@ PAGE = 500
 async def _pages(
     settings: Settings, since: float | None, until: float | None, asterisk: str, limit: int = 0
 ) -> list[AnsweredCall]:
-    from fastagi.store.units import calls as units
+    from fastagi.store.queries import calls as units
 
     found: list[AnsweredCall] = []
     cursor: int | None = None
@@ -82,7 +82,7 @@ def list_(
     begin, end = moment("--since", since), moment("--until", until)
     found = run(_pages(settings, begin, end, asterisk, limit))
     if as_json:
-        print_json([shapes.call(c) for c in found])
+        print_json([serializers.call(c) for c in found])
     else:
         _show(found, "no such calls; [recordings] required says which contexts are followed")
 
@@ -96,7 +96,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """List ended calls that had to be recorded and were not, or not whole. Exit code 1 when there are any."""
-    from fastagi.store.units.calls import RECORDED
+    from fastagi.store.queries.calls import RECORDED
 
     settings = settings_for(config)
     begin, end = moment("--since", since), moment("--until", until)
@@ -104,7 +104,7 @@ def check(
     bad = [c for c in found if c.verdict not in (RECORDED, "")]
     counts = Counter(_verdict(c) for c in found)
     if as_json:
-        print_json({"ok": not bad, "counts": dict(counts), "calls": [shapes.call(c) for c in bad]})
+        print_json({"ok": not bad, "counts": dict(counts), "calls": [serializers.call(c) for c in bad]})
     else:
         if bad:
             _show(bad, "")

@@ -13,7 +13,7 @@ from fastagi.cli.output import console
 
 if TYPE_CHECKING:
     from fastagi.settings import Settings
-    from fastagi.store.visit import Visit
+    from fastagi.store.offline import OfflineLedger
 
 Config = Annotated[
     Path | None,
@@ -50,8 +50,8 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
     return settings
 
 
-def ledger_of(settings: Settings) -> Visit:
+def ledger_of(settings: Settings) -> OfflineLedger:
     """``async with ledger_of(settings) as ledger``: a look into the ledger beside the server that has it."""
-    from fastagi.store.visit import Visit
+    from fastagi.store.offline import OfflineLedger
 
-    return Visit(settings.store.url)
+    return OfflineLedger(settings.store.url)

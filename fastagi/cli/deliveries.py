@@ -15,11 +15,11 @@ from fastagi.cli.running import run
 from fastagi.domain.delivery import Delivery, DeliveryStatus, SinkRefusals
 from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import BadArgument, StoreDown, StoreError
-from fastagi.web import shapes
+from fastagi.web import serializers
 
 if TYPE_CHECKING:
-    from fastagi.store.units.deliveries import Due
-    from fastagi.store.visit import Visit
+    from fastagi.store.offline import OfflineLedger
+    from fastagi.store.queries.deliveries import Due
 
 deliveries = typer.Typer(no_args_is_help=True, help="See deliveries, and have them tried again.")
 
@@ -38,8 +38,8 @@ def _status(text: str) -> str:
     return text.lower()
 
 
-async def _pages(ledger: Visit, status: str, sink: str, recording: str, limit: int) -> list[Delivery]:
-    from fastagi.store.units import deliveries as units
+async def _pages(ledger: OfflineLedger, status: str, sink: str, recording: str, limit: int) -> list[Delivery]:
+    from fastagi.store.queries import deliveries as units
 
     found: list[Delivery] = []
     cursor: str | None = None
@@ -67,7 +67,7 @@ def list_(
     status = _status(status)
 
     async def work() -> tuple[list[Delivery], dict[str, SinkRefusals]]:
-        from fastagi.store.units import holds
+        from fastagi.store.queries import holds
 
         async with ledger_of(settings) as ledger:
             known = await ledger.read(holds.known)
@@ -76,7 +76,7 @@ def list_(
 
     found, held = run(work())
     if as_json:
-        print_json([shapes.delivery(d, held) for d in found])
+        print_json([serializers.delivery(d, held) for d in found])
         return
     show_table(
         ("id", "made", "sink", "status", "attempts", "next", "recording", "last error"),
@@ -89,7 +89,7 @@ def list_(
                 d.attempts,
                 when(d.next_at) if d.status is DeliveryStatus.WAITING else "",
                 d.recording_id,
-                shapes.delivery_hint(d, held) or d.last_error,
+                serializers.delivery_hint(d, held) or d.last_error,
             )
             for d in found
         ],
@@ -127,8 +127,8 @@ def retry(
         raise BadArgument(
             "--sink: chooses among all dead or parked ones; ids say themselves which; --to is another sink"
         )
-    from fastagi.store.units import deliveries as units
-    from fastagi.store.units import servers
+    from fastagi.store.queries import deliveries as units
+    from fastagi.store.queries import servers
 
     settings = settings_for(config)
     faults: list[str] = []
@@ -145,7 +145,7 @@ def retry(
             for each in chosen:
                 try:
                     due.append(
-                        await ledger.run(units.revive, each, time.time(), to=to, served=served, all_known=bool(there))
+                        await ledger.run(units.requeue, each, time.time(), to=to, served=served, all_known=bool(there))
                     )
                 except StoreDown:
                     raise

@@ -11,7 +11,7 @@ from fastagi.domain import states
 from fastagi.errors import BadArgument
 
 if TYPE_CHECKING:
-    from fastagi.store.units.catalogue import RecordingFilter
+    from fastagi.store.queries.catalogue import RecordingFilter
 
 Names = Annotated[
     list[str] | None,
@@ -59,7 +59,7 @@ def wanted(
 
     :raises BadArgument: a time, state or cause that there is not
     """
-    from fastagi.store.units.catalogue import RecordingFilter
+    from fastagi.store.queries.catalogue import RecordingFilter
 
     return RecordingFilter(
         since=moment("--since", since),

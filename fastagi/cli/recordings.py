@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from fastagi.app import archive
+from fastagi.app import recordings_admin as archive
 from fastagi.cli.configuration import Config, ledger_of, settings_for
 from fastagi.cli.filters import (
     Asterisk,
@@ -35,11 +35,11 @@ from fastagi.cli.running import run
 from fastagi.delivery.keys import DEFAULT_TEMPLATE
 from fastagi.domain.recording import Recording
 from fastagi.errors import BadArgument, Error
-from fastagi.web import shapes
+from fastagi.web import serializers
 
 if TYPE_CHECKING:
-    from fastagi.recording.proof.evidence import Finding
-    from fastagi.store.units.journal import Entry
+    from fastagi.recording.compliance.evidence import Finding
+    from fastagi.store.queries.journal import Entry
 
 recordings = typer.Typer(no_args_is_help=True, help="Find, prove, export, decrypt, hold and delete recordings.")
 
@@ -85,7 +85,7 @@ def list_(
 
     found = run(work())
     if as_json:
-        print_json([shapes.recording(r) for r in found])
+        print_json([serializers.recording(r) for r in found])
         return
     show_table(
         ("id", "started", "caller", "called", "length", "size", "state", "cause", "file"),
@@ -113,7 +113,7 @@ def list_(
 @recordings.command(short_help="Show all that is known of one.")
 def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> None:
     """Show all that is known of a recording: its facts, its deliveries with their attempts, its journal."""
-    from fastagi.store.units import deliveries, journal
+    from fastagi.store.queries import deliveries, journal
 
     settings = settings_for(config)
 
@@ -126,12 +126,13 @@ def show(recording_id: Id, config: Config = None, as_json: AsJson = False) -> No
             return found, made, await ledger.read(journal.history, found.id)
 
     found, made, entries = run(work())
-    shape = shapes.recording(found)
+    shape = serializers.recording(found)
     if as_json:
         shape["deliveries"] = [
-            {**shapes.delivery(d), "attempts_made": [shapes.attempt(a) for a in attempts]} for d, attempts in made
+            {**serializers.delivery(d), "attempts_made": [serializers.attempt(a) for a in attempts]}
+            for d, attempts in made
         ]
-        shape["journal"] = [shapes.entry(e) for e in entries]
+        shape["journal"] = [serializers.entry(e) for e in entries]
         print_json(shape)
         return
     out = console()
@@ -170,7 +171,7 @@ def verify(
 
     Without ids: all finished recordings that were not deleted. Exit code 1 when any is not ok.
     """
-    from fastagi.recording.proof.evidence import Proof
+    from fastagi.recording.compliance.evidence import Proof
 
     settings = settings_for(config)
     # another server's files are on another machine; with SQLite there is no other server, whatever its name was
@@ -294,7 +295,7 @@ def decrypt(
     force: Annotated[bool, typer.Option("--force", help="Write over OUT.")] = False,
 ) -> None:
     """Decrypt a recording with the key in the ledger, or any encrypted file with a key of your own."""
-    from fastagi.app.archive.decrypting import decrypt_with
+    from fastagi.app.recordings_admin.decrypting import decrypt_with
 
     if output.is_dir():
         raise BadArgument(f"--output {output}: is a folder: name the file")
@@ -363,7 +364,7 @@ def _keep(what: str, name: str, reason: str, who: str, config: Path | None, as_j
 
     after = run(work())
     if as_json:
-        print_json(shapes.recording(after))
+        print_json(serializers.recording(after))
     else:
         done = {"hold": "is on legal hold", "release": "is no longer on hold", "delete": "is deleted"}[what]
         console().print(f"{after.id} {done}")

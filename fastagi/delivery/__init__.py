@@ -1,6 +1,6 @@
 """Delivery: finished recordings to sinks, at least once, for days, without holding anybody up.
 
-The sinks are here for users, `Courier` is for the app. What is due and what became of it is in `fastagi.store`.
+The sinks are here for users, `DeliveryWorker` is for the app. What is due and what became of it is in `fastagi.store`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastagi.exports import exports
 __all__ = [
     "CommandSink",
     "CompositeSink",
-    "Courier",
+    "DeliveryWorker",
     "Dispatcher",
     "LocalFileSink",
     "ObjectStoreSink",
@@ -27,7 +27,6 @@ __all__ = [
 if TYPE_CHECKING:
     from fastagi.delivery.command import CommandSink
     from fastagi.delivery.composite import CompositeSink
-    from fastagi.delivery.courier import Courier
     from fastagi.delivery.dispatch import Dispatcher
     from fastagi.delivery.local import LocalFileSink
     from fastagi.delivery.objectstore import ObjectStoreSink
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from fastagi.delivery.sink import RecordingSink, current_delivery
     from fastagi.delivery.vcon import VconSink
     from fastagi.delivery.webhook import WebhookSink
+    from fastagi.delivery.worker import DeliveryWorker
 else:
     __getattr__, __dir__ = exports(
         __name__,
@@ -43,7 +43,7 @@ else:
         {
             "fastagi.delivery.command": ["CommandSink"],
             "fastagi.delivery.composite": ["CompositeSink"],
-            "fastagi.delivery.courier": ["Courier"],
+            "fastagi.delivery.worker": ["DeliveryWorker"],
             "fastagi.delivery.dispatch": ["Dispatcher"],
             "fastagi.delivery.local": ["LocalFileSink"],
             "fastagi.delivery.objectstore": ["ObjectStoreSink"],

@@ -28,7 +28,7 @@ Source = Callable[[sa.Connection, int], list[Item]]
 """A unit that reads the ledger: up to so many items that wait for one queue, the earliest first."""
 
 
-class Later(Exception):
+class Reschedule(Exception):
     """Raised by a handler: not now; give me this id again.
 
     :param seconds: from now

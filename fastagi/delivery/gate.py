@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from fastagi.delivery.dispatch import Later
+from fastagi.delivery.dispatch import Reschedule
 
 HOLD_SECONDS = 5.0
 """A picked job that may not run yet waits here so long, then goes back: another server may be free."""
@@ -28,20 +28,20 @@ class Gate:
         self._changed = asyncio.Condition()
 
     async def enter(self) -> None:
-        """Waits for a place. :raises Later: there was none in time, or the queue is not served now"""
+        """Waits for a place. :raises Reschedule: there was none in time, or the queue is not served now"""
         deadline = asyncio.get_running_loop().time() + HOLD_SECONDS
         async with self._changed:
             while True:
                 pause = self.until - self._clock()
                 if self.closed:
-                    raise Later(0.5)
+                    raise Reschedule(0.5)
                 limit = self.limit if self.throttled is None else min(self.limit, self.throttled)
                 if pause <= 0 and self.running < limit:
                     self.running += 1
                     return
                 left = deadline - asyncio.get_running_loop().time()
                 if left <= 0:
-                    raise Later(HOLD_SECONDS)
+                    raise Reschedule(HOLD_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, pause) if pause > 0 else left):
                         await self._changed.wait()

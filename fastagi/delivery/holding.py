@@ -1,6 +1,6 @@
 """Which sinks are held because their receivers refuse everything: a wrong secret, a path that is gone.
 
-The rule is `fastagi.domain.delivery.SinkRefusals`, the ledger keeps it (`fastagi.store.units.holds`).
+The rule is `fastagi.domain.delivery.SinkRefusals`, the ledger keeps it (`fastagi.store.queries.holds`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sqlalchemy as sa
 import structlog
 
 from fastagi.domain.delivery import Outcome, SinkRefusals
-from fastagi.store.units import holds
-from fastagi.store.units.deliveries import Due
+from fastagi.store.queries import holds
+from fastagi.store.queries.deliveries import Due
 
 log = structlog.get_logger(__name__)
 

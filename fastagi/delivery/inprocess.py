@@ -13,7 +13,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 import structlog
 
-from fastagi.delivery.dispatch import Handler, Later, Source
+from fastagi.delivery.dispatch import Handler, Reschedule, Source
 from fastagi.errors import StoreError
 from fastagi.store import Store, after_commit
 
@@ -247,7 +247,7 @@ class InProcessDispatcher:
         try:
             await queue.handler(id)
             queue.failures.pop(id, None)
-        except Later as later:
+        except Reschedule as later:
             queue.again.setdefault(id, self._clock() + later.seconds)
         except Exception as exc:
             count = queue.failures[id] = min(queue.failures.get(id, 0) + 1, 10)

@@ -17,7 +17,7 @@ from fastagi.domain.delivery import Delivery, Outcome, SinkRefusals, judge
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown
 from fastagi.store import Store
-from fastagi.store.units import deliveries
+from fastagi.store.queries import deliveries
 
 T = TypeVar("T")
 

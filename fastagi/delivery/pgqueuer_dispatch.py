@@ -30,7 +30,7 @@ from pgqueuer.domain.models import Job
 from pgqueuer.domain.types import QueueEntrypoint
 from pgqueuer.queries import Queries
 
-from fastagi.delivery.dispatch import Handler, Later, Source
+from fastagi.delivery.dispatch import Handler, Reschedule, Source
 from fastagi.delivery.gate import Gate
 from fastagi.errors import StoreError
 from fastagi.store.postgres import PostgresStore
@@ -102,7 +102,7 @@ class _Queue:
                 await self.gate.leave()
             self.failures.pop(id, None)
             return
-        except Later as later:
+        except Reschedule as later:
             delay = later.seconds
         except Exception as exc:
             first, longest = RETRY_SECONDS

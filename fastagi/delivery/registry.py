@@ -186,7 +186,7 @@ class SinkRegistry:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
 
-    def heir(self, name: str, known: Collection[str]) -> str | None:
+    def successor(self, name: str, known: Collection[str]) -> str | None:
         """The child that a delivery by place (`group/1`, as they were named before) is for, where that is certain: the
         group has one child, and never had another one by place.
 
@@ -199,9 +199,9 @@ class SinkRegistry:
         others = (other.rpartition("/") for other in known)
         return None if any(g == group and n.isdecimal() and n != "1" for g, _, n in others) else children[0]
 
-    def inherit(self, name: str, heir: str) -> None:
-        """Deliveries under that name are the heir's, too. Idempotent."""
-        entry = self._entries.get(heir)
+    def inherit(self, name: str, successor: str) -> None:
+        """Deliveries under that name are the successor's, too. Idempotent."""
+        entry = self._entries.get(successor)
         if entry is not None and name not in self._entries:
             self._entries[name] = replace(entry, name=name)
             self.changed(name)

@@ -1,4 +1,4 @@
-"""What a sink is. Ready-made ones are beside this file; who calls them and when is `fastagi.delivery.courier`.
+"""What a sink is. Ready-made ones are beside this file; who calls them and when is `fastagi.delivery.worker`.
 
 Source: the seed recording-sink, class RecordingSink. Any object with `on_recording_complete(metadata)` is a sink, plain
 or async; the base class only says so. A sink may carry these attributes:

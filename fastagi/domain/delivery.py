@@ -1,6 +1,6 @@
 """A delivery: one recording to one sink, and the rule for when to try again.
 
-The rule decides and performs nothing: `fastagi.delivery.courier` asks it, the ledger keeps its answer.
+The rule decides and performs nothing: `fastagi.delivery.worker` asks it, the ledger keeps its answer.
 """
 
 from __future__ import annotations

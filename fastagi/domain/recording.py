@@ -13,7 +13,7 @@ from fastagi.domain.timestamps import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Segment:
     """Asterisk's own files of one stretch of a recording (a call that moved has several).
 
     :param mixed: both sides, mono; :param received: audio from the channel; :param sent: audio to it (absolute paths,
@@ -23,11 +23,11 @@ class Piece:
     :param monitor_id: Asterisk's MixMonitorID, empty when unknown
     :param ended_at: unix seconds at which it was ended though the recording went on (a pause, a call that moved); 0
         for one that ends with the recording
-    :param after: why it is not the first: ``pause``, ``move``, ``loss`` (its forerunner's files vanished) or ``still``
+    :param reason: why it is not the first: ``pause``, ``move``, ``loss`` (its forerunner's files vanished) or ``still``
         (no frames came any more, and Asterisk held the last ones back until that file was ended)
-    :param turned: it was made on the other leg of the call: received and sent change places
+    :param sides_swapped: it was made on the other leg of the call: received and sent change places
     :param lost: its files vanished while it was made
-    :param seen: False for one that is only intended: the command is on its way
+    :param confirmed: False for one that is only intended: the command is on its way
     """
 
     mixed: str
@@ -38,20 +38,20 @@ class Piece:
     started_at: float = 0.0
     monitor_id: str = ""
     ended_at: float = 0.0
-    after: str = ""
-    turned: bool = False
+    reason: str = ""
+    sides_swapped: bool = False
     lost: bool = False
-    seen: bool = True
+    confirmed: bool = True
 
     @property
-    def void(self) -> bool:
+    def empty(self) -> bool:
         """It only says where the recording goes on after a pause: no file was ever made."""
         return bool(self.ended_at) and self.ended_at == self.started_at
 
     @property
     def told(self) -> bool:
         """Is it a segment of the call for who asks, and not only a further file?"""
-        return not self.void and self.after != "still"
+        return not self.empty and self.reason != "still"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class Recording:
     recorder: str = ""
     caller: str = ""
     called: str = ""
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[Segment, ...] = ()
     pauses: tuple[Span, ...] = ()
     sinks: tuple[str, ...] = ()
     adopted: bool = False

@@ -22,8 +22,8 @@ from fastagi.domain.states import Cause, State
 from fastagi.errors import AsteriskError, BadArgument, Error, FastAGIError, Hangup, StoreError
 from fastagi.handlers.arguments import flag, only, options, seconds
 from fastagi.recording.call import CallChannel
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.whole_call import UASWholeCallFileRecorder
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.whole_call_recorder import UASWholeCallFileRecorder
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def _only(call: CallChannel, *names: str) -> None:
     _no_positional(call)
 
 
-async def _begin(call: CallChannel) -> Job:
+async def _begin(call: CallChannel) -> ActiveRecording:
     params = call.params
     _no_positional(call)
     arguments: dict[str, Any] = with_defaults(call.defaults, options(params))

@@ -26,7 +26,7 @@ from fastagi.ami.events import Headers
 from fastagi.errors import BadArgument, FastAGIError, HeldElsewhere, StoreError
 from fastagi.handlers.arguments import flag, options, seconds
 from fastagi.recording.announcing import one_line
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import EventHandler, Pbx
 from fastagi.recording.commands import Commands
 from fastagi.recording.service import RecordingService
@@ -151,7 +151,7 @@ class UserEvents:
         except BadArgument as exc:
             self._refuse(pbx, headers.get("Command", ""), headers.get("Channel", ""), str(exc))
             return
-        live = pbx.book.find(command.own or command.channel)
+        live = pbx.channels.find(command.own or command.channel)
         lane = (pbx.name, live.uniqueid if live is not None else command.channel or command.recording_id)
         self._waiting += 1
         if lane in self._lanes:
@@ -180,7 +180,7 @@ class UserEvents:
 
     async def _anothers(self, pbx: Pbx, command: Command) -> bool:
         """Is that recording another server's? Several on one ledger may be connected to the same Asterisk."""
-        live = pbx.book.find(command.own or command.channel)
+        live = pbx.channels.find(command.own or command.channel)
         uniqueid = live.uniqueid if live is not None else ""
         try:
             return await self._recorder.held_elsewhere(pbx.name, uniqueid, command.recording_id)

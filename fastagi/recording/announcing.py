@@ -19,8 +19,8 @@ from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument
 from fastagi.recording.asterisk.pbx import ANNOUNCEMENT, Pbx
-from fastagi.recording.ledger.job import Jobs
-from fastagi.store.units.calls import RECORDED, AnsweredCall
+from fastagi.recording.ledger.active import ActiveRecordings
+from fastagi.store.queries.calls import RECORDED, AnsweredCall
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ class Announcer:
     def __init__(
         self,
         pbxs: Mapping[str, Pbx],
-        jobs: Jobs,
+        jobs: ActiveRecordings,
         spawn: Callable[[Coroutine[Any, Any, Any], str], object],
     ) -> None:
         self._pbxs = pbxs

@@ -11,9 +11,11 @@ from fastagi.domain.formats import FORMATS
 from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import State
 from fastagi.errors import BadArgument, Error, FastAGIError
-from fastagi.recording.asterisk.channels import called_number
+from fastagi.recording.asterisk.channel_table import called_number
 from fastagi.recording.asterisk.occupation import plays
-from fastagi.recording.whole_call import UASWholeCallFileRecorder, must_not_be_over, spec_from
+from fastagi.recording.parameters import spec_from
+from fastagi.recording.recorded_call import must_not_be_over
+from fastagi.recording.whole_call_recorder import UASWholeCallFileRecorder
 
 if TYPE_CHECKING:
     from fastagi.domain.recording import Recording
@@ -51,7 +53,7 @@ class CallChannel(Channel):
         self.pbx = pbx
         self._sinks = sinks
         self._recorders: dict[str, UASWholeCallFileRecorder] = {}
-        live = pbx.book.get(self.uniqueid) if pbx.up else None
+        live = pbx.channels.get(self.uniqueid) if pbx.up else None
         if live is not None:
             self.linkedid = live.linkedid
         self.over = asyncio.Event()
@@ -71,8 +73,8 @@ class CallChannel(Channel):
         not; a masquerade leaves this session on a channel that is not up.
         """
         if self.pbx.up:
-            live = self.pbx.book.get(self.uniqueid)
-            if live is None or live.leaving:
+            live = self.pbx.channels.get(self.uniqueid)
+            if live is None or live.hangup_requested:
                 return True
         if self.closed:
             return False
@@ -89,8 +91,8 @@ class CallChannel(Channel):
         """Is the call over? Also where no HANGUP will ever tell: in a session that began on the dead channel."""
         if self.hung_up:
             return await self.has_ended()
-        live = self.pbx.book.get(self.uniqueid) if self.pbx.up else None
-        if live is not None and live.leaving:
+        live = self.pbx.channels.get(self.uniqueid) if self.pbx.up else None
+        if live is not None and live.hangup_requested:
             return True
         idle = self.current_command is None and not self.closed
         return idle and not await self.is_alive()
@@ -192,7 +194,7 @@ class CallChannel(Channel):
     @property
     def called(self) -> str:
         """The number that was dialled: the extension, or, in a subroutine's ``s``, what the call began with."""
-        live = self.pbx.book.get(self.uniqueid)
+        live = self.pbx.channels.get(self.uniqueid)
         first = live.first_exten if live is not None else ""
         return called_number(self.extension, first, self.env.get("agi_dnid", ""))
 

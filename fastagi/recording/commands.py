@@ -15,14 +15,14 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import Phase
 from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, FastAGIError, Hangup
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.occupation import in_dialplan
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.course.starting import Request
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.lifecycle.starting import Request
+from fastagi.recording.parameters import spec_from
 from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
-from fastagi.recording.whole_call import spec_from
 
 _NAME = re.compile(r"[\w.:@+-]{0,64}")
 
@@ -121,7 +121,7 @@ class Commands:
         except ActionRefused:
             raise Hangup(f"the channel {live.name} has hung up") from None
 
-    async def stop(self, job: Job, *, wait: bool = True) -> Recording:
+    async def stop(self, job: ActiveRecording, *, wait: bool = True) -> Recording:
         """Stop it (cause ABORTED). Idempotent.
 
         :param wait: return when the finished file is there, else when the decision is on disk
@@ -132,22 +132,22 @@ class Commands:
             await self._recorder.request_stop(job)
         return job.recording
 
-    async def pause(self, job: Job, seconds: float | None = None) -> Recording:
+    async def pause(self, job: ActiveRecording, seconds: float | None = None) -> Recording:
         """Silence from now on; also when it was paused. :param seconds: resume by itself after so many"""
         await self._recorder.pause(job, seconds)
         return job.recording
 
-    async def resume(self, job: Job) -> Recording:
+    async def resume(self, job: ActiveRecording) -> Recording:
         """Record again; also when it was not paused."""
         await self._recorder.resume(job)
         return job.recording
 
-    async def mute(self, job: Job, direction: str = "received", on: bool = True) -> Recording:
+    async def mute(self, job: ActiveRecording, direction: str = "received", on: bool = True) -> Recording:
         """Silence one side (``received``, ``sent``) or ``both``; `on` False undoes it."""
         await self._recorder.mute(job, direction, on)
         return job.recording
 
-    def of_id(self, recording_id: str) -> Job:
+    def of_id(self, recording_id: str) -> ActiveRecording:
         """The open recording of that id.
 
         :raises Error: it is not open (ended long ago, or never was)
@@ -157,7 +157,7 @@ class Commands:
             raise Error(f"recording {recording_id[:80]!r} does not run here")
         return job
 
-    def on_channel(self, channel: str, asterisk: str = "", recorder: str = "") -> Job:
+    def on_channel(self, channel: str, asterisk: str = "", recorder: str = "") -> ActiveRecording:
         """The open recording of a channel: that recorder's; without a name the first one's, else the only one.
 
         :raises Error: none runs, or several do and none is the first
@@ -189,7 +189,7 @@ class Commands:
         if asterisk and asterisk not in pbxs:
             raise BadArgument(f"asterisk={asterisk[:80]!r} is not known: there are {', '.join(pbxs)}")
         asked = [pbxs[asterisk]] if asterisk else list(pbxs.values())
-        found = [(pbx, live) for pbx in asked if pbx.up and (live := pbx.book.find(channel)) is not None]
+        found = [(pbx, live) for pbx in asked if pbx.up and (live := pbx.channels.find(channel)) is not None]
         if len(found) == 1:
             return found[0]
         if found:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.ledger.job import Jobs
+from fastagi.recording.ledger.active import ActiveRecordings
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.ledger.keys import KeyStore
-from fastagi.recording.runtime.tasks import Tasks
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.runtime.tasks import Tasks
+from fastagi.runtime.threads import FileThreads
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 
@@ -32,7 +32,7 @@ class RecordingContext:
     settings: RecordingSettings
     store: Store
     journal: Journal
-    jobs: Jobs
+    jobs: ActiveRecordings
     keys: KeyStore
     tasks: Tasks
     threads: FileThreads

@@ -19,23 +19,23 @@ from typing import Any
 import structlog
 
 from fastagi.cipher import Cipher
-from fastagi.delivery import Courier
+from fastagi.delivery import DeliveryWorker
 from fastagi.domain.naming import well_formed
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause
 from fastagi.errors import Error, StoreDown
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath
 from fastagi.recording.asterisk.pbx import EventHandler, Pbx
-from fastagi.recording.course.start_faults import StartFault
-from fastagi.recording.course.starting import Request
-from fastagi.recording.ledger.job import Job, Key
+from fastagi.recording.ledger.active import ActiveRecording, Key
 from fastagi.recording.ledger.journal import Listener
-from fastagi.recording.runtime.steady import SteadyClock
-from fastagi.recording.runtime.threads import CLOSE_SECONDS
+from fastagi.recording.lifecycle.start_faults import StartFault
+from fastagi.recording.lifecycle.starting import Request
 from fastagi.recording.wiring import RecordingParts
-from fastagi.store.units import recordings as units
-from fastagi.store.units.servers import SILENT_SECONDS
+from fastagi.runtime.steady_clock import SteadyClock
+from fastagi.runtime.threads import CLOSE_SECONDS
+from fastagi.store.queries import recordings as units
+from fastagi.store.queries.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,7 @@ class RecordingService:
     :param parts: what it is made of; nobody else reaches for them
     """
 
-    def __init__(self, parts: RecordingParts, courier: Courier) -> None:
+    def __init__(self, parts: RecordingParts, courier: DeliveryWorker) -> None:
         self.parts = parts
         self._courier = courier
         context = parts.context
@@ -149,7 +149,7 @@ class RecordingService:
         await self._tasks.stop()
         self._threads.close(min(CLOSE_SECONDS, max(1.0, deadline - time.monotonic())))
 
-    async def start(self, request: Request) -> Job:
+    async def start(self, request: Request) -> ActiveRecording:
         """Start a recording; see `Starter.start`. Its limits are watched from here on.
 
         Cancelling the caller does not stop a start that has begun.
@@ -167,13 +167,13 @@ class RecordingService:
         unit = partial(units.held_elsewhere, recording_id=recording_id)
         return bool(await self._store.read(unit, node, SILENT_SECONDS, asterisk, uniqueid))
 
-    async def _start(self, request: Request) -> Job:
+    async def _start(self, request: Request) -> ActiveRecording:
         job = await self.parts.starter.start(request)
         if job.recording.active:
             self.parts.tracker.track(job)
         return job
 
-    async def stop(self, job: Job, cause: Cause = Cause.ABORTED) -> None:
+    async def stop(self, job: ActiveRecording, cause: Cause = Cause.ABORTED) -> None:
         """Stop it and wait until the finished file is there, or it failed. Two stops at once are one.
 
         :raises Error: Asterisk cannot be told now: it is stopped as soon as it can, and ends for that cause
@@ -181,7 +181,7 @@ class RecordingService:
         await asyncio.shield(self._tasks.spawn(self.parts.stopper.stop(job, cause), f"stop {job.id}"))
         await self._told(job)
 
-    async def _told(self, job: Job) -> None:
+    async def _told(self, job: ActiveRecording) -> None:
         """Wait for the file, but not without limit for Asterisk to be told: the call may be held by who waits, and its
         hangup is what ends the recording then.
 
@@ -197,7 +197,7 @@ class RecordingService:
             )
         await job.wait(None)
 
-    async def hung_up(self, job: Job) -> None:
+    async def hung_up(self, job: ActiveRecording) -> None:
         """The call that asked for it is over though its channel still waits (a hangup handler): end it with HANGUP and
         wait for the file; a recording that goes on elsewhere is left alone.
 
@@ -205,7 +205,7 @@ class RecordingService:
         """
         uniqueid = job.recording.uniqueid
         pbx = self.pbxs.get(job.recording.asterisk)
-        if pbx is not None and await self.parts.hangups.goes_on(job, pbx, uniqueid, pbx.book.get(uniqueid)):
+        if pbx is not None and await self.parts.hangups.goes_on(job, pbx, uniqueid, pbx.channels.get(uniqueid)):
             return
         await asyncio.shield(
             self._tasks.spawn(self.parts.stopper.on_hangup_pending(job, uniqueid=uniqueid), f"hangup {job.id}")
@@ -225,36 +225,36 @@ class RecordingService:
                 return
             await asyncio.sleep(0.01)
 
-    def current(self, key: Key) -> Job | None:
+    def current(self, key: Key) -> ActiveRecording | None:
         """The open recording of that call and recorder."""
         return self._jobs.current(key)
 
-    def get(self, recording_id: str) -> Job | None:
+    def get(self, recording_id: str) -> ActiveRecording | None:
         """The open recording of that id, where it is made here."""
         return self._jobs.get(recording_id)
 
-    def on_channel(self, asterisk: str, uniqueid: str) -> list[Job]:
+    def on_channel(self, asterisk: str, uniqueid: str) -> list[ActiveRecording]:
         """The open recordings that are made on that channel."""
         return self._jobs.on_channel(asterisk, uniqueid)
 
-    async def request_stop(self, job: Job, cause: Cause = Cause.ABORTED) -> bool:
+    async def request_stop(self, job: ActiveRecording, cause: Cause = Cause.ABORTED) -> bool:
         """Decide that it stops; returns once that is on disk. False when it was ending already."""
         return await self.parts.stopper.stop(job, cause)
 
-    async def pause(self, job: Job, seconds: float | None = None) -> bool:
+    async def pause(self, job: ActiveRecording, seconds: float | None = None) -> bool:
         """See `Pauser.pause`."""
         return await self.parts.pauser.pause(job, seconds)
 
-    async def resume(self, job: Job) -> bool:
+    async def resume(self, job: ActiveRecording) -> bool:
         """See `Pauser.resume`."""
         return await self.parts.pauser.resume(job)
 
-    async def mute(self, job: Job, direction: str, on: bool = True) -> bool:
+    async def mute(self, job: ActiveRecording, direction: str, on: bool = True) -> bool:
         """See `Pauser.mute`."""
         return await self.parts.pauser.mute(job, direction, on)
 
     def perhaps_over(self, asterisk: str, uniqueid: str, ask: Callable[[], Awaitable[bool]] | None = None) -> None:
-        """See `Hangups.perhaps_over`."""
+        """See `HangupHandler.perhaps_over`."""
         self.parts.hangups.perhaps_over(asterisk, uniqueid, ask)
 
     async def hold(self, recording_id: str, who: str, reason: str) -> Recording:
@@ -344,7 +344,7 @@ class RecordingService:
             tasks_died=self._tasks.died,
         )
 
-    async def over_unseen(self, job: Job) -> None:
+    async def over_unseen(self, job: ActiveRecording) -> None:
         """Its call is over, and its uniqueid is another call's now: end it, and let that one be recorded."""
         log.warning("uniqueid_used_again", **job.recording.ids)
         self._jobs.supersede(job)
@@ -371,7 +371,7 @@ class RecordingService:
 
     def _synced(self, pbx: Pbx, gone: list[LiveChannel]) -> None:
         self._tasks.spawn(self.parts.recovery.compare(pbx), f"compare {pbx.name}")
-        self.parts.company.synced(pbx)
+        self.parts.participants.synced(pbx)
         self.parts.adoption.synced(pbx)
         self.parts.completeness.synced(pbx)
 

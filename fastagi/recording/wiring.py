@@ -8,44 +8,44 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastagi.cipher import MasterKey
-from fastagi.delivery import Courier
+from fastagi.delivery import DeliveryWorker
 from fastagi.recording.announcing import Announcer
 from fastagi.recording.asterisk.pbx import EventHandler, Pbx
+from fastagi.recording.compliance.completeness import EVENTS as CALL_EVENTS
+from fastagi.recording.compliance.completeness import Completeness
+from fastagi.recording.compliance.evidence import Evidence
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.course.company import EVENTS as BRIDGE_EVENTS
-from fastagi.recording.course.company import Company
-from fastagi.recording.course.engine import Engine
-from fastagi.recording.course.finishing import Finalizer
-from fastagi.recording.course.following import EVENTS as TRANSFER_EVENTS
-from fastagi.recording.course.following import Follower
-from fastagi.recording.course.hangups import EVENTS as END_EVENTS
-from fastagi.recording.course.hangups import Hangups
-from fastagi.recording.course.pausing import Pauser
-from fastagi.recording.course.segments import SegmentController
-from fastagi.recording.course.starting import Starter
-from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Jobs
+from fastagi.recording.ledger.active import ActiveRecordings
+from fastagi.recording.ledger.bounds import Bounds
 from fastagi.recording.ledger.journal import Journal, Listener
 from fastagi.recording.ledger.keys import KeyStore
-from fastagi.recording.proof.completeness import EVENTS as CALL_EVENTS
-from fastagi.recording.proof.completeness import Completeness
-from fastagi.recording.proof.evidence import Evidence
+from fastagi.recording.ledger.spill_file import PURPOSE, SpillFolder
+from fastagi.recording.lifecycle.engine import Engine
+from fastagi.recording.lifecycle.finishing import Finalizer
+from fastagi.recording.lifecycle.following import EVENTS as TRANSFER_EVENTS
+from fastagi.recording.lifecycle.following import TransferFollower
+from fastagi.recording.lifecycle.hangups import EVENTS as END_EVENTS
+from fastagi.recording.lifecycle.hangups import HangupHandler
+from fastagi.recording.lifecycle.participants import EVENTS as BRIDGE_EVENTS
+from fastagi.recording.lifecycle.participants import ParticipantTracker
+from fastagi.recording.lifecycle.pausing import Pauser
+from fastagi.recording.lifecycle.segments import SegmentController
+from fastagi.recording.lifecycle.starting import Starter
+from fastagi.recording.lifecycle.stopping import Stopper
+from fastagi.recording.monitoring.flushing import Flusher
+from fastagi.recording.monitoring.levels import LevelMonitor
+from fastagi.recording.monitoring.lost_files import LostFileRecovery
+from fastagi.recording.monitoring.talk_detect import EVENTS as TALK_EVENTS
+from fastagi.recording.monitoring.watch import Watch
 from fastagi.recording.recovery.adoption import EVENTS as MIXMONITOR_EVENTS
 from fastagi.recording.recovery.adoption import Adoption
 from fastagi.recording.recovery.restart import Recovery
 from fastagi.recording.recovery.side_files import SideFileReplay
 from fastagi.recording.recovery.sweep import Sweep
 from fastagi.recording.recovery.takeover import Takeover
-from fastagi.recording.runtime.tasks import Tasks
-from fastagi.recording.runtime.threads import FileThreads
-from fastagi.recording.spool.bounds import Bounds
-from fastagi.recording.spool.sidefile import PURPOSE, SideFolder
 from fastagi.recording.tracking import Tracker
-from fastagi.recording.watching.flushing import Flusher
-from fastagi.recording.watching.hearing import Hearing
-from fastagi.recording.watching.salvaging import Salvager
-from fastagi.recording.watching.talking import EVENTS as TALK_EVENTS
-from fastagi.recording.watching.watch import Watch
+from fastagi.runtime.tasks import Tasks
+from fastagi.runtime.threads import FileThreads
 from fastagi.settings import RecordingSettings
 from fastagi.store import Store
 
@@ -59,12 +59,12 @@ class RecordingParts:
     finalizer: Finalizer
     stopper: Stopper
     pauser: Pauser
-    follower: Follower
-    company: Company
-    hangups: Hangups
+    follower: TransferFollower
+    participants: ParticipantTracker
+    hangups: HangupHandler
     watch: Watch
     tracker: Tracker
-    hearing: Hearing
+    hearing: LevelMonitor
     announcer: Announcer
     completeness: Completeness
     evidence: Evidence
@@ -80,7 +80,7 @@ class RecordingParts:
         talked with is noted, before its recording is ended."""
         return (
             EventHandler(CALL_EVENTS, self.completeness.event),
-            EventHandler(BRIDGE_EVENTS, self.company.event),
+            EventHandler(BRIDGE_EVENTS, self.participants.event),
             *((EventHandler(MIXMONITOR_EVENTS, self.adoption.event),) if self.context.settings.adopt else ()),
             EventHandler(TALK_EVENTS, self.watch.listening.event),
             EventHandler(TRANSFER_EVENTS, self.follower.event),
@@ -91,7 +91,7 @@ class RecordingParts:
 def assemble(
     settings: RecordingSettings,
     store: Store,
-    courier: Courier,
+    courier: DeliveryWorker,
     pbxs: Mapping[str, Pbx],
     master: MasterKey,
     *,
@@ -107,13 +107,13 @@ def assemble(
     :param default_sinks: names of the sinks of a recording that nobody asked for here
     :param listeners: told of every journal entry
     """
-    jobs, tasks, threads, sweep_now = Jobs(), Tasks(), FileThreads(settings.finishers), asyncio.Event()
+    jobs, tasks, threads, sweep_now = ActiveRecordings(), Tasks(), FileThreads(settings.finishers), asyncio.Event()
     spools = {name: pbx.spool for name, pbx in pbxs.items()}
     announcer = Announcer(pbxs, jobs, tasks.spawn)
     journal = Journal(
         store,
         courier,
-        SideFolder(settings.side_folder, master.derive(PURPOSE)),
+        SpillFolder(settings.side_folder, master.derive(PURPOSE)),
         Bounds(settings.directory, spools),
         clock,
         on_lost=jobs.lose,
@@ -127,11 +127,11 @@ def assemble(
     starter, finalizer = Starter(context, engine), Finalizer(context, engine)
     stopper = Stopper(context, engine, finalizer)
     segments = SegmentController(context, engine, starter)
-    pauser, follower = Pauser(context, engine, segments), Follower(context, engine, segments)
-    watch = Watch(context, stopper, Salvager(context, engine, segments), Flusher(context, engine, segments))
+    pauser, follower = Pauser(context, engine, segments), TransferFollower(context, engine, segments)
+    watch = Watch(context, stopper, LostFileRecovery(context, engine, segments), Flusher(context, engine, segments))
     completeness = Completeness(store, jobs, pbxs, settings.required, clock=clock, listeners=(announcer.judged,))
-    company = Company(context, engine, completeness.joined)
-    tracker = Tracker(context, stopper, pauser, company, watch)
+    participants = ParticipantTracker(context, engine, completeness.joined)
+    tracker = Tracker(context, stopper, pauser, participants, watch)
     recovery = Recovery(context, engine, starter, stopper, tracker.track)
     takeover = Takeover(context, recovery)
     return RecordingParts(
@@ -141,11 +141,11 @@ def assemble(
         stopper=stopper,
         pauser=pauser,
         follower=follower,
-        company=company,
-        hangups=Hangups(context, stopper, follower),
+        participants=participants,
+        hangups=HangupHandler(context, stopper, follower),
         watch=watch,
         tracker=tracker,
-        hearing=Hearing(jobs, threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds),
+        hearing=LevelMonitor(jobs, threads, silence_dbfs=settings.silence_dbfs, quiet_seconds=settings.quiet_seconds),
         announcer=announcer,
         completeness=completeness,
         evidence=Evidence(

@@ -1,6 +1,6 @@
 """The ledger: what was asked for, what became of it, and what is still to be delivered. Nothing else is the truth.
 
-`open_store` gives a `Store`; the units of work it runs are in `fastagi.store.units`.
+`open_store` gives a `Store`; the units of work it runs are in `fastagi.store.queries`.
 """
 
 from __future__ import annotations

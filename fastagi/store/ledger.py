@@ -1,6 +1,6 @@
 """What a store is, whichever database is under it.
 
-`Store.run` takes a unit of work (`fastagi.store.units`) and runs it in one transaction. The databases are in `sqlite`
+`Store.run` takes a unit of work (`fastagi.store.queries`) and runs it in one transaction. The databases are in `sqlite`
 and `postgres`; `fastagi.store.open_store` chooses.
 """
 
@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
-from fastagi.store.pace import Pace
+from fastagi.store.write_latency import WriteLatency
 from fastagi.variables import hide_in_query
 
 P = ParamSpec("P")
@@ -42,7 +42,7 @@ class Store(ABC):
     def __init__(self, node: str, shown: str) -> None:
         self.node = node
         self.shown = shown
-        self.pace = Pace()
+        self.pace = WriteLatency()
         self.healthy = False
         self.last_error = "not started"
 

@@ -10,19 +10,24 @@ from operator import attrgetter
 from typing import Any
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import BadArgument, StoreDamaged
 
-_PIECE_FIELDS = tuple(Piece.__dataclass_fields__)
-_piece_values = attrgetter(*_PIECE_FIELDS)  # `dataclasses.asdict` copies each value first
+_SEGMENT_KEYS = {"reason": "after", "sides_swapped": "turned", "confirmed": "seen"}
+"""Fields of a segment that have another name in the ledger: rows of earlier versions are read as they are."""
+
+_SEGMENT_FIELDS = tuple(Segment.__dataclass_fields__)
+_STORED_KEYS = tuple(_SEGMENT_KEYS.get(name, name) for name in _SEGMENT_FIELDS)
+_FIELD_OF = dict(zip(_STORED_KEYS, _SEGMENT_FIELDS, strict=True))
+_segment_values = attrgetter(*_SEGMENT_FIELDS)  # `dataclasses.asdict` copies each value first
 
 _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "phase": lambda v: v.value,
     "cause": lambda v: v.value,
     "spec": lambda v: v.to_dict(),
-    "pieces": lambda v: [dict(zip(_PIECE_FIELDS, _piece_values(p), strict=True)) for p in v],
+    "pieces": lambda v: [dict(zip(_STORED_KEYS, _segment_values(p), strict=True)) for p in v],
     "pauses": lambda v: [[s.start, s.end] for s in v],
     "sinks": list,
     "facts": dict,
@@ -31,7 +36,7 @@ _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "phase": Phase,
     "cause": Cause,
     "spec": lambda v: RecordingSpec(**v),
-    "pieces": lambda v: tuple(Piece(**p) for p in v),
+    "pieces": lambda v: tuple(Segment(**{_FIELD_OF[key]: value for key, value in p.items()}) for p in v),
     "pauses": lambda v: tuple(Span(*s) for s in v),
     "sinks": tuple,
 }
@@ -76,7 +81,9 @@ def recording_of_copy(row: Mapping[str, Any]) -> Recording:
     if "spec" in fields:
         fields["spec"] = _known(RecordingSpec, fields["spec"])
     if "pieces" in fields:
-        fields["pieces"] = [_known(Piece, piece) for piece in fields["pieces"]]
+        fields["pieces"] = [
+            {key: value for key, value in piece.items() if key in _FIELD_OF} for piece in fields["pieces"]
+        ]
     for name, convert in _FROM_COLUMN.items():
         if name in fields:
             fields[name] = convert(fields[name])

@@ -1,6 +1,6 @@
 """The ledger's tables, once, for SQLite and PostgreSQL alike.
 
-Only the shape is here: what may be written when is in `fastagi.store.units`, how a database gets this shape in
+Only the shape is here: what may be written when is in `fastagi.store.queries`, how a database gets this shape in
 `fastagi.store.migrations`. Times are unix seconds (float, UTC) everywhere. A change here needs a migration and a new
 `HEAD`; a test compares the two.
 """

@@ -16,12 +16,12 @@ from sqlalchemy.pool import NullPool
 
 from fastagi.errors import StoreDown, StoreError
 from fastagi.ownership import denied, inherit_owner
-from fastagi.store.lanes import BATCH_UNITS, Lane, Reader, Searcher, Writer
+from fastagi.store.connection_threads import BATCH_UNITS, ConnectionThread, Reader, Searcher, Writer
 from fastagi.store.ledger import P, Store, T
 from fastagi.store.lock import ProcessLock
 from fastagi.store.migrate import migrate
 
-LaneKind = TypeVar("LaneKind", bound=Lane)
+LaneKind = TypeVar("LaneKind", bound=ConnectionThread)
 
 QUEUE_UNITS = 10_000
 """Units that may wait for the writer: some seconds' work and a few MB; beyond it `run` makes its callers wait."""
@@ -62,8 +62,8 @@ class SqliteStore(Store):
             told=self._told,
         )
         reader, searcher = self._lane(Reader), self._lane(Searcher)
-        lanes: tuple[Lane, ...] = (writer, reader, searcher)
-        begun: list[Lane] = []
+        lanes: tuple[ConnectionThread, ...] = (writer, reader, searcher)
+        begun: list[ConnectionThread] = []
         try:
             for lane in lanes:
                 begun.append(lane)

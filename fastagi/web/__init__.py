@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from fastagi.exports import exports
 
-__all__ = ["HttpServer", "Observations", "Sources"]
+__all__ = ["HttpServer", "Observations", "WebDependencies"]
 
 if TYPE_CHECKING:
-    from fastagi.web.observed import Observations
+    from fastagi.web.counters import Observations
+    from fastagi.web.dependencies import WebDependencies
     from fastagi.web.server import HttpServer
-    from fastagi.web.sources import Sources
 else:
     __getattr__, __dir__ = exports(
         __name__,
         __all__,
         {
-            "fastagi.web.observed": ["Observations"],
+            "fastagi.web.counters": ["Observations"],
             "fastagi.web.server": ["HttpServer"],
-            "fastagi.web.sources": ["Sources"],
+            "fastagi.web.dependencies": ["WebDependencies"],
         },
     )

@@ -14,8 +14,8 @@ from enum import IntEnum
 from aiohttp import web
 
 from fastagi.settings import TokenSettings
-from fastagi.web.answers import Refusal
-from fastagi.web.malformed import Sparingly
+from fastagi.web.malformed import RateLimitedLog
+from fastagi.web.responses import Refusal
 
 NO_TOKENS = (
     "the API has no tokens yet: add [[http.tokens]] with name, token (16 characters or more) and role "
@@ -51,7 +51,7 @@ class Tokens:
 
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self.replace(tokens)
-        self._note = Sparingly(__name__, "http_token_refused")
+        self._note = RateLimitedLog(__name__, "http_token_refused")
 
     def replace(self, tokens: Iterable[TokenSettings]) -> None:
         """Let in whoever has one of these, and nobody else, from the next request on."""

@@ -13,8 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from fastagi.web.access import Role, Tokens, Who
-from fastagi.web.answers import Refusal
-from fastagi.web.asking import Field, Parameter, body_of, query_of
+from fastagi.web.params import Field, Parameter, body_of, query_of
+from fastagi.web.responses import Refusal
 
 PREFIX = "/api/v1"
 
@@ -27,7 +27,7 @@ _id = "{id:[a-z0-9-]{1,40}}"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestContext:
     """A request that has passed the door.
 
     :param query: values by name; :param body: the same
@@ -41,7 +41,7 @@ class Asked:
     id: str = ""
 
 
-Action = Callable[[Asked], Awaitable[web.StreamResponse]]
+Action = Callable[[RequestContext], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Api:
                 )
             query = query_of(request, route.query)
             body = {} if route.method == "GET" else await body_of(request, route.body)
-            return await route.action(Asked(request, who, query, body, request.match_info.get("id", "")))
+            return await route.action(RequestContext(request, who, query, body, request.match_info.get("id", "")))
 
         return handle
 
@@ -118,7 +118,7 @@ def _matches(pattern: str, path: str) -> bool:
     return len(wanted) == len(given) and all(w in ("{id}", g) for w, g in zip(wanted, given, strict=True))
 
 
-class Turns:
+class QueryLimiter:
     """Lets a few requests at a time ask the ledger."""
 
     def __init__(self, at_once: int = LEDGER_READS) -> None:

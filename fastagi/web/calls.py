@@ -14,16 +14,16 @@ from typing import Any
 import sqlalchemy as sa
 from aiohttp import web
 
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.store.units import calls as units
-from fastagi.store.units.calls import AnsweredCall
-from fastagi.web import shapes
+from fastagi.store.queries import calls as units
+from fastagi.store.queries.calls import AnsweredCall
+from fastagi.web import serializers
 from fastagi.web.access import Role
-from fastagi.web.answers import answer
-from fastagi.web.api import Asked, Route, Turns
-from fastagi.web.asking import LIMIT, flag, text, time_of, whole
-from fastagi.web.sources import Sources
+from fastagi.web.api import QueryLimiter, RequestContext, Route
+from fastagi.web.dependencies import WebDependencies
+from fastagi.web.params import LIMIT, flag, text, time_of, whole
+from fastagi.web.responses import answer
 
 NEWEST = 2**53
 """The cursor before all of the ledger, where the first page has no room for any of it."""
@@ -32,7 +32,7 @@ NEWEST = 2**53
 class Calls:
     """The routes of calls and channels."""
 
-    def __init__(self, sources: Sources, turns: Turns) -> None:
+    def __init__(self, sources: WebDependencies, turns: QueryLimiter) -> None:
         self._sources = sources
         self._turns = turns
 
@@ -59,17 +59,17 @@ class Calls:
                   (asterisk, LIMIT), answers={200: "at most `limit` of them; `total` is how many there are"}),
         ]  # fmt: skip
 
-    async def list(self, asked: Asked) -> web.Response:
+    async def list(self, asked: RequestContext) -> web.Response:
         """GET /calls."""
         query = {"limit": 50, **asked.query}
         up = _up(self._sources, query)
         first = up[: query["limit"]] if "cursor" not in query else []
         found, recordings, following = await self._turns.take(lambda: self._sources.store.search(_page, first, query))
-        shown = [{**shapes.call(c), "recordings": ids} for c, ids in zip(found, recordings, strict=True)]
+        shown = [{**serializers.call(c), "recordings": ids} for c, ids in zip(found, recordings, strict=True)]
         down = _down(self._sources, query.get("asterisk", ""))
         return answer({"calls": shown, "next": following, "up": len(up), "down": down})
 
-    async def channels(self, asked: Asked) -> web.Response:
+    async def channels(self, asked: RequestContext) -> web.Response:
         """GET /channels."""
         wanted = asked.query.get("asterisk", "")
         pbxs = _pbxs(self._sources, wanted)
@@ -77,25 +77,25 @@ class Calls:
 
         def rows() -> Any:
             for pbx in pbxs:
-                for channel in pbx.book:
+                for channel in pbx.channels:
                     running = [job.id for job in recorder.on_channel(pbx.name, channel.uniqueid)]
-                    yield shapes.channel(pbx.name, channel, running)
+                    yield serializers.channel(pbx.name, channel, running)
 
         found = list(islice(rows(), asked.query.get("limit", 50)))
         return answer(
-            {"channels": found, "total": sum(len(p.book) for p in pbxs), "down": _down(self._sources, wanted)}
+            {"channels": found, "total": sum(len(p.channels) for p in pbxs), "down": _down(self._sources, wanted)}
         )
 
 
-def _pbxs(sources: Sources, wanted: str) -> list[Pbx]:
+def _pbxs(sources: WebDependencies, wanted: str) -> list[Pbx]:
     return [pbx for name, pbx in sources.pbxs.items() if wanted in ("", name)]
 
 
-def _down(sources: Sources, wanted: str) -> list[str]:
+def _down(sources: WebDependencies, wanted: str) -> list[str]:
     return [pbx.name for pbx in _pbxs(sources, wanted) if pbx.manager is not None and not pbx.up]
 
 
-def _up(sources: Sources, query: dict[str, Any]) -> list[AnsweredCall]:
+def _up(sources: WebDependencies, query: dict[str, Any]) -> list[AnsweredCall]:
     """The answered channels that are up and not in the ledger, newest first."""
     if query.get("incomplete"):
         return []  # none of them has ended
@@ -104,7 +104,7 @@ def _up(sources: Sources, query: dict[str, Any]) -> list[AnsweredCall]:
     found = [
         _call(pbx.name, channel)
         for pbx in _pbxs(sources, query.get("asterisk", ""))
-        for channel in pbx.book
+        for channel in pbx.channels
         if channel.up
         and query.get("uniqueid", channel.uniqueid) == channel.uniqueid
         and not follows(pbx.name, channel.uniqueid)

@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from fastagi.agi.descriptors import Descriptors
-from fastagi.web.answers import HEADERS, Handler, fault
+from fastagi.web.responses import HEADERS, Handler, fault
 
 log = structlog.get_logger(__name__)
 

@@ -9,14 +9,14 @@ from aiohttp import web
 from fastagi.domain.delivery import Delivery, DeliveryStatus
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.units import deliveries as units
-from fastagi.store.units import recordings
-from fastagi.web import shapes
+from fastagi.store.queries import deliveries as units
+from fastagi.store.queries import recordings
+from fastagi.web import serializers
 from fastagi.web.access import Role
-from fastagi.web.answers import Refusal, answer
-from fastagi.web.api import Asked, Route, Turns
-from fastagi.web.asking import CURSOR, LIMIT, Field, an_id, choice, text
-from fastagi.web.sources import Sources
+from fastagi.web.api import QueryLimiter, RequestContext, Route
+from fastagi.web.dependencies import WebDependencies
+from fastagi.web.params import CURSOR, LIMIT, Field, an_id, choice, text
+from fastagi.web.responses import Refusal, answer
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ TO = Field("to", "another sink, by name, that gets a dead or parked one instead"
 class Deliveries:
     """The routes of deliveries."""
 
-    def __init__(self, sources: Sources, turns: Turns) -> None:
+    def __init__(self, sources: WebDependencies, turns: QueryLimiter) -> None:
         self._sources = sources
         self._turns = turns
 
@@ -50,30 +50,30 @@ class Deliveries:
                   answers={200: "it is due", **there, 409: "it is delivered or running, or no server has its sink"}),
         ]  # fmt: skip
 
-    async def list(self, asked: Asked) -> web.Response:
+    async def list(self, asked: RequestContext) -> web.Response:
         """GET /deliveries."""
         query = {"limit": 50, **asked.query}
         found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
         return answer(
-            {"deliveries": [shapes.delivery(d, self._sources.courier.held) for d in found], "next": following}
+            {"deliveries": [serializers.delivery(d, self._sources.courier.held) for d in found], "next": following}
         )
 
-    async def show(self, asked: Asked) -> web.Response:
+    async def show(self, asked: RequestContext) -> web.Response:
         """GET /deliveries/{id}."""
         found = await self._sources.store.read(_whole, asked.id)
         if found is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
         delivery, attempts = found
-        shown = [shapes.attempt(a) for a in attempts[-MOST_ATTEMPTS:]]
+        shown = [serializers.attempt(a) for a in attempts[-MOST_ATTEMPTS:]]
         return answer(
             {
-                **shapes.delivery(delivery, self._sources.courier.held),
+                **serializers.delivery(delivery, self._sources.courier.held),
                 "attempts": shown,
                 "attempts_made": delivery.attempts,
             }
         )
 
-    async def retry(self, asked: Asked) -> web.Response:
+    async def retry(self, asked: RequestContext) -> web.Response:
         """POST /deliveries/{id}/retry."""
         recording = await self._sources.store.read(_recording_of, asked.id)
         if recording is None:
@@ -87,7 +87,7 @@ class Deliveries:
         found: Delivery | None = await self._sources.store.read(units.get, asked.id)
         sink = found.sink if found is not None else ""
         log.info("delivery_retried", delivery_id=asked.id, sink=sink, **recording.ids, who=asked.who.name)
-        return answer(shapes.delivery(found, self._sources.courier.held) if found is not None else {})
+        return answer(serializers.delivery(found, self._sources.courier.held) if found is not None else {})
 
 
 def _recording_of(conn: sa.Connection, delivery_id: str) -> Recording | None:

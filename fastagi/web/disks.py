@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastagi.recording.course.start_faults import StartFault
-from fastagi.recording.spool import files
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.lifecycle.start_faults import StartFault
 
 PATIENCE_SECONDS = 2.0
 """How long a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""
@@ -100,9 +100,9 @@ class Disks:
 
 
 def _room(folder: Path, spool: bool) -> Room:
-    fault = files.spool_fault(folder) if spool else _folder_fault(folder)
+    fault = raw_files.spool_fault(folder) if spool else _folder_fault(folder)
     try:
-        return Room(files.free_bytes(folder), fault)
+        return Room(raw_files.free_bytes(folder), fault)
     except OSError as exc:
         return Room(0, fault or f"{folder}: {exc.strerror}: look at that disk")
 

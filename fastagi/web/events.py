@@ -20,14 +20,14 @@ from aiohttp import web
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
-from fastagi.store.units import journal
-from fastagi.store.units import recordings as units
-from fastagi.web import shapes
+from fastagi.store.queries import journal
+from fastagi.store.queries import recordings as units
+from fastagi.web import serializers
 from fastagi.web.access import Role
-from fastagi.web.answers import Refusal
-from fastagi.web.api import Asked, Route
-from fastagi.web.asking import whole
-from fastagi.web.sources import Sources
+from fastagi.web.api import RequestContext, Route
+from fastagi.web.dependencies import WebDependencies
+from fastagi.web.params import whole
+from fastagi.web.responses import Refusal
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ RESET = b"event: reset\ndata: {}\n\n"
 class Events:
     """The route, and the reader behind it. The reader runs only while somebody follows."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: WebDependencies) -> None:
         self._sources = sources
         self._overlap = 0 if sources.store.alone else OVERLAP
         self._ring: deque[bytes] = deque(maxlen=RING)
@@ -144,7 +144,7 @@ class Events:
 
     # -- one client
 
-    async def follow(self, asked: Asked) -> web.StreamResponse:
+    async def follow(self, asked: RequestContext) -> web.StreamResponse:
         """GET /events."""
         request = asked.request
         since = _since(request, asked)
@@ -211,7 +211,7 @@ async def _write(response: web.StreamResponse, texts: Iterable[bytes]) -> None:
         await response.write(b"".join(texts))
 
 
-def _since(request: web.Request, asked: Asked) -> int | None:
+def _since(request: web.Request, asked: RequestContext) -> int | None:
     header = request.headers.get("Last-Event-ID", "")
     if header:
         if not (header.isascii() and header.isdigit()) or len(header) > 18:
@@ -230,8 +230,8 @@ def _after(conn: sa.Connection, seq: int, limit: int, seen: tuple[int, ...]) -> 
     for entry in entries:
         if entry.recording_id not in rows:
             recording = units.get(conn, entry.recording_id)
-            rows[entry.recording_id] = shapes.recording(recording) if recording is not None else None
-        body = {**shapes.entry(entry), "recording": rows[entry.recording_id]}
+            rows[entry.recording_id] = serializers.recording(recording) if recording is not None else None
+        body = {**serializers.entry(entry), "recording": rows[entry.recording_id]}
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # JSON writes no line ends into a line
         found.append((entry.seq, f"id: {entry.seq}\ndata: {text}\n\n".encode("utf-8", "replace")))
     return found

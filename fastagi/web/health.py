@@ -14,10 +14,10 @@ from aiohttp import web
 from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import StoreError
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.recording.runtime.steady import JUMP_SECONDS, SteadyClock
-from fastagi.web.answers import answer
+from fastagi.runtime.steady_clock import JUMP_SECONDS, SteadyClock
+from fastagi.web.dependencies import WebDependencies
 from fastagi.web.disks import Disks, Measured
-from fastagi.web.sources import Sources
+from fastagi.web.responses import answer
 
 STORE_SECONDS = 2.0
 """How long the ledger has to answer a probe, and to take a write."""
@@ -38,7 +38,7 @@ class Problem:
 class Health:
     """Answers probes. Both routes are open to everybody who reaches the port: they tell no caller's name or number."""
 
-    def __init__(self, sources: Sources, disks: Disks) -> None:
+    def __init__(self, sources: WebDependencies, disks: Disks) -> None:
         self._sources = sources
         self._disks = disks
 

@@ -15,7 +15,7 @@ LOGGED_PER_MINUTE = 20
 """Requests of one kind that are logged one by one: enough to see who tries, too few to fill the disk."""
 
 
-class Sparingly:
+class RateLimitedLog:
     """Logs warnings of one event, so many a minute.
 
     :param event: its name; how many were left out is told as ``EVENT_not_logged``
@@ -43,7 +43,7 @@ class MalformedRequests(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._note = Sparingly(__name__, "http_malformed")
+        self._note = RateLimitedLog(__name__, "http_malformed")
 
     def filter(self, record: logging.LogRecord) -> bool:
         fault = record.exc_info[1] if record.exc_info else None

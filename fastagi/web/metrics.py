@@ -17,13 +17,13 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from fastagi.errors import StoreError
-from fastagi.store.units import deliveries
+from fastagi.store.queries import deliveries
+from fastagi.web.collectors import Figures, Slow
 from fastagi.web.connections import Connections
+from fastagi.web.counters import Observations
+from fastagi.web.dependencies import WebDependencies
 from fastagi.web.disks import Disks
-from fastagi.web.figures import Figures, Slow
 from fastagi.web.lag import LoopLag
-from fastagi.web.observed import Observations
-from fastagi.web.sources import Sources
 
 LEDGER_SECONDS = 2.0
 """How long a scrape waits for the ledger."""
@@ -36,7 +36,7 @@ class Metrics:
     """
 
     def __init__(
-        self, sources: Sources, observed: Observations, disks: Disks, lag: LoopLag, connections: Connections
+        self, sources: WebDependencies, observed: Observations, disks: Disks, lag: LoopLag, connections: Connections
     ) -> None:
         self._sources = sources
         self._observed = observed

@@ -20,15 +20,15 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import PAUSE_MODES, RecordingSpec
 from fastagi.domain.states import OPEN, Cause, Phase, State
 from fastagi.errors import FastAGIError
-from fastagi.recording.ledger.job import Job
-from fastagi.store.units import catalogue, deliveries, journal
-from fastagi.store.units import recordings as units
-from fastagi.web import shapes
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.store.queries import catalogue, deliveries, journal
+from fastagi.store.queries import recordings as units
+from fastagi.web import serializers
 from fastagi.web.access import Role
-from fastagi.web.answers import Refusal, answer
-from fastagi.web.api import PREFIX, Asked, Route, Turns
-from fastagi.web.asking import CURSOR, LIMIT, Field, choice, flag, needed, text, time_of, whole
-from fastagi.web.sources import Sources
+from fastagi.web.api import PREFIX, QueryLimiter, RequestContext, Route
+from fastagi.web.dependencies import WebDependencies
+from fastagi.web.params import CURSOR, LIMIT, Field, choice, flag, needed, text, time_of, whole
+from fastagi.web.responses import Refusal, answer
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ FORCE = flag("force", "also where something is still to be delivered; never over
 class Recordings:
     """The routes of recordings."""
 
-    def __init__(self, sources: Sources, turns: Turns) -> None:
+    def __init__(self, sources: WebDependencies, turns: QueryLimiter) -> None:
         self._sources = sources
         self._turns = turns
 
@@ -129,7 +129,7 @@ class Recordings:
                   answers={200: "released", **there, 409: "it is not on hold"}),
         ]  # fmt: skip
 
-    async def list(self, asked: Asked) -> web.Response:
+    async def list(self, asked: RequestContext) -> web.Response:
         """GET /recordings."""
         query = dict(asked.query)
         limit, cursor = query.pop("limit", 50), query.pop("cursor", None)
@@ -137,23 +137,27 @@ class Recordings:
         found, following = await self._turns.take(
             lambda: self._sources.store.search(catalogue.page, wanted, cursor=cursor, limit=limit)
         )
-        return answer({"recordings": [shapes.recording(r) for r in found], "next": following})
+        return answer({"recordings": [serializers.recording(r) for r in found], "next": following})
 
-    async def show(self, asked: Asked) -> web.Response:
+    async def show(self, asked: RequestContext) -> web.Response:
         """GET /recordings/{id}."""
         found = await self._sources.store.read(_whole, asked.id)
         if found is None:
             raise Refusal(404, f"there is no recording {asked.id}")
         recording, made, history = found
-        body = shapes.recording(recording)
+        body = serializers.recording(recording)
         job = self._sources.recorder.get(asked.id)
         if job is not None:
-            body = {**shapes.recording(job.recording), "alarms": sorted(job.alarms), "bytes_so_far": max(0, job.size)}
-        body["deliveries"] = [shapes.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
-        body["journal"] = [shapes.entry(e) for e in history[-MOST_ENTRIES:]]
+            body = {
+                **serializers.recording(job.recording),
+                "alarms": sorted(job.alarms),
+                "bytes_so_far": max(0, job.size),
+            }
+        body["deliveries"] = [serializers.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
+        body["journal"] = [serializers.entry(e) for e in history[-MOST_ENTRIES:]]
         return answer(body)
 
-    async def start(self, asked: Asked) -> web.Response:
+    async def start(self, asked: RequestContext) -> web.Response:
         """POST /recordings."""
         body = dict(asked.body)
         recording = await self._own(
@@ -169,56 +173,56 @@ class Recordings:
             "http start",
         )
         log.info("recording_commanded", command="start", **recording.ids, who=asked.who.name)
-        shown = shapes.recording(recording)
+        shown = serializers.recording(recording)
         if recording.state is State.ERROR:
             return answer({"error": recording.error, "recording": shown}, 502)
         return answer(shown, 201, Location=f"{PREFIX}/recordings/{recording.id}")
 
-    async def stop(self, asked: Asked) -> web.Response:
+    async def stop(self, asked: RequestContext) -> web.Response:
         """POST /recordings/{id}/stop."""
         job = await self._job(asked.id)
         if isinstance(job, Recording):  # it has ended: stopping is idempotent
-            return answer(shapes.recording(job))
+            return answer(serializers.recording(job))
         log.info("recording_commanded", command="stop", **job.recording.ids, who=asked.who.name)
         await self._own(self._sources.commands.stop(job, wait=False), "http stop")
         ended = await job.wait(float(asked.query.get("wait", 10)))
-        return answer(shapes.recording(job.recording), 200 if ended else 202)
+        return answer(serializers.recording(job.recording), 200 if ended else 202)
 
-    async def pause(self, asked: Asked) -> web.Response:
+    async def pause(self, asked: RequestContext) -> web.Response:
         """POST /recordings/{id}/pause."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="pause", **job.recording.ids, who=asked.who.name)
         return answer(
-            shapes.recording(
+            serializers.recording(
                 await self._own(self._sources.commands.pause(job, asked.body.get("seconds")), "http pause")
             )
         )
 
-    async def resume(self, asked: Asked) -> web.Response:
+    async def resume(self, asked: RequestContext) -> web.Response:
         """POST /recordings/{id}/resume."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="resume", **job.recording.ids, who=asked.who.name)
-        return answer(shapes.recording(await self._own(self._sources.commands.resume(job), "http resume")))
+        return answer(serializers.recording(await self._own(self._sources.commands.resume(job), "http resume")))
 
-    async def delete(self, asked: Asked) -> web.Response:
+    async def delete(self, asked: RequestContext) -> web.Response:
         """DELETE /recordings/{id}."""
         await self._row(asked.id)
         work = self._sources.recorder.delete(
             asked.id, asked.who.name, asked.query["reason"], force=bool(asked.query.get("force", False))
         )
-        return answer(shapes.recording(await self._own(work, "http delete")))
+        return answer(serializers.recording(await self._own(work, "http delete")))
 
-    async def hold(self, asked: Asked) -> web.Response:
+    async def hold(self, asked: RequestContext) -> web.Response:
         """POST /recordings/{id}/hold."""
         await self._row(asked.id)
         work = self._sources.recorder.hold(asked.id, asked.who.name, asked.query["reason"])
-        return answer(shapes.recording(await self._own(work, "http hold")))
+        return answer(serializers.recording(await self._own(work, "http hold")))
 
-    async def release(self, asked: Asked) -> web.Response:
+    async def release(self, asked: RequestContext) -> web.Response:
         """POST /recordings/{id}/release."""
         await self._row(asked.id)
         work = self._sources.recorder.release(asked.id, asked.who.name, asked.query["reason"])
-        return answer(shapes.recording(await self._own(work, "http release")))
+        return answer(serializers.recording(await self._own(work, "http release")))
 
     async def _own(self, work: Coroutine[Any, Any, Recording], name: str) -> Recording:
         """Let the recorder own it: what has begun is ended, though the client goes or this server stops."""
@@ -227,13 +231,13 @@ class Recordings:
             raise done
         return done
 
-    async def _running(self, recording_id: str) -> Job:
+    async def _running(self, recording_id: str) -> ActiveRecording:
         job = await self._job(recording_id)
         if isinstance(job, Recording):
             raise Refusal(409, f"recording {recording_id} has ended: {job.cause.value}")
         return job
 
-    async def _job(self, recording_id: str) -> Job | Recording:
+    async def _job(self, recording_id: str) -> ActiveRecording | Recording:
         """The job of an open recording of this server; the row of one that has ended."""
         job = self._sources.recorder.get(recording_id)
         if job is not None:

@@ -14,22 +14,22 @@ from fastagi.agi.listening import bind, bound_port, listen
 from fastagi.errors import ConfigError
 from fastagi.web import console
 from fastagi.web.access import Role, Tokens
-from fastagi.web.answers import answer, guard, sign
-from fastagi.web.api import Api, Asked, Route, Turns
+from fastagi.web.api import Api, QueryLimiter, RequestContext, Route
 from fastagi.web.calls import Calls
 from fastagi.web.connections import IDLE_SECONDS, Connections, mark_answered
+from fastagi.web.counters import Observations
 from fastagi.web.deliveries import Deliveries
+from fastagi.web.dependencies import WebDependencies
 from fastagi.web.disks import Disks
 from fastagi.web.events import Events
 from fastagi.web.health import Health
 from fastagi.web.lag import LoopLag
 from fastagi.web.malformed import MalformedRequests
 from fastagi.web.metrics import Metrics
-from fastagi.web.observed import Observations
 from fastagi.web.openapi import document
 from fastagi.web.recordings import Recordings
+from fastagi.web.responses import answer, guard, sign
 from fastagi.web.sound import Sound
-from fastagi.web.sources import Sources
 from fastagi.web.version import VERSION
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class HttpServer:
     :param observed: the registry that the journal and the courier report to
     """
 
-    def __init__(self, sources: Sources, observed: Observations) -> None:
+    def __init__(self, sources: WebDependencies, observed: Observations) -> None:
         self._sources = sources
         settings = sources.settings
         self._host, self._port = settings.http.host, settings.http.port
@@ -79,7 +79,7 @@ class HttpServer:
         return self._port
 
     def _api(self) -> Api:
-        turns = Turns()
+        turns = QueryLimiter()
         routes = [
             *Recordings(self._sources, turns).routes(),
             *self._sound.routes(),
@@ -88,7 +88,7 @@ class HttpServer:
             *self._events.routes(),
         ]
 
-        async def openapi(asked: Asked) -> web.Response:
+        async def openapi(asked: RequestContext) -> web.Response:
             return answer(document([*routes, itself], VERSION))
 
         itself = Route("GET", "/api/openapi.json", openapi, Role.VIEWER, "This text", answers={200: "OpenAPI 3.1"})

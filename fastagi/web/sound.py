@@ -24,12 +24,12 @@ from fastagi.cipher import Cipher, open_encrypted
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError, CipherError
-from fastagi.store.units import recordings as units
+from fastagi.store.queries import recordings as units
 from fastagi.web.access import Role
-from fastagi.web.answers import Refusal, answer
-from fastagi.web.api import Asked, Route
-from fastagi.web.asking import flag, whole
-from fastagi.web.sources import Sources
+from fastagi.web.api import RequestContext, Route
+from fastagi.web.dependencies import WebDependencies
+from fastagi.web.params import flag, whole
+from fastagi.web.responses import Refusal, answer
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ class Source:
 class Sound:
     """The routes of sound."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: WebDependencies) -> None:
         self._sources = sources
         self._threads = ThreadPoolExecutor(THREADS, "fastagi-http")
         self._streams = 0
@@ -118,7 +118,7 @@ class Sound:
 
     # -- audio
 
-    async def audio(self, asked: Asked) -> web.StreamResponse:
+    async def audio(self, asked: RequestContext) -> web.StreamResponse:
         """GET /recordings/{id}/audio."""
         request = asked.request
         recording = await self._finished(asked.id)
@@ -189,7 +189,7 @@ class Sound:
             await response.write_eof()
         return response
 
-    async def _cipher(self, recording: Recording, asked: Asked) -> Cipher | None:
+    async def _cipher(self, recording: Recording, asked: RequestContext) -> Cipher | None:
         if not recording.spec.encryption:
             return None
         scheme = recording.spec.encryption
@@ -213,7 +213,7 @@ class Sound:
 
     # -- peaks
 
-    async def peaks(self, asked: Asked) -> web.Response:
+    async def peaks(self, asked: RequestContext) -> web.Response:
         """GET /recordings/{id}/peaks."""
         recording = await self._finished(asked.id)
         if recording.spec.encryption:
@@ -302,7 +302,7 @@ def _tags(header: str) -> set[str]:
     return {t.strip().removeprefix("W/") for t in header.split(",")}
 
 
-def _disposition(asked: Asked) -> str:
+def _disposition(asked: RequestContext) -> str:
     return "attachment" if asked.query.get("download", False) else "inline"
 
 

@@ -20,7 +20,7 @@ from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.delivery.signing import new_secret
 from fastagi.settings import Settings, load
 from fastagi.store import open_store
-from fastagi.store.units import keys
+from fastagi.store.queries import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi

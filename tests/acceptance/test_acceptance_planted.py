@@ -19,9 +19,9 @@ import pytest
 from cli_process import Serving, command, environment
 
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause, Phase
-from fastagi.store.units import recordings
+from fastagi.store.queries import recordings
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.server_settings import write_settings
@@ -88,7 +88,7 @@ class Machine:
     def row(self, **fields: object) -> Recording:
         at = time.time() - 7200
         recording_id = new_id("rec", at, os.urandom(10))
-        raw = Piece(str(self.spool / f"{recording_id}.wav"), uniqueid=f"{at:.3f}", started_at=at)
+        raw = Segment(str(self.spool / f"{recording_id}.wav"), uniqueid=f"{at:.3f}", started_at=at)
         row = Recording(recording_id, "one", "pbx", "SIP/a-1", f"{at:.3f}", recording_id, "", pieces=(raw,))
         return replace(row, requested_at=at, started_at=at, ended_at=at + 2, **fields)  # type: ignore[arg-type]
 

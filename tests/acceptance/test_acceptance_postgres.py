@@ -15,7 +15,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Event
 from fastagi.settings import load
 from fastagi.store import open_store
-from fastagi.store.units import deliveries, recordings
+from fastagi.store.queries import deliveries, recordings
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asterisk]

@@ -14,7 +14,7 @@ from cli_process import command, serving, start, write_settings
 from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.settings import load
 from fastagi.store import open_store
-from fastagi.store.units import keys
+from fastagi.store.queries import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 

@@ -8,8 +8,8 @@ from typing import Any
 from recording_scene import Scene, recording_scene
 
 from fastagi.domain.states import Phase
-from fastagi.store.units import calls
-from fastagi.store.units.calls import AnsweredCall
+from fastagi.store.queries import calls
+from fastagi.store.queries.calls import AnsweredCall
 from fastagi.testing import AsteriskServer
 
 REQUIRED = {"required": ["*"]}
@@ -66,7 +66,7 @@ async def test_calls_are_judged_by_what_was_recorded_of_them(asterisk: AsteriskS
         await scene.until(lambda: len(list(running)) == 3)  # the brief one has ended
         assert scene.recorder.parts.completeness.open == 10
         shortest = min(call.uniqueid for call, verdict in expected.items() if verdict == "short")
-        live = scene.app.parts.pbxs["pbx"].book.get(shortest)
+        live = scene.app.parts.pbxs["pbx"].channels.get(shortest)
         await scene.until(lambda: scene.app._clock() - live.answered_at > 6)
         await asterisk.cli("channel request hangup all")
         found = await judged(scene, 10)
@@ -176,5 +176,5 @@ async def test_without_contexts_nothing_is_kept(asterisk22: AsteriskServer, tmp_
         await scene.call("none")
         assert scene.recorder.parts.completeness.open == 0
         await asterisk22.cli("channel request hangup all")
-        await scene.until(lambda: len(scene.app.parts.pbxs["pbx"].book) == 0)
+        await scene.until(lambda: len(scene.app.parts.pbxs["pbx"].channels) == 0)
         assert await scene.app.parts.store.read(calls.page) == ([], None)

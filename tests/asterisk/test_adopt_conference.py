@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from recording_scene import Scene, recording_scene
 
-from fastagi.store.units import calls, catalogue
-from fastagi.store.units.calls import AnsweredCall
+from fastagi.store.queries import calls, catalogue
+from fastagi.store.queries.calls import AnsweredCall
 from fastagi.testing import AsteriskServer
 
 pytestmark = pytest.mark.asterisk

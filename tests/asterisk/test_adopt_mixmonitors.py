@@ -17,7 +17,7 @@ from recording_scene import Scene, recording_scene
 from fastagi.ami import Manager, actions
 from fastagi.ami.actions import MixMonitorRow
 from fastagi.domain.states import Phase
-from fastagi.store.units import journal
+from fastagi.store.queries import journal
 from fastagi.testing import AsteriskServer
 from fastagi.testing.asterisk import Originated
 
@@ -185,7 +185,7 @@ async def test_ours_are_not_adopted_and_without_the_setting_nobodys(asterisk: As
         # a third one of somebody else on the same channel shows that the list was read
         theirs = tmp_path / "spool" / "theirs.wav"
         async with asterisk.ami() as other:
-            row = next(c for c in scene.app.parts.pbxs["pbx"].book if c.uniqueid == call.uniqueid)
+            row = next(c for c in scene.app.parts.pbxs["pbx"].channels if c.uniqueid == call.uniqueid)
             await other.action("MixMonitor", Channel=row.name, File=str(theirs))
         await scene.until(lambda: adopted(scene))
         await scene.until(lambda: scene.recorder.parts.adoption.idle)
@@ -221,7 +221,7 @@ async def test_what_a_caller_starts_with_a_feature_code_is_adopted(asterisk22: A
         for priority, line in enumerate(lines, 1):
             await asterisk22.cli(f'dialplan add extension "s,{priority},{line}" into adopt-touch replace')
         call = await asterisk22.originate("Local/nothing@fastagi-testing/n", context="adopt-touch")
-        book = scene.app.parts.pbxs["pbx"].book
+        book = scene.app.parts.pbxs["pbx"].channels
         await scene.until(lambda: (live := book.get(call.uniqueid)) is not None and live.bridge)
 
         async def press() -> None:

@@ -10,7 +10,7 @@ from finished_files import in_directory
 from recording_scene import Scene, recording_scene
 
 from fastagi.domain.states import Phase
-from fastagi.recording.watching.watch import LOOK_SECONDS
+from fastagi.recording.monitoring.watch import LOOK_SECONDS
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
 
@@ -147,7 +147,7 @@ async def test_wrong_commands_are_answered_and_nothing_is_sent(asterisk22: Aster
         await asterisk22.cli('dialplan add extension "s,1,Ringing()" into adopt-ringing replace')
         await asterisk22.cli('dialplan add extension "s,2,Wait(60)" into adopt-ringing replace')
         ringing = await asterisk22.originate("Local/s@adopt-ringing/n", wait=False)
-        book = scene.app.parts.pbxs["pbx"].book
+        book = scene.app.parts.pbxs["pbx"].channels
         await scene.until(lambda: book.get(ringing.uniqueid))
         await other.command("start", Channel=ringing.uniqueid)
         assert "is not answered" in (await other.hears("refused", len(wrong) + 1))["Error"]

@@ -11,8 +11,8 @@ from recording_scene import recording_scene
 
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import Error
-from fastagi.recording.proof.evidence import Proof
-from fastagi.store.units import recordings
+from fastagi.recording.compliance.evidence import Proof
+from fastagi.store.queries import recordings
 from fastagi.testing import AsteriskServer
 
 KEY = bytes(range(32))

@@ -19,9 +19,9 @@ from recording_scene import Scene, recording_scene
 
 from fastagi import App
 from fastagi.domain.states import Phase
+from fastagi.recording.asterisk.raw_files import size
 from fastagi.recording.recovery.restart import DEAD_HERE_SECONDS
-from fastagi.recording.runtime.steady import SteadyClock
-from fastagi.recording.spool.files import size
+from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
 

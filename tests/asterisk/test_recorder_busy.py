@@ -114,7 +114,7 @@ async def test_outside_starts_are_refused_while_playing(scene: Scene) -> None:
     """HTTP and UserEvents with mid_call=no saw bridges and hold music only."""
 
     async def handler(call: Any) -> str:
-        live = call.pbx.book.get(call.uniqueid)
+        live = call.pbx.channels.get(call.uniqueid)
         commands = scene.app.parts.commands
         task = asyncio.create_task(call.exec("Playback", "demo-congrats"))
         await asyncio.sleep(0)

@@ -24,7 +24,7 @@ from recording_scene import Scene, recording_scene
 
 from fastagi import Cause, Error, Hangup, State
 from fastagi.domain.states import Phase
-from fastagi.store.units import catalogue
+from fastagi.store.queries import catalogue
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]

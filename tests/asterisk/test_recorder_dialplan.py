@@ -166,7 +166,7 @@ async def agent(site: Site, tmp_path: Path) -> AsyncIterator[SippAgent]:
 
 async def press(site: Site, code: str) -> None:
     """The agent presses these keys."""
-    book = site.scene.app.parts.pbxs["pbx"].book
+    book = site.scene.app.parts.pbxs["pbx"].channels
     agent = next(c for c in book if c.name.startswith("PJSIP/agent1") and c.bridge)
     for digit in code:
         done = await site.ami.action("PlayDTMF", Channel=agent.name, Digit=digit, Receive="true", Duration="100")
@@ -263,7 +263,7 @@ async def test_one_touch_codes_record_and_pause_a_call_between_two(
     site: Site, agent: SippAgent, tmp_path: Path, presses: str
 ) -> None:
     said = speech(tmp_path / "caller.wav", 6, 1)
-    book = site.scene.app.parts.pbxs["pbx"].book
+    book = site.scene.app.parts.pbxs["pbx"].channels
     codes = ("*5", "*6", "*6", "*5")
     gaps = (0.8, 0.7, 0.8, 60)
 
@@ -301,7 +301,7 @@ async def test_a_queue_call_is_recorded_whole(site: Site, agent: SippAgent) -> N
     job = await site.recording("queue/sales")
     assert (job.recording.uniqueid, job.recording.called) == (call.other_uniqueid, "sales")
     # the agent has the code, and what he pauses is the caller's recording
-    book = site.scene.app.parts.pbxs["pbx"].book
+    book = site.scene.app.parts.pbxs["pbx"].channels
     await site.scene.until(lambda: any(c.name.startswith("PJSIP/agent1") and c.bridge for c in book))
     await press(site, "*6")
     await site.scene.until(lambda: job.phase is Phase.PAUSED)
@@ -318,7 +318,7 @@ async def test_a_queues_talk_is_recorded_on_the_agents_channel(site: Site, agent
     await agent.answered()
     job = await site.recording("talk")
     assert job.recording.channel.startswith("PJSIP/agent1-")
-    book = site.scene.app.parts.pbxs["pbx"].book
+    book = site.scene.app.parts.pbxs["pbx"].channels
     await site.scene.until(lambda: any(c.uniqueid == job.recording.uniqueid and c.bridge for c in book))
     await site.ami.action("Hangup", Channel=call.channel)
     (told,) = await site.told(job.recording.uniqueid)

@@ -18,7 +18,7 @@ from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, State
 from fastagi.errors import BadArgument, Hangup
-from fastagi.recording.course import starting
+from fastagi.recording.lifecycle import starting
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
@@ -189,7 +189,7 @@ async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch
     async def late(job: Any, pbx: Any) -> Any:
         await scene.asterisk.cli(f"channel request hangup {job.recording.channel}")
         channel = job.recording.uniqueid
-        await scene.until(lambda: pbx.book.get(channel) is None)
+        await scene.until(lambda: pbx.channels.get(channel) is None)
         return await begin(job, pbx)
 
     monkeypatch.setattr(scene.recorder.parts.starter, "command", late)
@@ -203,7 +203,7 @@ async def test_a_channel_that_goes_while_it_is_started(scene: Scene, monkeypatch
                 done.set_result(exc)
 
         # the session must end, so that the channel can; what is known of it then must have come before
-        await scene.until(lambda: (live := call.pbx.book.get(call.uniqueid)) and live.up)
+        await scene.until(lambda: (live := call.pbx.channels.get(call.uniqueid)) and live.up)
         call.task = asyncio.create_task(elsewhere())
 
     await place(scene, handler)

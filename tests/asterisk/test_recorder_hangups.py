@@ -69,7 +69,7 @@ class LiveCall:
         self.channel = self.uniqueid = ""
 
     def find(self, number: str) -> bool:
-        for live in self.site.scene.app.parts.pbxs["pbx"].book:
+        for live in self.site.scene.app.parts.pbxs["pbx"].channels:
             if live.caller == number and live.name.startswith("PJSIP/sipp"):
                 self.channel, self.uniqueid = live.name, live.uniqueid
         return bool(self.uniqueid)

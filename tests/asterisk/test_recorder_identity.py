@@ -32,7 +32,7 @@ async def liar(port: int, route: str, channel: str, uniqueid: str, *args: str) -
 async def recorded(scene: Scene) -> Any:
     """A channel that is recorded, and its job."""
     call = await scene.asterisk.originate(TONE)
-    await scene.until(lambda: scene.app.parts.pbxs["pbx"].book.named(call.channel))
+    await scene.until(lambda: scene.app.parts.pbxs["pbx"].channels.named(call.channel))
     await scene.app.parts.commands.start_on_channel(call.channel, "victim")
     return call
 
@@ -51,7 +51,7 @@ async def test_session_with_foreign_uniqueid_is_denied(asterisk: AsteriskServer,
             reached.append(call)
 
         victim, other = await recorded(scene), await scene.asterisk.originate(TONE)
-        await scene.until(lambda: scene.app.parts.pbxs["pbx"].book.named(other.channel))
+        await scene.until(lambda: scene.app.parts.pbxs["pbx"].channels.named(other.channel))
         (job,) = scene.recorder.parts.context.jobs
         for channel in (other.channel, "PJSIP/nobody-00000001", "", "/.*/", victim.uniqueid):
             session = await liar(scene.port, route, channel, victim.uniqueid)
@@ -99,7 +99,7 @@ async def test_manager_that_answers_nothing_denies_nobody(asterisk22: AsteriskSe
     ):
         known = await asterisk22.originate(TONE)
         pbx = scene.app.parts.pbxs["pbx"]
-        await scene.until(lambda: pbx.book.named(known.channel))
+        await scene.until(lambda: pbx.channels.named(known.channel))
         gate.mute()
         reached = asyncio.Event()
 
@@ -181,7 +181,7 @@ async def test_equal_uniqueids_never_mix_recordings(both: Twins) -> None:
         await both.new.until(lambda: len(given.get(uniqueid, [])) == 2)  # noqa: B023
         assert sorted(given[uniqueid]) == ["new", "old"]
     names = {
-        name: {c.name for c in both.new.app.parts.pbxs[name].book if c.uniqueid in given} for name in ("new", "old")
+        name: {c.name for c in both.new.app.parts.pbxs[name].channels if c.uniqueid in given} for name in ("new", "old")
     }
     assert names["new"] == names["old"], "the calls are not alike"
     session = await liar(both.new.port, "record/stop", min(names["new"]), "1700000000.1")

@@ -16,7 +16,7 @@ from recording_scene import Remembering, Scene, recording_scene
 from fastagi import Cause, Error, Hangup, State
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import BadArgument
-from fastagi.recording.ledger import job
+from fastagi.recording.ledger import active
 from fastagi.testing import AsteriskServer
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
@@ -122,7 +122,7 @@ async def test_a_pyst2_script_records_over_the_same_session(scene: Scene) -> Non
 async def test_state_and_cause_of_a_call_that_outlives_the_memory_of_all_calls(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job, "REMEMBERED", 0)
+    monkeypatch.setattr(active, "REMEMBERED", 0)
 
     async def handler(call: Any) -> Any:
         rec = call.WholeCallRecorder
@@ -230,7 +230,7 @@ async def test_a_busy_channel_is_refused_unless_mid_call(scene: Scene, how: str)
     async def handler(call: Any) -> str:
         rec = call.WholeCallRecorder
         task, text = await _busy(call, how)
-        live = call.pbx.book.get(call.uniqueid)
+        live = call.pbx.channels.get(call.uniqueid)
         await scene.until(lambda: live.busy_with() or call.playing)
         with pytest.raises(Error, match=text) as info:
             await rec.start("busy")

@@ -14,11 +14,11 @@ from recorder_calls import of_call, place, route_for
 from recording_scene import Scene
 
 from fastagi import Cause, Error, Hangup, State
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
 from fastagi.errors import AsteriskDown
-from fastagi.recording import recorder as recorder_module
+from fastagi.recording import service as service_module
 from fastagi.recording.asterisk import control
 from fastagi.recording.asterisk.control import AgiControl
 from fastagi.testing import AmiSession, AsteriskServer
@@ -95,7 +95,7 @@ async def test_a_session_that_is_taken_is_not_waited_for(scene: Scene) -> None:
 async def test_a_stop_that_finds_the_session_taken_does_not_wait_for_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(service_module, "TOLD_SECONDS", 0.5)
 
     async def handler(call: Any) -> Any:
         assert await call.WholeCallRecorder.start("taken/{uniqueid}")
@@ -305,7 +305,7 @@ async def test_who_cannot_tell_asterisk_does_not_hold_the_call(
         raise AsteriskDown("nobody there")
 
     monkeypatch.setattr(AgiControl, "stop", lost)
-    monkeypatch.setattr(recorder_module, "TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(service_module, "TOLD_SECONDS", 0.5)
     call = await deaf.call(place)
     if place == "stop":
         note = await deaf.note(call, "stopped")
@@ -339,9 +339,9 @@ async def test_a_further_file_that_had_to_be_given_up_is_not_recorded_on(
     begun = asyncio.Event()
     start = AgiControl.start
 
-    async def start_and_wait(self: AgiControl, piece: Piece, spec: RecordingSpec) -> str:
+    async def start_and_wait(self: AgiControl, piece: Segment, spec: RecordingSpec) -> str:
         got = await start(self, piece, spec)
-        if piece.after == "still":
+        if piece.reason == "still":
             begun.set()
             await asyncio.sleep(0.1)
         return got

@@ -18,8 +18,8 @@ from recording_scene import Scene
 from whole_scene import heard, seconds, share_of, told_of, whole_scene
 
 from fastagi.audio import TEMPORARY_SUFFIX, finalfile
-from fastagi.recording.spool import files
-from fastagi.recording.spool.sound import Sound
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.asterisk.sound import Sound
 from fastagi.testing import AsteriskServer
 
 LOW = 440.0
@@ -55,7 +55,7 @@ async def test_a_hangup_is_finished_at_once_also_where_a_side_never_sent_a_frame
     job = await only_job(scene)
     await asyncio.sleep(1.0)
     await scene.hangup(call)
-    await scene.until(lambda: scene.recorder.parts.context.pbxs["pbx"].book.get(call.uniqueid) is None)
+    await scene.until(lambda: scene.recorder.parts.context.pbxs["pbx"].channels.get(call.uniqueid) is None)
     hung_up = time.monotonic()
     recording = await ended(scene, job)
     assert time.monotonic() - hung_up < 3 * 0.3  # 50 ms on a quiet machine
@@ -259,7 +259,7 @@ async def test_a_full_spool_is_refused_at_the_start(scene22: Scene, monkeypatch:
     scene = scene22
     seen: dict[str, Any] = {}
     route(scene, "no-room", seen)
-    monkeypatch.setattr(files, "free_bytes", lambda path: 4096)
+    monkeypatch.setattr(raw_files, "free_bytes", lambda path: 4096)
     await scene.call("no-room", far_end="Local/mute@whole/n")
     await scene.until(lambda: seen)
     started, state, cause, error = seen["no-room"]
@@ -277,9 +277,9 @@ async def test_a_spool_that_fills_up_in_mid_call_is_told(scene22: Scene, monkeyp
     job = await only_job(scene)
     await scene.until(lambda: job.size > 32_768)
     full, written = True, os.stat(job.recording.pieces[0].mixed).st_size
-    monkeypatch.setattr(files, "free_bytes", lambda path: 4096 if full else 1 << 40)
-    size, read = files.size, Sound.read_new
-    monkeypatch.setattr(files, "size", lambda path: min(size(path), written) if full else size(path))
+    monkeypatch.setattr(raw_files, "free_bytes", lambda path: 4096 if full else 1 << 40)
+    size, read = raw_files.size, Sound.read_new
+    monkeypatch.setattr(raw_files, "size", lambda path: min(size(path), written) if full else size(path))
     monkeypatch.setattr(Sound, "read_new", lambda self: np.zeros(0, np.int16) if full else read(self))
     await scene.until(lambda: "spool_full" in job.alarms)
     await asyncio.sleep(3.0)  # twice the silence that it may last

@@ -17,7 +17,7 @@ from whole_scene import ask, heard, last_sound, order, told_of, tones
 
 from fastagi import App, RecordingMetadata
 from fastagi.audio import is_complete
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.testing import SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.sip import Hold, Refer, Wait
@@ -36,15 +36,15 @@ class Talk:
 
     @property
     def book(self) -> Any:
-        return self.scene.recorder.parts.context.pbxs["pbx"].book
+        return self.scene.recorder.parts.context.pbxs["pbx"].channels
 
     @property
     def leg(self) -> LiveChannel | None:
-        return self.book.get(self.caller.uniqueid)
+        return self.channels.get(self.caller.uniqueid)
 
     @property
     def peer(self) -> LiveChannel:
-        (peer,) = self.book.peers(self.caller.uniqueid)
+        (peer,) = self.channels.peers(self.caller.uniqueid)
         return peer
 
     async def act(self, action: str, **headers: str) -> None:
@@ -53,7 +53,7 @@ class Talk:
             assert answer["Response"] == "Success", answer
 
     async def hang_up(self, uniqueid: str) -> None:
-        live = self.book.get(uniqueid)
+        live = self.channels.get(uniqueid)
         if live is not None:
             async with self.scene.asterisk.ami() as ami:  # it may go by itself meanwhile
                 await ami.action("Hangup", Channel=live.name)
@@ -80,7 +80,7 @@ async def talk(scene: Scene, name: str, *, then: str = "", **options: Any) -> Ta
     route(scene, name, **options)
     dial = then or "Dial(Local/loop-high@whole/n,,tT)"
     made = Talk(scene, name, await ask(scene, name, "Local/loop-low@whole/n", then=dial))
-    await scene.until(lambda: made.book.peers(made.caller.uniqueid))
+    await scene.until(lambda: made.channels.peers(made.caller.uniqueid))
     return made
 
 
@@ -90,7 +90,7 @@ async def callee(scene: Scene, name: str, **options: Any) -> Talk:
     dial = "Dial(Local/loop-high@whole/n,,gtTU(whole-callee))"
     caller = await ask(scene, "", "Local/loop-low@whole/n", then=dial, variables={"__ROUTE2": name})
     made = Talk(scene, name, caller)
-    await scene.until(lambda: made.book.peers(caller.uniqueid))
+    await scene.until(lambda: made.channels.peers(caller.uniqueid))
     return made
 
 
@@ -137,7 +137,7 @@ async def test_blind_transfers(scene: Scene) -> None:
         await call.act("BlindTransfer", Channel=call.leg.name, Context="whole", Exten="loop-third")
         told = await call.done()
         assert legs(told) == 1
-        assert call.book.get(stayer) is not None  # the call goes on
+        assert call.channels.get(stayer) is not None  # the call goes on
         await call.hang_up(stayer)
 
     async def the_callee_is_recorded_and_transfers() -> None:
@@ -156,7 +156,7 @@ async def test_blind_transfers(scene: Scene) -> None:
             "Local/loop-low@whole/n", context="whole", exten="handled", variables=variables
         )
         call = Talk(scene, "handled", caller)
-        await scene.until(lambda: call.book.peers(caller.uniqueid))
+        await scene.until(lambda: call.channels.peers(caller.uniqueid))
         stayer = call.peer.uniqueid
         await asyncio.sleep(1.2)
         await call.act("BlindTransfer", Channel=call.leg.name, Context="whole", Exten="loop-third")
@@ -182,7 +182,7 @@ async def test_attended_transfers(scene: Scene) -> None:
         stayer = call.peer.uniqueid
         await asyncio.sleep(1.2)
         await call.act("Atxfer", Channel=call.leg.name, Context="whole", Exten="33")
-        await scene.until(lambda: call.book.peers(call.caller.uniqueid) and call.peer.uniqueid != stayer)
+        await scene.until(lambda: call.channels.peers(call.caller.uniqueid) and call.peer.uniqueid != stayer)
         await asyncio.sleep(1.2)
         await call.caller_hangs_up()
         await scene.until(lambda: call.leg is None)
@@ -196,7 +196,7 @@ async def test_attended_transfers(scene: Scene) -> None:
         recorded = call.peer.uniqueid
         await asyncio.sleep(1.2)
         await call.act("Atxfer", Channel=call.leg.name, Context="whole", Exten="33")
-        await scene.until(lambda: call.book.peers(call.caller.uniqueid) and call.peer.uniqueid != recorded)
+        await scene.until(lambda: call.channels.peers(call.caller.uniqueid) and call.peer.uniqueid != recorded)
         await asyncio.sleep(0.5)
         await call.caller_hangs_up()
         await scene.until(lambda: call.leg is None)
@@ -222,7 +222,7 @@ async def test_parking(scene: Scene) -> None:
         await scene.asterisk.originate(
             "Local/loop-third@whole/n", application="ParkedCall", data=f"default,{slot['ParkingSpace']}"
         )
-        await scene.until(lambda: call.book.peers(stayer))
+        await scene.until(lambda: call.channels.peers(stayer))
         await asyncio.sleep(1.2)
         await call.hang_up(stayer)
         told = await call.done()
@@ -269,7 +269,7 @@ async def test_an_ordinary_hangup_is_no_move(scene: Scene) -> None:
         await call.caller_hangs_up()
         told = await call.done()
         assert (sides(told), legs(told)) == (([LOW], [HIGH]), 1)
-        assert all(call.book.get(other.uniqueid) is not None for other in others)
+        assert all(call.channels.get(other.uniqueid) is not None for other in others)
         for other in others:
             await call.hang_up(other.uniqueid)
 
@@ -293,7 +293,7 @@ async def test_taken_elsewhere(scene: Scene) -> None:
         call = await talk(scene, "bridged-away", then="Dial(Local/loop-high@whole/n)")
         stayer = call.peer.uniqueid
         await asyncio.sleep(1.2)
-        await call.act("Bridge", Channel1=call.peer.name, Channel2=call.book.get(third.uniqueid).name)
+        await call.act("Bridge", Channel1=call.peer.name, Channel2=call.channels.get(third.uniqueid).name)
         await call.caller_hangs_up()
         await scene.until(lambda: call.leg is None)
         await asyncio.sleep(1.5)
@@ -316,7 +316,7 @@ async def test_taken_elsewhere(scene: Scene) -> None:
         route(scene, "optimised")
         caller = await ask(scene, "optimised", "Local/loop-low@whole", then="Dial(Local/loop-high@whole)")
         call = Talk(scene, "optimised", caller)
-        await scene.until(lambda: call.book.peers(caller.uniqueid))
+        await scene.until(lambda: call.channels.peers(caller.uniqueid))
         await asyncio.sleep(1.5)
         await call.caller_hangs_up()
         told = await call.done()
@@ -329,9 +329,9 @@ async def test_taken_elsewhere(scene: Scene) -> None:
         ringing = {"variables": {"__PICKUPMARK": "whole"}}
         caller = await ask(scene, "picked-up", "Local/loop-low@whole/n", then="Dial(Local/ringing@whole/n)", **ringing)
         call = Talk(scene, "picked-up", caller)
-        await scene.until(lambda: any(c.state == "5" and c.name.startswith("Local/ringing") for c in call.book))
+        await scene.until(lambda: any(c.state == "5" and c.name.startswith("Local/ringing") for c in call.channels))
         await ask(scene, "picks-up", "Local/loop-third@whole/n", then="Pickup(whole@PICKUPMARK)")
-        await scene.until(lambda: call.book.peers(caller.uniqueid))
+        await scene.until(lambda: call.channels.peers(caller.uniqueid))
         await asyncio.sleep(1.5)
         await call.caller_hangs_up()
         told = await call.done()
@@ -415,7 +415,7 @@ async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scen
     await moved.act("BlindTransfer", Channel=moved.leg.name, Context="whole", Exten="loop-third")
     under_way.append(asyncio.create_task(scene.recorder.parts.pauser.resume(job)))
     jobs = list(scene.recorder.parts.context.jobs)
-    await scene.until(lambda: all(j is pausing or not j.recording.pieces[-1].seen for j in jobs))
+    await scene.until(lambda: all(j is pausing or not j.recording.pieces[-1].confirmed for j in jobs))
     await scene.until(lambda: pausing.phase.value == "paused")
     for task in under_way:
         task.cancel()
@@ -424,7 +424,7 @@ async def test_what_was_on_its_way_when_the_server_died_is_done_by_the_next(scen
     await scene.app.stop(0.1)
     scene.app = App(scene.settings, recording_sink=scene.sink)
     await scene.start()
-    await scene.until(lambda: all(j.recording.pieces[-1].seen for j in scene.recorder.parts.context.jobs))
+    await scene.until(lambda: all(j.recording.pieces[-1].confirmed for j in scene.recorder.parts.context.jobs))
     await scene.until(lambda: is_complete(raw))  # it is not recorded any more
     await asyncio.sleep(1.5)
     await moved.hang_up(stayer)

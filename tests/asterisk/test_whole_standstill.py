@@ -16,8 +16,8 @@ from recording_scene import Scene
 from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
-from fastagi.recording.spool import limits
-from fastagi.recording.spool.sound import Sound
+from fastagi.recording.asterisk import limits
+from fastagi.recording.asterisk.sound import Sound
 from fastagi.testing import AsteriskServer, SippCall
 from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for

@@ -35,7 +35,7 @@ async def start(scene: WebScene, call: FakeChannel, script: bytes, arguments: li
 async def test_odd_bytes_break_no_session(tmp_path: Path, arguments: list[bytes]) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
-        await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
         said = await start(scene, call, b"record/start", arguments)
         assert b"RECORDING_ERROR" in said
         assert scene.parts.agi.tally.failed == 0
@@ -44,7 +44,7 @@ async def test_odd_bytes_break_no_session(tmp_path: Path, arguments: list[bytes]
 async def test_odd_bytes_in_a_query(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
-        await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
         said = await start(scene, call, b"record/start?filename=%ED%A0%80", [])
         assert b"RECORDING_ERROR" in said
         assert scene.parts.agi.tally.failed == 0

@@ -261,7 +261,7 @@ async def test_only_wanted_events_are_sent(server: AsteriskServer) -> None:
     await actions.hangup(it, call.channel)
     await until(lambda: len(got) == 2)
     await it.send_action({"Action": "Ping"})
-    assert it.events_seen == before + 3  # two Hangups, one OriginateResponse: none of the 30 others
+    assert it.events_seen == before + 3  # two HangupHandler, one OriginateResponse: none of the 30 others
     await it.stop()
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from delivery_scenes import until
 from postgres_server import postgres_server, store_url  # noqa: F401
 
-from fastagi.delivery.dispatch import Dispatcher, Item, Later
+from fastagi.delivery.dispatch import Dispatcher, Item, Reschedule
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.errors import StoreDown
 from fastagi.store import Store, open_store
@@ -161,7 +161,7 @@ async def test_a_handler_that_raises_is_called_again(bench: Bench) -> None:
 
 
 async def test_later_is_later(bench: Bench) -> None:
-    bench.behave = lambda id: Later(0.7) if len(bench.calls) == 1 else None
+    bench.behave = lambda id: Reschedule(0.7) if len(bench.calls) == 1 else None
     bench.register()
     await bench.dispatcher.start()
     await bench.enqueue("a")

@@ -12,13 +12,13 @@ from delivery_scenes import Clock, NotingSink, finish, until
 from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
 from web_scene import web_scene
 
-from fastagi.delivery.courier import Courier
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.worker import DeliveryWorker
 from fastagi.errors import SinkError
 from fastagi.store import open_store
-from fastagi.store.units import deliveries, holds
+from fastagi.store.queries import deliveries, holds
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -83,7 +83,7 @@ async def test_servers_share_a_hold(postgres_url: str) -> None:  # noqa: F811
         registry = SinkRegistry()
         registry.register("crm", sink, loop="main")
         dispatcher = open_dispatcher(store, clock=clock)
-        courier = Courier(store, dispatcher, registry, clock=clock, random=lambda: 0.5)
+        courier = DeliveryWorker(store, dispatcher, registry, clock=clock, random=lambda: 0.5)
         await courier.start()
         stores.append(store)
         couriers.append(courier)

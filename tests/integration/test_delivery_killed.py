@@ -18,10 +18,10 @@ from aiohttp import web
 from delivery_scenes import NotingSink, finish, finish_many, until
 from postgres_server import PostgresServer, postgres_server, postgres_url, store_url  # noqa: F401
 
-from fastagi.delivery import Courier, SinkRegistry, WebhookSink, open_dispatcher
+from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink, open_dispatcher
 from fastagi.errors import SinkError
 from fastagi.store import Store, open_store
-from fastagi.store.units import deliveries, servers
+from fastagi.store.queries import deliveries, servers
 
 SERVER = Path(__file__).parents[1] / "delivery_server.py"
 
@@ -102,7 +102,7 @@ class Process:
         return {line for line in self.said if line.startswith("rec-")}
 
 
-OPENED: list[tuple[Store, Courier]] = []
+OPENED: list[tuple[Store, DeliveryWorker]] = []
 
 
 @pytest.fixture(autouse=True)
@@ -114,19 +114,19 @@ async def _closes_what_a_failed_test_left() -> AsyncIterator[None]:
         await store.stop()
 
 
-async def open_courier(url: str, node: str, **sinks: Any) -> tuple[Store, Courier]:
+async def open_courier(url: str, node: str, **sinks: Any) -> tuple[Store, DeliveryWorker]:
     store = open_store(url, node=node)
     await store.start()
     registry = SinkRegistry()
     for name, sink in sinks.items():
         registry.register(name, sink)
-    courier = Courier(store, open_dispatcher(store, clock=time.time), registry)
+    courier = DeliveryWorker(store, open_dispatcher(store, clock=time.time), registry)
     OPENED.append((store, courier))
     await courier.start()
     return store, courier
 
 
-async def close(store: Store, courier: Courier) -> None:
+async def close(store: Store, courier: DeliveryWorker) -> None:
     OPENED.remove((store, courier))
     await courier.stop(5.0)
     await store.stop()
@@ -177,7 +177,7 @@ async def test_a_dead_server_is_relieved_within_half_a_minute(
     started = time.monotonic()
     receiver.open.set()
     hook = WebhookSink(receiver.url)
-    store, courier = await open_courier(postgres_url, "heir", crm=hook)
+    store, courier = await open_courier(postgres_url, "successor", crm=hook)
 
     async def all_there() -> bool:
         return await undelivered(store) == 0
@@ -214,19 +214,19 @@ async def test_a_server_that_only_stalled_cannot_overwrite_its_heir(postgres_url
     first._upkeep._beat = 3600.0
     first._upkeep.soon()
     first._dispatcher.unregister("deliver.crm")
-    heir, second = await open_courier(postgres_url, "heir", crm=quick)
+    successor, second = await open_courier(postgres_url, "successor", crm=quick)
     await until(lambda: quick.deliveries == [made.id], 40)
     gate.set()
     await until(lambda: first.stats()["refused_outcomes"] == 1)
 
     async def heirs_outcome_is_written() -> bool:
-        return await undelivered(heir) == 0
+        return await undelivered(successor) == 0
 
     await until(heirs_outcome_is_written)
-    after = await heir.read(deliveries.get, made.id)
+    after = await successor.read(deliveries.get, made.id)
     assert after is not None
     assert (after.status, after.fence, after.attempts) == ("delivered", 2, 1)
-    await close(heir, second)
+    await close(successor, second)
     await close(stalled, first)
 
 

@@ -8,11 +8,11 @@ import pytest
 from aiohttp import web
 from delivery_scenes import Clock, finish, until
 
-from fastagi.delivery import Courier, SinkRegistry, WebhookSink
+from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.domain.delivery import Delivery
+from fastagi.store.queries import deliveries
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import deliveries
 
 ANSWERS = [
     (500, {}),
@@ -45,7 +45,7 @@ async def test_every_answer_and_the_same_id_each_time(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     registry.register("crm", WebhookSink(url, signing_secret="please-rotate-me", clock=clock))
     dispatcher = InProcessDispatcher(store, clock=clock)
-    courier = Courier(store, dispatcher, registry, clock=clock, random=lambda: 0.0)
+    courier = DeliveryWorker(store, dispatcher, registry, clock=clock, random=lambda: 0.0)
     await courier.start()
     [made] = await finish(store, courier, 1, at=clock.now)
 

@@ -14,7 +14,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import Error
 from fastagi.store import Store, open_store
-from fastagi.store.units import calls, catalogue, deliveries, evidence, journal, keys, recordings
+from fastagi.store.queries import calls, catalogue, deliveries, evidence, journal, keys, recordings
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ async def test_a_deletion_is_two_steps_and_a_restart_finds_what_is_between(store
     assert await store.read(keys.get, "rec-0001") is None
     dead = await store.read(deliveries.get, delivery.id)
     assert (dead.status, dead.fence, dead.last_error) == (DeliveryStatus.DEAD, 1, "the recording was deleted")
-    assert [r.id for r in await store.read(evidence.condemned, "one")] == ["rec-0001"]
+    assert [r.id for r in await store.read(evidence.pending_deletion, "one")] == ["rec-0001"]
     assert (await store.run(evidence.condemn, "rec-0001", 2001.0, "bob", "again", True))[1] is True
     for at in (1999.0, 2002.0):  # the clock was set back; and twice is once
         await store.run(evidence.removed, ["rec-0001"], at)
-    assert await store.read(evidence.condemned, "one") == []
+    assert await store.read(evidence.pending_deletion, "one") == []
     assert (await store.run(evidence.condemn, "rec-0001", 2003.0, "bob", "again", True))[1] is False
     events = [e.event for e in await store.read(journal.history, "rec-0001")]
     assert events == ["requested", "deleting", "deleted"]

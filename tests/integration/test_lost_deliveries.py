@@ -19,9 +19,9 @@ from lost_scene import until
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import SinkError, StoreError
-from fastagi.recording.course.starting import Request
+from fastagi.recording.lifecycle.starting import Request
 from fastagi.settings import Settings
-from fastagi.store.units import deliveries
+from fastagi.store.queries import deliveries
 from fastagi.testing.fake_calls import FakeChannel
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi

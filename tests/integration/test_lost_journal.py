@@ -18,17 +18,17 @@ from delivery_scenes import recording
 from journal_steps import move, note
 from lost_scene import until
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Event, Phase
 from fastagi.errors import TakenOver
-from fastagi.recording.ledger import writing
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger import write_behind
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.ledger.bounds import Bounds
 from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.spool.bounds import Bounds
-from fastagi.recording.spool.sidefile import SideFolder
+from fastagi.recording.ledger.spill_file import SpillFolder
+from fastagi.store.queries import journal as lines
+from fastagi.store.queries import recordings
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import journal as lines
-from fastagi.store.units import recordings
 
 
 class NoCourier:
@@ -47,13 +47,13 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = SqliteStore(folder / "fastagi.db", node="one", busy_seconds=0.2)
-        self.sides = SideFolder(folder / "side", bytes(32))
+        self.sides = SpillFolder(folder / "side", bytes(32))
         bounds = Bounds(folder, {"pbx": folder})
         self.journal = Journal(self.store, NoCourier(), self.sides, bounds)  # type: ignore[arg-type]
 
-    async def job(self, n: int) -> Job:
+    async def job(self, n: int) -> ActiveRecording:
         """One that Asterisk records, of a call of its own."""
-        job = Job(self.requested(n))
+        job = ActiveRecording(self.requested(n))
         await self.journal.enter(job.recording)
         await move(self.journal, job, Event.STARTED, started_at=1.0)
         return job
@@ -61,16 +61,16 @@ class Ledger:
     def requested(self, n: int, call: int | None = None, **fields: Any) -> Recording:
         """The row of a recording, of a call of its own where none is given."""
         recording_id = f"rec-{n:026d}"
-        raw = Piece(str(self.folder / f"{recording_id}.wav"))
+        raw = Segment(str(self.folder / f"{recording_id}.wav"))
         path, uniqueid = str(self.folder / f"{n}.wav"), f"1.{n if call is None else call}"
         row = recording(n, node="one", uniqueid=uniqueid, phase=Phase.REQUESTED, pieces=(raw,), file_path=path)
         return replace(row, id=recording_id, **fields)
 
-    async def row(self, job: Job) -> Recording:
+    async def row(self, job: ActiveRecording) -> Recording:
         found: Recording = await self.store.read(recordings.get, job.id)
         return found
 
-    async def events(self, job: Job) -> list[str]:
+    async def events(self, job: ActiveRecording) -> list[str]:
         return [line.event for line in await self.store.read(lines.history, job.id)]
 
     def foreign(self, statement: str) -> None:
@@ -114,8 +114,8 @@ async def test_what_the_database_refuses_waits_and_holds_up_no_other_call(ledger
 async def test_a_write_that_is_slow_is_made_once_and_overtakes_nothing(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writing, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(writing, "FLUSH_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(write_behind, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(write_behind, "FLUSH_PATIENCE_SECONDS", 0.1)
     job = await ledger.job(1)
     hold, entered = threading.Event(), threading.Event()
 
@@ -169,7 +169,7 @@ async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypat
         value = await run(unit, *args, **kwargs)
         if lost == 0:
             lost += 1
-            raise writing.StoreDown("the connection broke")
+            raise write_behind.StoreDown("the connection broke")
         return value
 
     monkeypatch.setattr(ledger.store, "run", losing)
@@ -184,7 +184,7 @@ async def test_an_answer_that_was_lost_changes_nothing(ledger: Ledger, monkeypat
 async def test_what_another_server_took_over_while_it_waited_is_let_go(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost: list[Job] = []
+    lost: list[ActiveRecording] = []
     ledger.journal._on_lost = lost.append
     job, other = await ledger.job(1), await ledger.job(2)
     with closing(sqlite3.connect(ledger.store.path, isolation_level=None)) as away:
@@ -192,11 +192,11 @@ async def test_what_another_server_took_over_while_it_waited_is_let_go(
         await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
         await move(ledger.journal, other, Event.HUNG_UP, ended_at=2.0)
         away.execute("rollback")
-    await ledger.store.run(recordings.take_over, job.id, "one", "heir", 3.0)
+    await ledger.store.run(recordings.take_over, job.id, "one", "successor", 3.0)
     assert await ledger.journal.flush()
     assert lost == [job]
     row = await ledger.row(job)
-    assert (row.node, row.phase) == ("heir", Phase.ACTIVE)
+    assert (row.node, row.phase) == ("successor", Phase.ACTIVE)
     assert (await ledger.row(other)).phase is Phase.CLOSING
     with pytest.raises(TakenOver):
         await move(ledger.journal, job, Event.CLOSED)

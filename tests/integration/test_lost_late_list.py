@@ -10,7 +10,7 @@ from lost_scene import until
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
-from fastagi.recording.course.starting import Request
+from fastagi.recording.lifecycle.starting import Request
 from fastagi.settings import Settings
 from fastagi.testing import ScriptedAmi
 from fastagi.testing.ports import free_port
@@ -51,13 +51,13 @@ async def test_a_list_that_comes_late_ends_no_recording(tmp_path: Path) -> None:
             job = await app.parts.recorder.start(
                 Request(pbx=here, channel=channel.name, uniqueid=channel.uniqueid, filename="", spec=spec)
             )
-            born = here.book.get(channel.uniqueid)
+            born = here.channels.get(channel.uniqueid)
             assert born is not None
             ami.script["CoreShowChannels"] = late
             ami.drop()
             await until(lambda: not here.up)
             await until(lambda: here.up and here.synced)
-            again = here.book.get(channel.uniqueid)
+            again = here.channels.get(channel.uniqueid)
             assert again is not None
             assert again is not born, "it is from the list"
             assert abs(again.since - born.since) < 1.0

@@ -17,7 +17,7 @@ from postgres_server import PostgresServer, postgres_server  # noqa: F401
 
 from fastagi.cipher import AesGcmCipher
 from fastagi.store import open_store
-from fastagi.store.units import deliveries, recordings
+from fastagi.store.queries import deliveries, recordings
 from fastagi.testing import AsteriskServer
 
 RELIEF_SECONDS = 30.0
@@ -59,7 +59,7 @@ async def _relieved(asterisk: AsteriskServer, url: str, folder: Path, by: signal
                 recordings=shared,
                 asterisk=spool,
             )
-            for name in ("doomed", "heir")
+            for name in ("doomed", "successor")
         )
         try:
             await one.start()
@@ -81,13 +81,13 @@ async def _relieved(asterisk: AsteriskServer, url: str, folder: Path, by: signal
             await until(relieved, 60, "its recordings are the other's")
             assert time.monotonic() - begun < RELIEF_SECONDS, "one is dead after 15 s"
             (row,) = await ledger.read(recordings.find, stays.uniqueid)
-            assert (row.node, row.phase.value) == ("heir", "active"), "it goes on being recorded"
+            assert (row.node, row.phase.value) == ("successor", "active"), "it goes on being recorded"
             if by is signal.SIGSTOP:
                 os.kill(one.pid, signal.SIGCONT)  # it believes that it has them still
             await until(lambda: {done.uniqueid, ends.uniqueid} <= receiver.uniqueids(), 60, "delivered by the other")
             await until(lambda: calls.up == 0 and len(receiver.ids()) == 3, 60)
             told = receiver.told(stays.uniqueid)[0]
-            assert (told["extra"]["cause"], told["extra"]["node"]) == ("HANGUP", "heir")
+            assert (told["extra"]["cause"], told["extra"]["node"]) == ("HANGUP", "successor")
             assert told["extra"]["audio_seconds"] == pytest.approx(stays.hold, abs=2.0)
             assert all(len(ids) == 1 for ids in receiver.ids().values())
             for recording_id in receiver.ids():
@@ -131,7 +131,7 @@ async def test_a_server_that_wakes_up_does_not_replace_what_its_heir_has_finishe
                 recordings=shared,
                 asterisk=spool,
             )
-            for name in ("asleep", "heir")
+            for name in ("asleep", "successor")
         )
         one.environ |= {"LOST_AT": "sleep:make", "LOST_CIPHER": cipher.to_secret().decode()}
         other.environ |= {"LOST_AT": "sleep:remove"}

@@ -19,10 +19,9 @@ from fastagi.app.doctor import ledger as doctor
 from fastagi.cipher import AesGcmCipher
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import StoreDown, TakenOver
-from fastagi.recording.ledger import backlog, overflow
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool import sidefile
-from fastagi.store.units import deliveries, keys, recordings
+from fastagi.recording.ledger import backlog, spill_file, spill_index
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.store.queries import deliveries, keys, recordings
 
 MOST = 12
 
@@ -45,16 +44,16 @@ def away(ledger: Ledger):  # type: ignore[no-untyped-def]
         other.execute("rollback")
 
 
-async def whole(ledger: Ledger, n: int, call: int | None = None) -> Job:
+async def whole(ledger: Ledger, n: int, call: int | None = None) -> ActiveRecording:
     """A recording from its request to its end."""
-    job = Job(ledger.requested(n, call, sinks=("crm",)))
+    job = ActiveRecording(ledger.requested(n, call, sinks=("crm",)))
     await ledger.journal.enter(job.recording)
     await move(ledger.journal, job, Event.STARTED, started_at=1.0)
     await over(ledger, job)
     return job
 
 
-async def over(ledger: Ledger, job: Job) -> None:
+async def over(ledger: Ledger, job: ActiveRecording) -> None:
     await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0, cause=Cause.HANGUP)
     await move(ledger.journal, job, Event.CLOSED)
     await finish(ledger.journal, job, finished_at=3.0, bytes=1, sha256="a" * 64)
@@ -102,7 +101,7 @@ async def test_recordings_of_a_call_stay_in_their_order(ledger: Ledger, monkeypa
         jobs = [await whole(ledger, n, call=n % 2) for n in range(1, 14)]
     read = ledger.journal._aside.read
 
-    def slow_read(recording_id: str) -> sidefile.Side:
+    def slow_read(recording_id: str) -> spill_file.SpillFile:
         if recording_id < jobs[7].id:
             time.sleep(0.1)
         return read(recording_id)
@@ -161,7 +160,7 @@ async def test_what_changes_while_it_is_put_into_the_ledger_is_not_lost(
 async def test_without_room_for_the_side_file_the_row_is_in_memory(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(side: sidefile.Side) -> None:
+    def no_room(side: spill_file.SpillFile) -> None:
         raise OSError(28, "No space left on device")
 
     with away(ledger):
@@ -226,18 +225,18 @@ async def test_what_the_ledger_refuses_of_one_call_holds_up_no_other(ledger: Led
 
 
 async def test_what_another_server_has_taken_over_is_not_written_over(ledger: Ledger) -> None:
-    lost: list[Job] = []
+    lost: list[ActiveRecording] = []
     ledger.journal._on_lost = lost.append
     job = await ledger.job(1)
     with away(ledger):
         for n in range(2, 5):
             await whole(ledger, n)
         await move(ledger.journal, job, Event.HUNG_UP, ended_at=2.0)
-    await ledger.store.run(recordings.take_over, job.id, "one", "heir", 3.0)
+    await ledger.store.run(recordings.take_over, job.id, "one", "successor", 3.0)
     assert await ledger.journal.flush()
     assert lost == [job]
     row = await ledger.row(job)
-    assert (row.node, row.phase) == ("heir", Phase.ACTIVE)
+    assert (row.node, row.phase) == ("successor", Phase.ACTIVE)
     assert ledger.side_files() == []
     with pytest.raises(TakenOver):
         await move(ledger.journal, job, Event.CLOSED)
@@ -247,7 +246,7 @@ async def test_the_key_of_one_that_was_never_in_the_ledger_comes_with_it(tmp_pat
     with away(ledger):
         for n in range(1, 4):
             await whole(ledger, n)
-        job = Job(ledger.requested(9))
+        job = ActiveRecording(ledger.requested(9))
         await ledger.journal.enter(job.recording, key=("aes-gcm", b"wrapped"))
         await move(ledger.journal, job, Event.STARTED, started_at=1.0)
         await over(ledger, job)
@@ -260,7 +259,7 @@ async def test_beyond_the_last_limit_no_recording_is_begun_and_all_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backlog, "MOST_ENTRIES", 5)
-    monkeypatch.setattr(overflow, "MOST_ASIDE", 3)
+    monkeypatch.setattr(spill_index, "MOST_ASIDE", 3)
     async with web_scene(tmp_path) as scene:
         journal, store = scene.parts.recorder.parts.context.journal, scene.parts.store
         run = store.run

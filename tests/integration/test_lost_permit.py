@@ -13,10 +13,10 @@ from web_scene import WebScene, web_scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreDown
-from fastagi.recording.course import ending
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.recording.ledger.journal import Journal
-from fastagi.recording.spool import files
+from fastagi.recording.lifecycle import finishing
 
 Answer = Callable[[Journal, str], Coroutine[Any, Any, bool]]
 
@@ -41,12 +41,12 @@ async def silent(journal: Journal, recording_id: str) -> bool:
 @pytest.fixture
 async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[WebScene]:
     monkeypatch.setattr(Journal, "alone", property(lambda self: False))
-    monkeypatch.setattr(ending, "PERMIT_SECONDS", 0.3)
+    monkeypatch.setattr(finishing, "PERMIT_SECONDS", 0.3)
     async with web_scene(tmp_path) as made:
         yield made
 
 
-async def recorded(scene: WebScene, content: bytes = b"") -> Job:
+async def recorded(scene: WebScene, content: bytes = b"") -> ActiveRecording:
     """A call that is recorded and over, and what is under its name by then."""
     call = scene.ami.call()
     job = await scene.record(call)
@@ -65,7 +65,7 @@ async def test_the_ledger_says_whose_it_is(
     monkeypatch.setattr(Journal, "held_here", answer)
     job = await recorded(scene)
     assert job.phase is phase
-    assert (files.size(job.recording.file_path) > 0) is (phase is Phase.FINISHED)
+    assert (raw_files.size(job.recording.file_path) > 0) is (phase is Phase.FINISHED)
     assert bool(list(scene.spool.glob("rec-*.wav"))) is (phase is Phase.FAILED), "Asterisk's files are kept"
 
 
@@ -73,7 +73,7 @@ async def test_a_ledger_that_takes_no_writes_is_not_asked(scene: WebScene, monke
     monkeypatch.setattr(Journal, "held_here", taken)
     scene.app.parts.recorder.parts.context.journal.stuck = True
     job = await recorded(scene)
-    assert files.size(job.recording.file_path) > 44
+    assert raw_files.size(job.recording.file_path) > 44
 
 
 @pytest.mark.parametrize("answer", [away, silent])
@@ -90,5 +90,5 @@ async def test_without_a_ledger_a_reserved_name_is_filled_and_a_file_is_not_repl
     assert (job.phase, await asyncio.to_thread(path.read_bytes)) == (Phase.FINISHING, b"whose")
     monkeypatch.setattr(Journal, "held_here", held)  # it was its own, from before a crash
     assert (await waiting).phase is Phase.FINISHED
-    assert files.size(str(path)) > 44
+    assert raw_files.size(str(path)) > 44
     assert not list(scene.spool.glob(f"{job.id}*.wav"))

@@ -23,15 +23,15 @@ from fastagi import App
 from fastagi.audio.finalfile import FinalFile
 from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
-from fastagi.recording.course.starting import Request
-from fastagi.recording.spool import files
-from fastagi.recording.spool.sidefile import PURPOSE, Side, SideFolder
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.ledger.spill_file import PURPOSE, SpillFile, SpillFolder
+from fastagi.recording.lifecycle.starting import Request
 from fastagi.settings import Settings
 from fastagi.store import open_store
-from fastagi.store.units import deliveries, journal, keys, recordings
+from fastagi.store.queries import deliveries, journal, keys, recordings
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.sound import save, speech_samples
@@ -48,7 +48,7 @@ class Place:
         self.directory.mkdir()
         self.sink = Remembering()
         self.master = MasterKey.load_or_create(folder / "master.key")
-        self.sides = SideFolder(self.directory / ".side-files", self.master.derive(PURPOSE))
+        self.sides = SpillFolder(self.directory / ".side-files", self.master.derive(PURPOSE))
         self.settings = Settings.model_validate(
             {
                 "agi": {"port": free_port()},
@@ -96,7 +96,7 @@ class Place:
         """A row as it stands when its call began `age` seconds ago."""
         at = time.time() - age
         recording_id = new_id("rec", at, os.urandom(10))
-        piece = Piece(str(self.spool / f"{recording_id}.wav"), channel="SIP/a-1", uniqueid=f"{at:.3f}", started_at=at)
+        piece = Segment(str(self.spool / f"{recording_id}.wav"), channel="SIP/a-1", uniqueid=f"{at:.3f}", started_at=at)
         values: dict[str, Any] = {
             "node": "one",
             "asterisk": "pbx",
@@ -185,7 +185,7 @@ async def test_what_was_to_be_encrypted_is_never_delivered_in_clear_for_want_of_
     call = place.ami.call()
     async with place.server() as app:
         pbx = app.parts.pbxs["pbx"]
-        await until(lambda: pbx.book.get(call.uniqueid))
+        await until(lambda: pbx.channels.get(call.uniqueid))
         spec = RecordingSpec(encryption=cipher.scheme)
         request = Request(pbx, call.name, call.uniqueid, "secrets/one", spec, cipher=cipher, sinks=("recording_sink",))
         job = await app.parts.recorder.start(request)
@@ -195,7 +195,7 @@ async def test_what_was_to_be_encrypted_is_never_delivered_in_clear_for_want_of_
     database.rename(copy)
     raw = sorted(place.spool.glob("rec-*.wav"))
     assert len(raw) == 3
-    await until(lambda: files.closed(tuple(map(str, raw))))
+    await until(lambda: raw_files.closed(tuple(map(str, raw))))
     for path in raw:
         os.utime(path, (time.time() - HOUR,) * 2)
     for adopt in (False, True):  # of the second start, too: it is tried again
@@ -348,10 +348,10 @@ async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
     await place.write(recordings.insert, replace(ahead, phase=Phase.FAILED, cause=Cause.ERROR, error="no"))
     cipher = AesGcmCipher(bytes(range(32)))
     now = time.time()
-    place.sides.write(Side(unknown, now))
-    place.sides.write(Side(replace(behind, phase=Phase.CLOSING, cause=Cause.ABORTED, ended_at=now - 55), now))
-    place.sides.write(Side(ahead, ahead.requested_at))
-    place.sides.write(Side(done, now, (cipher.scheme, b"wrapped")))
+    place.sides.write(SpillFile(unknown, now))
+    place.sides.write(SpillFile(replace(behind, phase=Phase.CLOSING, cause=Cause.ABORTED, ended_at=now - 55), now))
+    place.sides.write(SpillFile(ahead, ahead.requested_at))
+    place.sides.write(SpillFile(done, now, (cipher.scheme, b"wrapped")))
     for row in (unknown, behind):
         place.raw(row.id, 3.0, age=50)
     (place.sides.path / "rec-00000000000000000000000000.journal").write_text("{half")
@@ -368,7 +368,7 @@ async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
 
     # again, as if the process had been killed before the files were removed
     for row in told:
-        place.sides.write(Side(replace(await place.write(recordings.get, row), phase=Phase.ACTIVE), now))
+        place.sides.write(SpillFile(replace(await place.write(recordings.get, row), phase=Phase.ACTIVE), now))
     async with place.server():
         assert place.sides.ids() == []
     assert len(place.sink.got) == 3
@@ -381,7 +381,7 @@ async def test_side_files_are_brought_into_the_ledger(place: Place) -> None:
 async def test_a_side_file_holds_no_clear_key(place: Place) -> None:
     cipher = AesGcmCipher(bytes(range(32)))
     row = place.recording(1.0)
-    place.sides.write(Side(row, 1.0, (cipher.scheme, b"wrapped")))
+    place.sides.write(SpillFile(row, 1.0, (cipher.scheme, b"wrapped")))
     path = place.sides.path / f"{row.id}.journal"
     assert place.sides.path.stat().st_mode & 0o777 == 0o700
     assert path.stat().st_mode & 0o777 == 0o600
@@ -393,7 +393,7 @@ async def test_names_that_were_taken_for_nothing_are_given_back_after_a_day(plac
     day = 25 * HOUR
 
     def taken(relative: str, age: float = day) -> Path:
-        path = Path(files.reserve(place.directory, relative, new_id("rec", time.time(), os.urandom(10)))[0])
+        path = Path(raw_files.reserve(place.directory, relative, new_id("rec", time.time(), os.urandom(10)))[0])
         os.utime(path, (time.time() - age,) * 2)
         return path
 
@@ -416,8 +416,8 @@ async def test_names_that_were_taken_for_nothing_are_given_back_after_a_day(plac
 
 
 def test_a_finished_file_has_no_mark_of_a_name_that_was_taken(tmp_path: Path) -> None:
-    path, _ = files.reserve(tmp_path, "one.wav", "rec-1")
-    assert files.is_reservation(os.lstat(path))
+    path, _ = raw_files.reserve(tmp_path, "one.wav", "rec-1")
+    assert raw_files.is_reservation(os.lstat(path))
     with FinalFile(path) as final:
         final.file.write(b"sound")
         final.commit()
@@ -440,7 +440,7 @@ async def test_a_side_file_does_not_bring_a_deleted_key_back(place: Place) -> No
     """It outlived its row's way into the ledger by a crash, and the recording was deleted before the next start."""
     deleted, there = (place.finished(HOUR) for _ in range(2))
     for row in (deleted, there):
-        place.sides.write(Side(row, time.time() - HOUR, ("aes-256-gcm", b"wrapped")))
+        place.sides.write(SpillFile(row, time.time() - HOUR, ("aes-256-gcm", b"wrapped")))
         await place.write(recordings.insert, row)
     await place.write(lambda conn: recordings.change(conn, deleted.id, deleted_at=time.time()))
     async with place.server() as app:

@@ -11,7 +11,7 @@ from postgres_server import PostgresServer, postgres_server  # noqa: F401
 from recording_scene import Remembering
 
 from fastagi import App
-from fastagi.store.units import catalogue
+from fastagi.store.queries import catalogue
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
 

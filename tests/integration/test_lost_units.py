@@ -11,7 +11,7 @@ from postgres_server import postgres_server, store_url  # noqa: F401
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import StoreError, TakenOver
 from fastagi.store import open_store
-from fastagi.store.units import deliveries, journal, recordings
+from fastagi.store.queries import deliveries, journal, recordings
 
 AT = 1_700_000_100.0
 

@@ -15,7 +15,7 @@ from web_scene import WebScene, web_scene
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.errors import ConfigError
 from fastagi.settings import Settings
-from fastagi.store.units import deliveries
+from fastagi.store.queries import deliveries
 
 
 class Receiver:
@@ -133,7 +133,7 @@ async def test_required_contexts_are_followed(tmp_path: Path) -> None:
     """Calls that were up before are held against their recordings, too."""
     async with web_scene(tmp_path) as scene:
         scene.ami.call()
-        await scene.until(lambda: len(scene.parts.pbxs["pbx"].book))
+        await scene.until(lambda: len(scene.parts.pbxs["pbx"].channels))
         completeness = scene.parts.recorder.parts.completeness
         assert completeness.open == 0
         done = await scene.app.reload(changed(scene, recordings={"required": ["*"]}))
@@ -141,7 +141,7 @@ async def test_required_contexts_are_followed(tmp_path: Path) -> None:
         assert completeness.open == 1
         await scene.app.reload(changed(scene, recordings={"required": []}))
         scene.ami.call()
-        await scene.until(lambda: len(scene.parts.pbxs["pbx"].book) == 2)
+        await scene.until(lambda: len(scene.parts.pbxs["pbx"].channels) == 2)
         assert completeness.open == 1
 
 

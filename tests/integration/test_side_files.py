@@ -20,10 +20,10 @@ from test_lost_journal import Ledger
 from test_lost_sweep import HOUR, Place
 from web_scene import web_scene
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause, Phase
-from fastagi.recording.spool.sidefile import FORM, Side, SideFolder
-from fastagi.store.units import deliveries, keys, recordings
+from fastagi.recording.ledger.spill_file import FORM, SpillFile, SpillFolder
+from fastagi.store.queries import deliveries, keys, recordings
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.sound import save, speech_samples
 
@@ -118,7 +118,7 @@ async def test_planted_row_takes_no_finished_file(place: Place, how: str, signed
     await plant(place, how, row)
     if signed:
         (place.spool / f"{row.id}.journal").unlink()
-        place.sides.write(Side(row, time.time()))
+        place.sides.write(SpillFile(row, time.time()))
     async with place.server() as app:
         assert app.parts.recorder.parts.context.journal.left.refused == 1
         assert await app.parts.store.read(recordings.get, row.id) is None
@@ -162,7 +162,7 @@ async def test_planted_row_names_no_foreign_raw_file(place: Place, raw: str) -> 
     paths = {"elsewhere": place.folder / "other.wav", "another recording's": place.raw(other.id, 2.0, age=20)}
     save(place.folder / "other.wav", speech_samples(1.0, 3))
     row = place.recording(60.0, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50)
-    row = replace(row, pieces=(Piece(str(paths.get(raw, place.spool / f"{row.id}.wav"))),))
+    row = replace(row, pieces=(Segment(str(paths.get(raw, place.spool / f"{row.id}.wav"))),))
     if raw == "of no Asterisk":
         row = replace(row, asterisk="elsewhere")
     unsigned(place.spool, row)
@@ -197,7 +197,7 @@ async def test_link_in_place_of_a_draft_is_not_written(place: Place) -> None:
     row = place.recording(60.0)
     for folder in (place.spool, place.directory):
         (folder / f"{row.id}.journal-tmp").symlink_to(victim)
-    place.sides.write(Side(row, 1.0))
+    place.sides.write(SpillFile(row, 1.0))
     assert victim.read_text() == "untouched"
     assert [path.name for path in place.sides.path.iterdir()] == [f"{row.id}.journal"]
 
@@ -205,7 +205,7 @@ async def test_link_in_place_of_a_draft_is_not_written(place: Place) -> None:
 async def test_changed_side_file_is_refused(place: Place) -> None:
     row = place.recording(60.0, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50)
     place.raw(row.id, 2.0, age=50)
-    place.sides.write(Side(row, time.time()))
+    place.sides.write(SpillFile(row, time.time()))
     path = place.sides.path / f"{row.id}.journal"
     path.write_bytes(path.read_bytes().replace(b"SIP/a-1", b"SIP/b-1"))
     async with place.server() as app:
@@ -258,7 +258,7 @@ async def test_added_and_lacking_fields_are_no_fault(place: Place) -> None:
     del columns["linkedid"], columns["spec"]["follow"], columns["pieces"][0]["lost"]
     columns["mood"] = columns["spec"]["colour"] = columns["pieces"][0]["smell"] = "new"
     body = json.dumps({"at": time.time(), "recording": columns, "later": 1}).encode()
-    place.sides.write(Side(row, 1.0))
+    place.sides.write(SpillFile(row, 1.0))
     sides = place.sides
     head = b" ".join((FORM, sides._key_id, sides._signature(body)))
     (sides.path / f"{row.id}.journal").write_bytes(head + b"\n" + body)
@@ -274,9 +274,9 @@ async def test_side_file_for_another_time_stays(place: Place, other: str) -> Non
     raw = place.raw(row.id, 2.0, age=50)
     path = place.sides.path / f"{row.id}.journal"
     if other == "master key":
-        SideFolder(place.sides.path, bytes(32)).write(Side(row, time.time()))
+        SpillFolder(place.sides.path, bytes(32)).write(SpillFile(row, time.time()))
     else:
-        place.sides.write(Side(row, time.time()))
+        place.sides.write(SpillFile(row, time.time()))
         path.write_bytes(path.read_bytes().replace(FORM, b"fastagi-side-file-3"))
     with structlog.testing.capture_logs() as lines:
         async with place.server() as app:
@@ -293,7 +293,7 @@ async def test_adopted_raw_files_lie_anywhere(place: Place) -> None:
     theirs = save(place.folder / "theirs.wav", speech_samples(2.0, 3))
     row = place.recording(60.0, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50, adopted=True)
     row = replace(row, pieces=(replace(row.pieces[0], mixed=str(theirs)),))
-    place.sides.write(Side(row, time.time()))
+    place.sides.write(SpillFile(row, time.time()))
     async with place.server():
         await until(lambda: place.sink.got)
     assert theirs.exists()
@@ -339,7 +339,7 @@ async def test_many_side_files_do_not_delay_serving(place: Place) -> None:
     for number in range(4000):
         row = place.recording(HOUR - number / 10, phase=Phase.FAILED, cause=Cause.ERROR, error="no", sinks=())
         rows.append(row)
-        place.sides.write(Side(row, time.time()))
+        place.sides.write(SpillFile(row, time.time()))
     begun = time.monotonic()
     async with place.server() as app:
         took = time.monotonic() - begun
@@ -354,7 +354,7 @@ async def test_deletion_takes_the_refused_side_file(place: Place) -> None:
     """It says who called whom, and may hold the wrapped key."""
     row = place.finished(HOUR)
     await place.write(recordings.insert, row)
-    place.sides.write(Side(row, 1.0))
+    place.sides.write(SpillFile(row, 1.0))
     moved = place.sides.set_aside(row.id, "because")
     assert moved is not None
     async with place.server() as app:
@@ -366,7 +366,7 @@ async def test_folder_that_cannot_be_read_makes_no_orphans(place: Place, monkeyp
     """A raw file whose row waits in a side file is no orphan, also while the folder is another user's."""
     row = place.recording(HOUR, phase=Phase.CLOSING, cause=Cause.HANGUP, ended_at=time.time() - 50)
     raw = place.raw(row.id, 2.0, age=HOUR)
-    place.sides.write(Side(row, time.time()))
+    place.sides.write(SpillFile(row, time.time()))
     true = os.lstat
 
     def closed(path: Any, **more: Any) -> os.stat_result:
@@ -375,7 +375,7 @@ async def test_folder_that_cannot_be_read_makes_no_orphans(place: Place, monkeyp
         return true(path, **more)
 
     monkeypatch.setattr(os, "lstat", closed)
-    monkeypatch.setattr(SideFolder, "ids", lambda self: [])
+    monkeypatch.setattr(SpillFolder, "ids", lambda self: [])
     async with place.server() as app:
         assert app.parts.recorder.parts.sweep.adopted == 0
     assert raw.exists()

@@ -24,18 +24,18 @@ from web_scene import web_settings
 from fastagi import App
 from fastagi.agi import AgiServer
 from fastagi.ami import Manager
-from fastagi.app.parts import Parts
-from fastagi.delivery import Courier
+from fastagi.app.runtime import Runtime
+from fastagi.delivery import DeliveryWorker
 from fastagi.delivery.inprocess import InProcessDispatcher
+from fastagi.delivery.maintenance import DeliveryMaintenance
 from fastagi.delivery.pgqueuer_dispatch import PgQueuerDispatcher
-from fastagi.delivery.upkeep import Upkeep
 from fastagi.errors import Error
-from fastagi.recording.proof.completeness import Completeness
+from fastagi.recording.compliance.completeness import Completeness
 from fastagi.recording.recovery.side_files import SideFileReplay
-from fastagi.recording.runtime.threads import FileThreads
 from fastagi.recording.service import RecordingService
+from fastagi.runtime.threads import FileThreads
 from fastagi.settings import Settings
-from fastagi.store.lanes import Reader, Writer
+from fastagi.store.connection_threads import Reader, Writer
 from fastagi.store.lock import ProcessLock
 from fastagi.store.postgres import PostgresStore
 from fastagi.store.sqlite import SqliteStore
@@ -44,16 +44,16 @@ from fastagi.testing.ports import free_port
 from fastagi.web import HttpServer
 
 ANY = [
-    (Parts, "_same_master"),
+    (Runtime, "_same_master"),
     (RecordingService, "open"),
     (SideFileReplay, "before_serving"),
     (Completeness, "load"),
-    (Courier, "start"),
-    (Upkeep, "start"),
+    (DeliveryWorker, "start"),
+    (DeliveryMaintenance, "start"),
     (Manager, "start"),
     (HttpServer, "start"),
     (AgiServer, "start"),
-    (Parts, "_look_at_folders"),
+    (Runtime, "_look_at_folders"),
     (FileThreads, "run"),
 ]
 SQLITE = [(SqliteStore, "start"), (Writer, "start"), (Reader, "start"), (InProcessDispatcher, "start"), *ANY]
@@ -63,8 +63,8 @@ POSTGRES = [
     (PostgresStore, "migrate"),
     (PgQueuerDispatcher, "start"),
     (RecordingService, "open"),
-    (Upkeep, "start"),
-    (Parts, "_look_at_folders"),
+    (DeliveryMaintenance, "start"),
+    (Runtime, "_look_at_folders"),
 ]
 
 PROMPT_SECONDS = 20.0
@@ -228,7 +228,7 @@ async def test_a_folder_that_never_answers_holds_up_no_stop(tmp_path: Path, monk
         back.wait(60)
         return True
 
-    monkeypatch.setattr("fastagi.app.parts._ours", hangs)
+    monkeypatch.setattr("fastagi.app.runtime._ours", hangs)
     async with ScriptedAmi(spool=tmp_path / "spool") as ami:
         app = App(web_settings(ami.port, ami.secret, tmp_path))
         starting = asyncio.create_task(app.start())
@@ -248,7 +248,7 @@ async def test_a_handler_that_runs_when_the_start_is_broken_off_is_given_its_tim
 ) -> None:
     from fastagi.testing.scripted_agi import ScriptedAgi
 
-    held = Held(monkeypatch, Parts, "_look_at_folders", late=False)
+    held = Held(monkeypatch, Runtime, "_look_at_folders", late=False)
     inside, go_on = asyncio.Event(), asyncio.Event()
     async with ScriptedAmi(spool=tmp_path / "spool") as ami:
         app = App(fixed_ports(web_settings(ami.port, ami.secret, tmp_path)))

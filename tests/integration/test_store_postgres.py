@@ -20,7 +20,7 @@ from fastagi.errors import Error, StoreDown, StoreError
 from fastagi.settings import Settings
 from fastagi.store import open_store
 from fastagi.store.copy import copy_ledger
-from fastagi.store.units import calls, catalogue, journal, keys, recordings, servers
+from fastagi.store.queries import calls, catalogue, journal, keys, recordings, servers
 
 pytestmark = pytest.mark.postgres
 
@@ -194,7 +194,7 @@ async def test_two_databases_are_made_at_once(postgres_server: PostgresServer) -
 KILLED = """
 import asyncio, sys
 from fastagi.store import open_store
-from fastagi.store.units import journal
+from fastagi.store.queries import journal
 
 async def main():
     store = open_store(sys.argv[1], node="one")

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event, Phase, State
 from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.store import Store, after_commit, open_store
+from fastagi.store.queries import calls, catalogue, deliveries, evidence, journal, keys, recordings, servers
 from fastagi.store.rows import recording_columns, recording_of
-from fastagi.store.units import calls, catalogue, deliveries, evidence, journal, keys, recordings, servers
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def test_a_recording_comes_back_as_it_went(store: Store) -> None:
         system="sys",
         linkedid="l",
         recorder="second",
-        pieces=(Piece("/s/a.wav", "/s/r.wav", "/s/t.wav", "SIP/a", "1.2", 3.25, "0x1"), Piece("/s/b.wav")),
+        pieces=(Segment("/s/a.wav", "/s/r.wav", "/s/t.wav", "SIP/a", "1.2", 3.25, "0x1"), Segment("/s/b.wav")),
         pauses=(Span(1.5, 2.5), Span(3.0)),
         sinks=("crm", "archive"),
         adopted=True,
@@ -98,7 +98,7 @@ async def test_a_recording_is_inserted_once_and_its_id_is_nobody_elses(store: St
 
 
 def test_a_recording_survives_a_round_trip_through_json() -> None:
-    full = recording(pieces=(Piece("/s/a.wav"),), pauses=(Span(1.0),), facts={"a": 1}, cause=Cause.SIZE)
+    full = recording(pieces=(Segment("/s/a.wav"),), pauses=(Span(1.0),), facts={"a": 1}, cause=Cause.SIZE)
     assert recording_of(json.loads(json.dumps(recording_columns(full)))) == full
 
 
@@ -164,7 +164,7 @@ async def test_who_knows_the_row_is_believed_only_while_it_is_so(store: Store) -
 
 async def test_change_is_no_transition(store: Store) -> None:
     await store.run(recordings.insert, recording())
-    pieces = (Piece("/s/a.wav"), Piece("/s/b.wav"))
+    pieces = (Segment("/s/a.wav"), Segment("/s/b.wav"))
     after = await store.run(recordings.change, "rec-0001", 5.0, file_path="/rec/x.wav", pieces=pieces, legal_hold=True)
     assert (after.file_path, after.pieces, after.phase) == ("/rec/x.wav", pieces, Phase.REQUESTED)
     assert await store.read(recordings.get, "rec-0001") == after
@@ -406,18 +406,18 @@ async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:
     [waiting] = await finished(store)
     taken = await store.run(deliveries.claim, waiting.id, 3001.0)
     with pytest.raises(StoreError, match="is running"):
-        await store.run(deliveries.revive, waiting.id, 1.0)
+        await store.run(deliveries.requeue, waiting.id, 1.0)
     await store.run(deliveries.settle, waiting.id, taken.fence, Verdict(DeliveryStatus.DEAD), BAD, 3002.0)
     dead, _ = await store.read(deliveries.page, status="dead", sink="crm", recording_id="rec-0001")
     assert [(d.id, d.last_error) for d in dead] == [(waiting.id, "503 nope")]
-    await store.run(deliveries.revive, waiting.id, 99_000.0)
+    await store.run(deliveries.requeue, waiting.id, 99_000.0)
     taken = await store.run(deliveries.claim, waiting.id, 99_000.0)
     assert (taken.first_at, taken.attempts, taken.done_at) == (99_000.0, 1, None)
     await store.run(deliveries.settle, waiting.id, taken.fence, DELIVERED, OK, 99_001.0)
     with pytest.raises(StoreError, match="is delivered"):
-        await store.run(deliveries.revive, waiting.id, 1.0)
+        await store.run(deliveries.requeue, waiting.id, 1.0)
     with pytest.raises(StoreError, match="no delivery"):
-        await store.run(deliveries.revive, "dlv-none", 1.0)
+        await store.run(deliveries.requeue, "dlv-none", 1.0)
     assert [e.event for e in await store.read(journal.history, "rec-0001")][-3:] == [
         "dead",
         "delivery_revived",
@@ -430,14 +430,14 @@ async def test_a_parked_delivery_is_revived_where_its_sink_is_there_again(store:
     await store.run(deliveries.park, ["crm"])
     for served in ((), ("archive", "object:@1234")):
         with pytest.raises(StoreError) as refused:
-            await store.run(deliveries.revive, waiting.id, 5000.0, served=served)
+            await store.run(deliveries.requeue, waiting.id, 5000.0, served=served)
         told = str(refused.value)
         assert "is parked" in told
         assert "no server that runs has a sink 'crm'" in told
         assert told.endswith(f"(there are: {'archive' if served else 'none'})")
     assert (await store.read(deliveries.get, waiting.id)).hint in told
     assert await store.read(deliveries.to_revive, DeliveryStatus.PARKED) == [waiting.id]
-    await store.run(deliveries.revive, waiting.id, 5000.0, served={"crm"})
+    await store.run(deliveries.requeue, waiting.id, 5000.0, served={"crm"})
     again = await store.read(deliveries.get, waiting.id)
     assert (again.status, again.next_at, again.first_at, again.hint) == ("waiting", 5000.0, None, "")
 
@@ -448,17 +448,17 @@ async def test_a_dead_or_parked_delivery_can_go_to_another_sink_that_has_not_got
     there = {"archive", "crm", "new"}
     await store.run(deliveries.park, [gone.sink])
     with pytest.raises(StoreError, match="went with its process"):
-        await store.run(deliveries.revive, gone.id, 5000.0, served=there)
+        await store.run(deliveries.requeue, gone.id, 5000.0, served=there)
     with pytest.raises(StoreError, match=f"has a delivery to archive, {archived.id} .waiting"):
-        await store.run(deliveries.revive, gone.id, 5000.0, to="archive", served=there)
+        await store.run(deliveries.requeue, gone.id, 5000.0, to="archive", served=there)
     with pytest.raises(StoreError, match=r"has a sink 'nwe' .there are: archive, crm, new."):
-        await store.run(deliveries.revive, gone.id, 5000.0, to="nwe", served=there)
+        await store.run(deliveries.requeue, gone.id, 5000.0, to="nwe", served=there)
     with pytest.raises(StoreError, match="only a dead or parked one"):
-        await store.run(deliveries.revive, archived.id, 5000.0, to="new", served=there)
+        await store.run(deliveries.requeue, archived.id, 5000.0, to="new", served=there)
     taken = await store.run(deliveries.claim, dead.id, 3001.0)
     await store.run(deliveries.settle, dead.id, taken.fence, Verdict(DeliveryStatus.DEAD), BAD, 3002.0)
     for delivery in (gone, dead):
-        due = await store.run(deliveries.revive, delivery.id, 5000.0, to="new", served=there)
+        due = await store.run(deliveries.requeue, delivery.id, 5000.0, to="new", served=there)
         assert (due.id, due.sink) == (delivery.id, "new")
         assert await store.run(deliveries.claim, delivery.id, 5000.0, "one", delivery.sink) is None, "a stale queue"
         taken = await store.run(deliveries.claim, delivery.id, 5000.0, "one", "new")
@@ -478,8 +478,8 @@ async def test_a_sink_that_nobody_has_is_no_reason_to_leave_a_dead_delivery_wher
     taken = await store.run(deliveries.claim, dead.id, 3001.0)
     await store.run(deliveries.settle, dead.id, taken.fence, Verdict(DeliveryStatus.DEAD), BAD, 3002.0)
     with pytest.raises(StoreError, match="is dead: no server that runs has a sink 'crm'"):
-        await store.run(deliveries.revive, dead.id, 5000.0, served={"archive"}, all_known=True)
-    assert (await store.run(deliveries.revive, dead.id, 5000.0, served={"archive"})).sink == "crm"
+        await store.run(deliveries.requeue, dead.id, 5000.0, served={"archive"}, all_known=True)
+    assert (await store.run(deliveries.requeue, dead.id, 5000.0, served={"archive"})).sink == "crm"
 
 
 async def test_what_was_deleted_is_delivered_to_nobody(store: Store) -> None:
@@ -488,7 +488,7 @@ async def test_what_was_deleted_is_delivered_to_nobody(store: Store) -> None:
     assert (await store.read(deliveries.get, dead.id)).status == "dead"
     assert await store.read(deliveries.to_revive, DeliveryStatus.DEAD) == []
     with pytest.raises(StoreError, match="was deleted"):
-        await store.run(deliveries.revive, dead.id, 5000.0)
+        await store.run(deliveries.requeue, dead.id, 5000.0)
 
 
 async def test_sinks_that_are_served_are_those_of_servers_that_live(store: Store, store_url: str) -> None:  # noqa: F811

@@ -45,7 +45,7 @@ async def test_a_wrong_token_opens_nothing(scene: WebScene, header: str) -> None
 
 
 async def test_each_role_may_do_what_the_table_says_and_no_more(scene: WebScene) -> None:
-    """Asked of every route there is: a new one cannot be forgotten."""
+    """RequestContext of every route there is: a new one cannot be forgotten."""
     for route in scene.parts.http.api.routes:
         path = route.url.replace("{id}", "rec-none")
         if path.endswith("/events"):

@@ -32,7 +32,7 @@ async def test_a_real_call_is_recorded_and_listened_to_over_http(asterisk22: Ast
                 assert response.status == 200, await response.text()
             call = await scene.call("talk", caller_id="4711")
             wanted = {"channel": call.channel, "filename": "web/{caller}", "file_format": "s16bit"}
-            await scene.until(lambda: (c := scene.app.parts.pbxs["pbx"].book.named(call.channel)) and c.up)
+            await scene.until(lambda: (c := scene.app.parts.pbxs["pbx"].channels.named(call.channel)) and c.up)
             async with client.post("/api/v1/recordings", json=wanted) as response:
                 made = await response.json()
                 assert response.status == 201, made

@@ -15,7 +15,7 @@ from delivery_scenes import finish, recording
 from web_scene import TOKENS, WebScene, web_scene
 
 from fastagi.errors import StoreDown
-from fastagi.store.units import journal, recordings
+from fastagi.store.queries import journal, recordings
 from fastagi.web import events, server
 
 

@@ -181,8 +181,8 @@ async def test_a_huge_search_leaves_it_ready(tmp_path: Path) -> None:
 
     async with web_scene(tmp_path) as scene:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastagi.store.lanes.Searcher.seconds", 3.0)
-            patch.setattr("fastagi.store.units.catalogue.page", endless)
+            patch.setattr("fastagi.store.connection_threads.Searcher.seconds", 3.0)
+            patch.setattr("fastagi.store.queries.catalogue.page", endless)
             searching = asyncio.create_task(scene.get("/api/v1/recordings?caller=1", role="viewer"))
             await asyncio.sleep(0.3)
             for _ in range(3):

@@ -36,7 +36,7 @@ async def test_what_is_commanded_delivered_heard_and_deleted_is_found_by_its_cal
         async with web_scene(tmp_path) as scene:
             scene.app.sink("refuses", Refusing(), default=True)
             call = scene.ami.call()
-            await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+            await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
             body = {"channel": call.name, "dtmf_elim": False}
             status, made, _ = await scene.request("POST", "/api/v1/recordings", role="operator", json=body)
             assert status == 201

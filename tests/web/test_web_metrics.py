@@ -14,13 +14,13 @@ from delivery_scenes import finish_many
 from web_scene import web_scene
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause
 from fastagi.errors import SinkError, StoreDown
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.runtime.steady import SteadyClock
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.web import disks, lag
-from fastagi.web.observed import FLAWS, MOST_SINKS, Observations, SinkLabels
+from fastagi.web.counters import FLAWS, MOST_SINKS, Observations, SinkLabels
 
 
 async def test_a_call_that_is_recorded_and_delivered_moves_the_figures(
@@ -181,9 +181,11 @@ async def test_ten_thousand_recordings_and_a_full_queue_hold_the_loop_for_no_scr
         store, courier = scene.parts.store, scene.parts.courier
         # for a sink that nobody here has: they wait, and nothing works at them while the clock is looked at
         await store.run(finish_many, courier, 0, 10_000, "elsewhere", time.time())
-        template = Recording("rec-x", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", pieces=(Piece("/spool/x.wav"),))
+        template = Recording("rec-x", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", pieces=(Segment("/spool/x.wav"),))
         for n in range(2_000):
-            scene.parts.recorder.parts.context.jobs.add(Job(replace(template, id=f"rec-{n}", uniqueid=f"1.{n}")))
+            scene.parts.recorder.parts.context.jobs.add(
+                ActiveRecording(replace(template, id=f"rec-{n}", uniqueid=f"1.{n}"))
+            )
         held: list[float] = []
 
         async def tick() -> None:

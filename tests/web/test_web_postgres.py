@@ -12,7 +12,7 @@ from test_web_events import follow
 from web_scene import web_scene
 
 from fastagi.store import open_store
-from fastagi.store.units import recordings
+from fastagi.store.queries import recordings
 from fastagi.web import events
 
 pytestmark = pytest.mark.postgres

@@ -15,14 +15,14 @@ from web_scene import web_scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import BadArgument, SinkError
-from fastagi.store.units import calls, recordings
-from fastagi.store.units.calls import AnsweredCall
+from fastagi.store.queries import calls, recordings
+from fastagi.store.queries.calls import AnsweredCall
 
 
 async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
-        await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
         status, body = await scene.get("/api/v1/channels", role="viewer")
         assert [c["channel"] for c in body["channels"]] == [call.name]
         wanted = {"channel": call.name, "filename": "api/{caller}", "file_format": "s16bit", "dtmf_elim": False}
@@ -65,7 +65,7 @@ async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp
 async def test_a_recording_that_asterisk_could_not_make_says_why(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
-        await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
         scene.spool.rmdir()
         wanted = {"channel": call.uniqueid}
         status, body, _ = await scene.request("POST", "/api/v1/recordings", role="operator", json=wanted)
@@ -77,7 +77,7 @@ async def test_a_recording_that_asterisk_could_not_make_says_why(tmp_path: Path)
 async def test_mistakes_of_a_start_are_one_line_each(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
-        await scene.until(lambda: scene.parts.pbxs["pbx"].book.get(call.uniqueid))
+        await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
         for body, status, word in (
             ({}, 400, "channel is missing"),
             ({"channel": "PJSIP/nobody-1"}, 409, "no channel"),
@@ -150,7 +150,7 @@ async def test_a_recording_of_another_server_is_not_commanded_here(tmp_path: Pat
     async with web_scene(tmp_path, up=False) as scene:
         from delivery_scenes import recording
 
-        from fastagi.store.units import recordings
+        from fastagi.store.queries import recordings
 
         theirs = recording(1, node="there", phase=Phase.REQUESTED)
         await scene.parts.store.run(recordings.insert, theirs)
@@ -341,7 +341,7 @@ async def test_calls_up_come_before_those_of_the_ledger_and_pages_lose_none_of_t
             return await scene.parts.store.read(calls.get, "pbx", followed.uniqueid) is not None
 
         await scene.until(in_the_ledger)
-        await scene.until(lambda: len(scene.parts.pbxs["pbx"].book) == 3)
+        await scene.until(lambda: len(scene.parts.pbxs["pbx"].channels) == 3)
         for limit in (1, 2, 3, 50):
             found, cursor = [], ""
             while True:

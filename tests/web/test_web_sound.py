@@ -1,4 +1,4 @@
-"""Listening over HTTP: whole, in parts, encrypted; and the waveform."""
+"""TalkDetectMonitor over HTTP: whole, in parts, encrypted; and the waveform."""
 
 # ruff: noqa: ASYNC240  # files of a few kB, in a test
 
@@ -19,7 +19,7 @@ from web_scene import TOKENS, WebScene, web_scene
 from fastagi import AesCbcCipher, AesGcmCipher
 from fastagi.audio import file_peaks
 from fastagi.errors import CipherError
-from fastagi.store.units import recordings
+from fastagi.store.queries import recordings
 from fastagi.web import sound
 
 

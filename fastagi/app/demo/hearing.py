@@ -17,7 +17,7 @@ PLAYERS = ("play", "aplay", "paplay", "ffplay", "mpv", "vlc")
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class LevelMonitor:
     """One file. Levels in dBFS, over both sides."""
 
     codec: str
@@ -31,7 +31,7 @@ class Hearing:
     sha256: str
 
 
-def listen(file: Path) -> Hearing:
+def listen(file: Path) -> LevelMonitor:
     """Reads the whole file, which is short.
 
     :raises OSError: it cannot be read
@@ -41,7 +41,7 @@ def listen(file: Path) -> Hearing:
         levels = Levels(opened.samplerate)
         levels.feed(samples)
         facts = levels.facts()
-        return Hearing(
+        return LevelMonitor(
             codec=CODECS.get(opened.subtype, opened.subtype),
             rate=opened.samplerate,
             channels=opened.channels,

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from fastagi.app import logs
 from fastagi.app.app import App
 from fastagi.app.demo import conversation
-from fastagi.app.demo.hearing import Hearing, how_to_listen, listen
+from fastagi.app.demo.hearing import LevelMonitor, how_to_listen, listen
 from fastagi.app.demo.receiver import Received, Receiver
 from fastagi.domain.asterisk_versions import MAJORS
 from fastagi.domain.recording import Recording
@@ -26,7 +26,7 @@ from fastagi.domain.states import State
 from fastagi.domain.timestamps import rfc3339
 from fastagi.errors import AsteriskError, Error
 from fastagi.settings import LogSettings, Settings
-from fastagi.store.units import catalogue
+from fastagi.store.queries import catalogue
 from fastagi.testing import AsteriskServer
 from fastagi.testing.packages import own_major
 from fastagi.testing.ports import free_port
@@ -61,7 +61,7 @@ class Outcome:
     file: Path
     folder: Path
     recording: Recording
-    hearing: Hearing
+    hearing: LevelMonitor
     share_heard: float
     webhook: Received
     asterisk: str

@@ -18,12 +18,12 @@ from fastagi.app.keyfile import key_file, opens_the_ledger
 from fastagi.cipher import MasterKey
 from fastagi.errors import CipherError, StoreDamaged, StoreDown, StoreError
 from fastagi.ownership import user_name
-from fastagi.recording.spool import old_sidefile
+from fastagi.recording.ledger import old_spill_file
 from fastagi.settings import Settings
 from fastagi.store.migrate import revision
+from fastagi.store.offline import OfflineLedger
 from fastagi.store.schema import HEAD, recording, recording_key
 from fastagi.store.sqlite import path_of
-from fastagi.store.visit import Visit
 
 LAST_RECORDINGS = 100
 
@@ -53,7 +53,7 @@ async def examine(settings: Settings) -> Findings:
         if who:
             yield say.ok("server", f"{who} has it")
     try:
-        async with Visit(url, any_schema=True) as ledger:
+        async with OfflineLedger(url, any_schema=True) as ledger:
             found = await ledger.read(revision)
             yield _shape(say, ledger.shown, found)
             if url.startswith("sqlite"):
@@ -80,7 +80,7 @@ def _side_files(settings: Settings) -> dict[Path, int]:
         *(section.spool for section in settings.asterisk),
         settings.recordings.directory,
     ]
-    found = {folder: len(old_sidefile.find([folder])) for folder in dict.fromkeys(folders)}
+    found = {folder: len(old_spill_file.find([folder])) for folder in dict.fromkeys(folders)}
     return {folder: count for folder, count in found.items() if count}
 
 
@@ -111,7 +111,7 @@ def _shape(say: Reporter, shown: str, found: str | None) -> Finding:
     return say.fail("schema", f"{shown}: schema {found}, this fastagi knows {HEAD}", "upgrade fastagi")
 
 
-async def _keys(ledger: Visit, master: Path) -> Findings:
+async def _keys(ledger: OfflineLedger, master: Path) -> Findings:
     count = await ledger.read(_count_keys)
     if count and not await asyncio.to_thread(master.exists):
         yield Reporter("key").fail(
@@ -127,7 +127,7 @@ async def _keys(ledger: Visit, master: Path) -> Findings:
         )
 
 
-async def _last(ledger: Visit, settings: Settings) -> Findings:
+async def _last(ledger: OfflineLedger, settings: Settings) -> Findings:
     """What this user may do with the last recordings. Those of other servers are on other disks."""
     node = "" if settings.store.url.startswith("sqlite") or settings.recordings.shared else settings.store.node
     paths = await ledger.read(_last_paths, node)
@@ -142,7 +142,7 @@ def _last_paths(conn: sa.Connection, node: str) -> list[str]:
     return list(conn.execute(last.order_by(recording.c.id.desc()).limit(LAST_RECORDINGS)).scalars())
 
 
-async def _opens(master: Path, ledger: Visit) -> bool:
+async def _opens(master: Path, ledger: OfflineLedger) -> bool:
     try:
         return await opens_the_ledger(await asyncio.to_thread(MasterKey.load_or_create, master), ledger.read)
     except CipherError:
@@ -170,7 +170,7 @@ def _count_keys(conn: sa.Connection) -> int:
     return int(conn.execute(sa.select(sa.func.count()).select_from(recording_key)).scalar_one())
 
 
-async def _may_write(say: Reporter, ledger: Visit) -> Finding:
+async def _may_write(say: Reporter, ledger: OfflineLedger) -> Finding:
     version, create = await ledger.read(_rights)
     if create:
         return say.ok("rights", f"PostgreSQL {version}, may make tables")

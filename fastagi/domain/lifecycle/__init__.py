@@ -3,7 +3,7 @@
 `decide` is the only place that says what an event changes and what must be done about it. `owed` says what a row still
 asks for, whether its server has just written it or was restarted, or took it over from a dead one: the effects of a
 decision that moves a recording on are what the row owes after it. No I/O, no clock: the engine
-(`fastagi.recording.course`) journals a decision, then performs its effects, and feeds back what came of them as events.
+(`fastagi.recording.lifecycle`) journals a decision, performs its effects, and feeds back what came of them as events.
 
 Which phase follows which is `fastagi.domain.states.TABLE`.
 """

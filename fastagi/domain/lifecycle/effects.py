@@ -7,35 +7,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 
 
 @dataclass(frozen=True, slots=True)
 class StartSegment:
     """Have Asterisk record this segment, unless it does already; feeds back that it is seen to, or why not."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class EndSegment:
     """Have Asterisk end this segment while the recording goes on."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class StopSegment:
     """Tell Asterisk to stop recording, until it has, or the channel is gone; feeds back `StopConfirmed`."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitClosed:
     """Wait, for a bounded time, until Asterisk has closed this segment's files; feeds back `FilesClosed`."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.states import Cause
 
 
@@ -17,7 +17,7 @@ class Started:
     :param segment: with its MixMonitor id and the time it began
     """
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class NotStarted:
 class StartMoved:
     """The order to record goes out a second time, into another file: the first one was not answered."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Unmuted:
 class SegmentIntended:
     """A further segment is to be made; `segment.after` is the reason. It is not `seen` yet."""
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class SegmentStarted:
     :param forerunner_empty: nothing came into that one: it is left out
     """
 
-    segment: Piece
+    segment: Segment
     forerunner_ended: bool = False
     forerunner_empty: bool = False
 
@@ -190,7 +190,7 @@ class LegMoved:
     :param segment: on the leg that stays
     """
 
-    segment: Piece
+    segment: Segment
 
 
 @dataclass(frozen=True, slots=True)

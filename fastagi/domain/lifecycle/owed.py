@@ -16,7 +16,7 @@ from fastagi.domain.lifecycle.effects import (
     StopSegment,
     Watch,
 )
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import RUNNING, Phase
 
 RESUME_AT = "resume_at"
@@ -37,12 +37,12 @@ MOST_LOSSES = 20
 
 def owed(recording: Recording) -> tuple[Effect, ...]:
     """What a row still asks for, in order: the same for a running server and for one that was just restarted."""
-    last = recording.pieces[-1] if recording.pieces else Piece("")
+    last = recording.pieces[-1] if recording.pieces else Segment("")
     match recording.phase:
         case Phase.REQUESTED:
             return (StartSegment(last),)
         case Phase.ACTIVE:
-            return (Watch(),) if last.seen else (StartSegment(last), Watch())
+            return (Watch(),) if last.confirmed else (StartSegment(last), Watch())
         case Phase.PAUSED:
             return (*_owed_in_a_pause(recording, last), Watch())
         case Phase.STOPPING:
@@ -58,14 +58,14 @@ def owed(recording: Recording) -> tuple[Effect, ...]:
             return (ReleaseName(),)
 
 
-def _owed_in_a_pause(recording: Recording, last: Piece) -> tuple[Effect, ...]:
+def _owed_in_a_pause(recording: Recording, last: Segment) -> tuple[Effect, ...]:
     at = recording.facts.get(RESUME_AT)
     clock = () if at is None else (ResumeAt(at),)
-    if not last.seen:  # it was being resumed
+    if not last.confirmed:  # it was being resumed
         return (StartSegment(last), *clock)
     if recording.adopted:
         return (Mute("both", True), *clock)
-    return clock if last.void else (EndSegment(last), *clock)
+    return clock if last.empty else (EndSegment(last), *clock)
 
 
 def can_flush(recording: Recording) -> bool:
@@ -74,7 +74,7 @@ def can_flush(recording: Recording) -> bool:
     return (
         recording.phase is Phase.ACTIVE
         and not recording.adopted
-        and last.seen
+        and last.confirmed
         and not last.ended_at
         and not flushed_too_often(recording)
     )
@@ -82,14 +82,17 @@ def can_flush(recording: Recording) -> bool:
 
 def flushed_too_often(recording: Recording) -> bool:
     """Has it so many segments of a standstill that it gets no more?"""
-    return sum(segment.after == "still" for segment in recording.pieces) >= MOST_FLUSHES
+    return sum(segment.reason == "still" for segment in recording.pieces) >= MOST_FLUSHES
 
 
 def can_replace_lost_files(recording: Recording) -> bool:
     """May a further segment be begun where the raw files of the last one are gone?"""
     last = recording.pieces[-1]
     return (
-        recording.phase is Phase.ACTIVE and not recording.adopted and last.seen and len(recording.pieces) <= MOST_LOSSES
+        recording.phase is Phase.ACTIVE
+        and not recording.adopted
+        and last.confirmed
+        and len(recording.pieces) <= MOST_LOSSES
     )
 
 

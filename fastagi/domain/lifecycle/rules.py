@@ -39,7 +39,7 @@ from fastagi.domain.lifecycle.events import (
     Unmuted,
 )
 from fastagi.domain.lifecycle.owed import RESUME_AT, can_follow, is_muted, mute_spans, owed, position
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.states import OPEN, RUNNING, TABLE, Cause, Phase, advance
 from fastagi.domain.states import Event as Transition
 from fastagi.errors import IllegalTransition
@@ -229,7 +229,7 @@ def _unmuted(recording: Recording, event: Unmuted, now: float) -> Decision:
     return _resumed(recording, recording.pieces, now)
 
 
-def _resumed(recording: Recording, pieces: tuple[Piece, ...], now: float) -> Decision:
+def _resumed(recording: Recording, pieces: tuple[Segment, ...], now: float) -> Decision:
     pauses = recording.pauses
     if pauses and pauses[-1].end is None:
         pauses = (*pauses[:-1], Span(pauses[-1].start, position(recording, now)))
@@ -238,21 +238,21 @@ def _resumed(recording: Recording, pieces: tuple[Piece, ...], now: float) -> Dec
 
 
 def _segment_intended(recording: Recording, event: SegmentIntended, now: float) -> Decision:
-    after_pause = event.segment.after == "pause"
+    after_pause = event.segment.reason == "pause"
     _only(recording, recording.phase is (Phase.PAUSED if after_pause else Phase.ACTIVE), "piece")
-    _only(recording, recording.pieces[-1].seen and not recording.adopted, "piece")
-    segment = replace(event.segment, started_at=now, seen=False)
+    _only(recording, recording.pieces[-1].confirmed and not recording.adopted, "piece")
+    segment = replace(event.segment, started_at=now, confirmed=False)
     return _noted(recording, "piece", StartSegment(segment), pieces=(*recording.pieces, segment))
 
 
 def _segment_started(recording: Recording, event: SegmentStarted, now: float) -> Decision:
-    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].seen, "piece_found")
-    segment = replace(event.segment, seen=True)
+    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].confirmed, "piece_found")
+    segment = replace(event.segment, confirmed=True)
     *earlier, before = recording.pieces[:-1]
-    if segment.after == "pause" and recording.phase is Phase.PAUSED:
+    if segment.reason == "pause" and recording.phase is Phase.PAUSED:
         return _resumed(recording, (*earlier, before, segment), now)
     ended = before.ended_at or segment.started_at
-    if segment.after == "loss":
+    if segment.reason == "loss":
         lost = replace(before, ended_at=ended, lost=True)
         began = recording.started_at or before.started_at
         span = [round(before.started_at - began, 3), round(segment.started_at - began, 3)]
@@ -261,7 +261,7 @@ def _segment_started(recording: Recording, event: SegmentStarted, now: float) ->
         return _noted(recording, "files_lost", EndSegment(before), pieces=pieces, facts=facts)
     kept = () if event.forerunner_empty else (replace(before, ended_at=ended),)
     effects = () if event.forerunner_ended else (EndSegment(before),)
-    entry = _ENTRIES.get(segment.after, "piece_found")
+    entry = _ENTRIES.get(segment.reason, "piece_found")
     return _noted(recording, entry, *effects, pieces=(*earlier, *kept, segment))
 
 
@@ -269,7 +269,7 @@ _ENTRIES = {"move": "moved", "still": "flushed"}
 
 
 def _segment_failed(recording: Recording, event: SegmentFailed, now: float) -> Decision:
-    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].seen, "piece_failed")
+    _only(recording, recording.phase in RUNNING and not recording.pieces[-1].confirmed, "piece_failed")
     return _noted(recording, "piece_failed", pieces=recording.pieces[:-1])
 
 
@@ -278,7 +278,7 @@ def _leg_moved(recording: Recording, event: LegMoved, now: float) -> Decision:
     if recording.phase is Phase.ACTIVE:
         return _segment_intended(recording, SegmentIntended(event.segment), now)
     before = recording.pieces[-1]
-    _only(recording, before.seen, "moved")
+    _only(recording, before.confirmed, "moved")
     segment = event.segment
     empty = replace(
         before,
@@ -286,8 +286,8 @@ def _leg_moved(recording: Recording, event: LegMoved, now: float) -> Decision:
         uniqueid=segment.uniqueid,
         started_at=now,
         ended_at=now,
-        after="move",
-        turned=segment.turned,
+        reason="move",
+        sides_swapped=segment.sides_swapped,
     )
     return _noted(recording, "moved", pieces=(*recording.pieces, empty))
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fastagi.ami import actions
 from fastagi.ami.manager import Manager
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, Error, Hangup
 
@@ -22,7 +22,7 @@ SESSION_SECONDS = 3.0
 holds it for hours."""
 
 
-def id_variable(piece: Piece) -> str:
+def id_variable(piece: Segment) -> str:
     """The channel variable that Asterisk fills with this MixMonitor's id: one each, so that a restart can ask for it.
 
     AMI returns the id only when a variable is named.
@@ -48,16 +48,16 @@ class AgiPath(Protocol):
 class Control(Protocol):
     """Commands about one channel. All raise AsteriskError, or Hangup where the channel is gone."""
 
-    async def start(self, piece: Piece, spec: RecordingSpec) -> str: ...
+    async def start(self, piece: Segment, spec: RecordingSpec) -> str: ...
 
-    async def stop(self, piece: Piece, spec: RecordingSpec) -> None: ...
+    async def stop(self, piece: Segment, spec: RecordingSpec) -> None: ...
 
-    async def find_id(self, piece: Piece) -> str: ...
+    async def find_id(self, piece: Segment) -> str: ...
 
-    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None: ...
+    async def mute(self, piece: Segment, spec: RecordingSpec, direction: str, on: bool) -> None: ...
 
 
-def mixmonitor_options(piece: Piece, spec: RecordingSpec) -> str:
+def mixmonitor_options(piece: Segment, spec: RecordingSpec) -> str:
     """The option string of MixMonitor (Asterisk application MixMonitor, versions 16 to 22).
 
     ``S`` keeps the legs in step where one is silent (needed up to 21, 22 takes it silently); ``r``/``t`` record one
@@ -90,13 +90,13 @@ class AmiControl:
         self._manager = manager
         self._channel = channel
 
-    async def start(self, piece: Piece, spec: RecordingSpec) -> str:
+    async def start(self, piece: Segment, spec: RecordingSpec) -> str:
         if spec.engine == "monitor":
             await actions.monitor(self._manager, self._channel, monitor_stem(piece), mix=False)
             return ""
         return await actions.mixmonitor(self._manager, self._channel, piece.mixed, mixmonitor_options(piece, spec))
 
-    async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
+    async def stop(self, piece: Segment, spec: RecordingSpec) -> None:
         if spec.engine == "monitor":
             await actions.stop_monitor(self._manager, self._channel)
             return
@@ -104,11 +104,11 @@ class AmiControl:
             self._manager, self._channel, _sure(piece.monitor_id or await self.find_id(piece))
         )
 
-    async def find_id(self, piece: Piece) -> str:
+    async def find_id(self, piece: Segment) -> str:
         """The MixMonitor's id, asked for again after a restart; empty where there is none."""
         return await actions.getvar(self._manager, id_variable(piece), self._channel)
 
-    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None:
+    async def mute(self, piece: Segment, spec: RecordingSpec, direction: str, on: bool) -> None:
         if spec.engine == "monitor":
             await (actions.pause_monitor if on else actions.unpause_monitor)(self._manager, self._channel)
         else:
@@ -121,24 +121,24 @@ class AgiControl:
     def __init__(self, agi: AgiPath) -> None:
         self._agi = agi
 
-    async def start(self, piece: Piece, spec: RecordingSpec) -> str:
+    async def start(self, piece: Segment, spec: RecordingSpec) -> str:
         if spec.engine == "monitor":
             await self._agi.exec("Monitor", "wav", monitor_stem(piece))
             return ""
         await self._agi.exec("MixMonitor", piece.mixed, mixmonitor_options(piece, spec))
         return await self._agi.get_variable(id_variable(piece)) or ""
 
-    async def stop(self, piece: Piece, spec: RecordingSpec) -> None:
+    async def stop(self, piece: Segment, spec: RecordingSpec) -> None:
         async with _session():
             if spec.engine == "monitor":
                 await self._agi.exec("StopMonitor")
                 return
             await self._agi.exec("StopMixMonitor", _sure(piece.monitor_id or await self.find_id(piece)))
 
-    async def find_id(self, piece: Piece) -> str:
+    async def find_id(self, piece: Segment) -> str:
         return await self._agi.get_variable(id_variable(piece)) or ""
 
-    async def mute(self, piece: Piece, spec: RecordingSpec, direction: str, on: bool) -> None:
+    async def mute(self, piece: Segment, spec: RecordingSpec, direction: str, on: bool) -> None:
         if spec.engine == "monitor":
             await self._agi.exec("PauseMonitor" if on else "UnpauseMonitor")
             return
@@ -170,6 +170,6 @@ def _sure(monitor_id: str) -> str:
     return monitor_id
 
 
-def monitor_stem(piece: Piece) -> str:
+def monitor_stem(piece: Segment) -> str:
     """Monitor adds ``-in.wav`` and ``-out.wav`` to a stem of its own."""
     return piece.received.removesuffix("-in.wav")

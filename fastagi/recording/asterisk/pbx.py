@@ -16,8 +16,8 @@ from fastagi.ami.events import AmiEvent, ChannelRow
 from fastagi.ami.manager import Manager
 from fastagi.ami.wire import field
 from fastagi.errors import AsteriskDown
-from fastagi.recording.asterisk.channels import EVENTS as BOOK_EVENTS
-from fastagi.recording.asterisk.channels import ChannelBook, LiveChannel
+from fastagi.recording.asterisk.channel_table import EVENTS as BOOK_EVENTS
+from fastagi.recording.asterisk.channel_table import ChannelTable, LiveChannel
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, AmiControl, Control
 from fastagi.settings import AsteriskSettings
 
@@ -56,7 +56,7 @@ class Pbx:
         self.name = settings.name
         self.spool: Path = settings.spool
         self.manager = manager
-        self.book = ChannelBook()
+        self.channels = ChannelTable()
         self.synced = False
         self._clock = clock
         self._handlers: dict[str, list[Tell]] = {}
@@ -132,9 +132,9 @@ class Pbx:
         if event.name == "UserEvent" and field(event.raw, "UserEvent") == ANNOUNCEMENT:
             return  # what a recorder announced comes back; there are more of them than of all else
         headers = event.headers
-        channel = self.book.feed(event.name, headers, self._clock())
+        channel = self.channels.feed(event.name, headers, self._clock())
         if channel is None:
-            channel = self.book.get(headers.get("Uniqueid", "")) or self.book.named(headers.get("Channel", ""))
+            channel = self.channels.get(headers.get("Uniqueid", "")) or self.channels.named(headers.get("Channel", ""))
         for tell in self._handlers.get(event.name, ()):
             try:
                 tell(self, event.name, headers, channel)
@@ -143,9 +143,9 @@ class Pbx:
 
     def _up(self, rows: Iterable[ChannelRow]) -> None:
         now = self._clock()
-        gone = self.book.replace(_live(row, now) for row in rows)
+        gone = self.channels.replace(_live(row, now) for row in rows)
         self.synced = True
-        log.info("asterisk_in_step", asterisk=self.name, channels=len(self.book), gone=len(gone))
+        log.info("asterisk_in_step", asterisk=self.name, channels=len(self.channels), gone=len(gone))
         for callback in self._on_synced:
             callback(self, gone)
 

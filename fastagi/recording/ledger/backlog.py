@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastagi.domain.recording import Recording
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.active import ActiveRecording
 
 Call = tuple[str, str]
 """(asterisk name, uniqueid): a call's recordings are delivered in the order in which they ended."""
@@ -38,7 +38,7 @@ class Entry:
     at: float
     unit: Callable[..., Any]
     args: tuple[Any, ...]
-    job: Job | None = None
+    job: ActiveRecording | None = None
     write: asyncio.Task[None] | None = None
     refused: bool = False
 

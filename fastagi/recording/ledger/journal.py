@@ -14,37 +14,37 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from fastagi.delivery import Courier
+from fastagi.delivery import DeliveryWorker
 from fastagi.domain.lifecycle import Decision
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Event
 from fastagi.errors import TakenOver
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.ledger.writing import Writer
-from fastagi.recording.spool.bounds import Bounds
-from fastagi.recording.spool.sidefile import SideFolder, WrappedKey
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.ledger.bounds import Bounds
+from fastagi.recording.ledger.spill_file import SpillFolder, WrappedKey
+from fastagi.recording.ledger.write_behind import WriteBehind
 from fastagi.store import Store
-from fastagi.store.units import keys as key_units
-from fastagi.store.units import recordings as units
-from fastagi.store.units.servers import SILENT_SECONDS
+from fastagi.store.queries import keys as key_units
+from fastagi.store.queries import recordings as units
+from fastagi.store.queries.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 
 Listener = Callable[[Recording, str, dict[str, Any]], None]
 
 
-class Journal(Writer):
+class Journal(WriteBehind):
     """Writes transitions; tells listeners what happened."""
 
     def __init__(
         self,
         store: Store,
-        courier: Courier,
-        sides: SideFolder,
+        courier: DeliveryWorker,
+        sides: SpillFolder,
         bounds: Bounds,
         clock: Callable[[], float] = time.time,
         *,
-        on_lost: Callable[[Job], None] = lambda job: None,
+        on_lost: Callable[[ActiveRecording], None] = lambda job: None,
         on_caught_up: Callable[[], None] = lambda: None,
         listeners: Iterable[Listener] = (),
     ) -> None:
@@ -89,7 +89,7 @@ class Journal(Writer):
             raise
         self._tell(recording, "requested" if not recording.adopted else "adopted", detail or {})
 
-    async def record(self, job: Job, decision: Decision) -> None:
+    async def record(self, job: ActiveRecording, decision: Decision) -> None:
         """Write a decision: returns when it is on disk, and the job has its new row. The job's lock must be held.
 
         FINISHED and its deliveries are one transaction: from there on the sinks' turn is certain.
@@ -114,7 +114,7 @@ class Journal(Writer):
             await self._over(after)
         self._tell(after, decision.entry, changes)
 
-    async def _of_job(self, job: Job, write: Awaitable[None]) -> None:
+    async def _of_job(self, job: ActiveRecording, write: Awaitable[None]) -> None:
         try:
             await write
         except TakenOver:

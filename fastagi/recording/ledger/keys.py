@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastagi.cipher import Cipher, MasterKey, from_secret
 from fastagi.store import Store
-from fastagi.store.units import keys as units
+from fastagi.store.queries import keys as units
 
 
 class KeyStore:

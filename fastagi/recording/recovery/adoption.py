@@ -20,15 +20,15 @@ import structlog
 from fastagi.ami import actions
 from fastagi.ami.actions import MixMonitorRow
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError, HeldElsewhere
-from fastagi.recording.asterisk.channels import LiveChannel, called_number
+from fastagi.recording.asterisk import external, raw_files
+from fastagi.recording.asterisk.channel_table import LiveChannel, called_number
+from fastagi.recording.asterisk.external import Found
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool import files, foreign
-from fastagi.recording.spool.foreign import Found
+from fastagi.recording.ledger.active import ActiveRecording
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Adoption:
         self,
         context: RecordingContext,
         *,
-        track: Callable[[Job], None],
+        track: Callable[[ActiveRecording], None],
         stopped: Callable[..., Coroutine[Any, Any, bool]],
     ) -> None:
         self._journal = context.journal
@@ -93,7 +93,7 @@ class Adoption:
             self._stopped_at_the_end(pbx, channel)
             self._ours.pop(key, None)
         elif name == "MixMonitorStart" or (name == "MixMonitorStop" and self._adopted_on(pbx, channel)):
-            if name == "MixMonitorStop" and not channel.leaving:
+            if name == "MixMonitorStop" and not channel.hangup_requested:
                 self._stops.setdefault(key, []).append(self._clock())
             self._look_at(pbx, channel.uniqueid, self._clock())
 
@@ -113,7 +113,7 @@ class Adoption:
 
     def synced(self, pbx: Pbx) -> None:
         """The connection is up, again or for the first time: MixMonitors that run already, and those stopped unseen."""
-        for channel in pbx.book if self._settings.adopt else ():
+        for channel in pbx.channels if self._settings.adopt else ():
             self._look_at(pbx, channel.uniqueid, None)
 
     def _look_at(self, pbx: Pbx, uniqueid: str, since: float | None) -> None:
@@ -135,7 +135,7 @@ class Adoption:
                 await asyncio.sleep(pause)
                 self._looking[key] = False
                 async with self._lanes:
-                    live = pbx.book.get(uniqueid)
+                    live = pbx.channels.get(uniqueid)
                     if live is None or not pbx.up or await self._compare(pbx, live, since):
                         break
         except FastAGIError as exc:
@@ -144,7 +144,7 @@ class Adoption:
             if self._looking.pop(key, False):  # another event came after the last look
                 self._look_at(pbx, uniqueid, self._clock())
 
-    def _adopted_on(self, pbx: Pbx, live: LiveChannel) -> list[Job]:
+    def _adopted_on(self, pbx: Pbx, live: LiveChannel) -> list[ActiveRecording]:
         return [job for job in self._jobs.on_channel(pbx.name, live.uniqueid) if job.recording.adopted]
 
     async def _compare(self, pbx: Pbx, live: LiveChannel, since: float | None) -> bool:
@@ -161,7 +161,7 @@ class Adoption:
             if job.recording.running and not any(_same(row, piece) for row in rows):
                 changed = await self._stopped(job) or changed
         before = self._ours.get((pbx.name, live.uniqueid), set())
-        ours = {row.id + row.file for row in rows if foreign.is_ours(row)}
+        ours = {row.id + row.file for row in rows if external.is_ours(row)}
         if ours or before:
             self._ours[pbx.name, live.uniqueid] = ours
         changed = changed or ours != before
@@ -172,7 +172,7 @@ class Adoption:
             if not (row.file or row.received or row.sent):
                 opening = True  # its thread has no file yet, or never will
                 continue
-            if foreign.is_ours(row):
+            if external.is_ours(row):
                 continue
             if not any(_same(row, job.recording.pieces[-1]) for job in mine):
                 try:
@@ -197,14 +197,14 @@ class Adoption:
             return
         named = await actions.getvar(pbx.manager, "MIXMONITOR_FILENAME", live.name, timeout=PATIENCE_SECONDS)
         taken = frozenset(p for j in self._adopted_on(pbx, live) for p in j.recording.pieces[-1].paths)
-        found = await self._threads.run(foreign.locate, row, named, live.name, live.uniqueid, taken)
+        found = await self._threads.run(external.locate, row, named, live.name, live.uniqueid, taken)
         recording = await self._recording(pbx, live, found, since)
         try:
             await self._journal.enter(recording, {"file": found.piece.paths[0]})
         except BaseException:
-            await self._threads.run(files.release, recording.file_path)
+            await self._threads.run(raw_files.release, recording.file_path)
             raise
-        job = Job(recording)
+        job = ActiveRecording(recording)
         job.bridged_seconds = 0.0 if since is not None else None
         self._jobs.add(job)
         self._track(job)
@@ -220,13 +220,13 @@ class Adoption:
     async def _recording(self, pbx: Pbx, live: LiveChannel, found: Found, since: float | None) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        spec = foreign.spec_of(found, self._settings.defaults)
-        name, relative = foreign.name_of(found, spec)
+        spec = external.spec_of(found, self._settings.defaults)
+        name, relative = external.name_of(found, spec)
         facts: dict[str, Any] = {}
-        if not foreign.readable(found.suffix):
-            facts = {foreign.AS_RECORDED: True, "file_format": Path(relative).suffix.removeprefix(".") or "unknown"}
+        if not external.readable(found.suffix):
+            facts = {external.AS_RECORDED: True, "file_format": Path(relative).suffix.removeprefix(".") or "unknown"}
         try:
-            path, renamed = await self._threads.run(files.reserve, self._settings.directory, relative, recording_id)
+            path, renamed = await self._threads.run(raw_files.reserve, self._settings.directory, relative, recording_id)
             if renamed:
                 facts["renamed"] = True
         except OSError as exc:  # it is tracked all the same: there may be room when it ends
@@ -241,8 +241,8 @@ class Adoption:
             path = str(self._settings.directory / relative)
         started = since
         if started is None:  # it ran before we looked: as long as its file says
-            started = max(live.since, now - foreign.audio_seconds(found.piece.paths[0], found.bytes))
-        first = pbx.book.origin(live.uniqueid) or live
+            started = max(live.since, now - external.audio_seconds(found.piece.paths[0], found.bytes))
+        first = pbx.channels.origin(live.uniqueid) or live
         return Recording(
             id=recording_id,
             node=self._node,
@@ -267,7 +267,7 @@ class Adoption:
         )
 
 
-def _same(row: MixMonitorRow, piece: Piece) -> bool:
+def _same(row: MixMonitorRow, piece: Segment) -> bool:
     """Is this row that piece? The id is an address that Asterisk uses again, so the file must agree."""
     return row.id == piece.monitor_id and _stem(piece.paths[0]) == (row.file or row.received or row.sent)
 

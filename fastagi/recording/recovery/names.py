@@ -13,9 +13,9 @@ from pathlib import Path
 
 import structlog
 
+from fastagi.recording.asterisk import raw_files, spool_inventory
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.spool import files, inventory
-from fastagi.store.units import recordings as units
+from fastagi.store.queries import recordings as units
 
 log = structlog.get_logger(__name__)
 
@@ -49,13 +49,13 @@ class ForgottenNames:
             held = {job.recording.file_path for job in self._jobs}
             if str(path) in held or await self._store.read(units.path_held, str(path)):
                 continue
-            if await self._threads.run(files.forget, path):
+            if await self._threads.run(raw_files.forget, path):
                 log.info("name_given_back", file=str(path))
 
     def _look(self) -> list[Path]:
         if self._walk is None:
             self._due = time.monotonic() + LOOK_SECONDS
-            self._walk = inventory.reservations(self._directory.resolve(), FORGOTTEN_SECONDS)
+            self._walk = spool_inventory.reservations(self._directory.resolve(), FORGOTTEN_SECONDS)
         looked = list(itertools.islice(self._walk, AT_ONCE))
         if len(looked) < AT_ONCE:
             self._walk = None

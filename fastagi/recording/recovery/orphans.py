@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import structlog
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
+from fastagi.recording.asterisk import raw_files
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool import files
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.lifecycle.stopping import Stopper
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class Orphans:
         self,
         pbx: Pbx,
         recording_id: str,
-        pieces: tuple[Piece, ...],
+        pieces: tuple[Segment, ...],
         spec: RecordingSpec,
         *,
         name: str,
@@ -50,7 +50,7 @@ class Orphans:
         :param detail: for the journal: where they were found
         :raises HeldElsewhere: another server of a shared spool was faster; no name is left taken
         """
-        path, renamed = await self._threads.run(files.reserve, self._directory, relative, recording_id)
+        path, renamed = await self._threads.run(raw_files.reserve, self._directory, relative, recording_id)
         recording = Recording(
             id=recording_id,
             node=self._node,
@@ -70,9 +70,9 @@ class Orphans:
         try:
             await self._journal.enter(recording, detail)
         except BaseException:
-            await self._threads.run(files.release, path)
+            await self._threads.run(raw_files.release, path)
             raise
-        job = Job(recording)
+        job = ActiveRecording(recording)
         self._jobs.add(job)
         log.warning("orphan_adopted", **recording.ids, **detail)
         await self._stopper.on_missed_end(job)

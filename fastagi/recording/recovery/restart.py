@@ -17,14 +17,14 @@ from fastagi.domain.lifecycle import UNREACHED
 from fastagi.domain.lifecycle.events import ChannelRenamed
 from fastagi.domain.recording import Recording
 from fastagi.errors import FastAGIError, Hangup
-from fastagi.recording.asterisk.channels import LiveChannel
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.course.engine import Engine
-from fastagi.recording.course.starting import Starter
-from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool import files
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.lifecycle.engine import Engine
+from fastagi.recording.lifecycle.starting import Starter
+from fastagi.recording.lifecycle.stopping import Stopper
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class Recovery:
         engine: Engine,
         starter: Starter,
         stopper: Stopper,
-        track: Callable[[Job], None],
+        track: Callable[[ActiveRecording], None],
     ) -> None:
         self._engine = engine
         self._jobs = context.jobs
@@ -77,7 +77,7 @@ class Recovery:
         """Open rows become jobs. Those that Asterisk has no more part in are finished right away; the others wait for
         `compare`, which the (re)connect of their Asterisk calls, or for `watch_dead`."""
         for recording in recordings:
-            job = Job(recording)
+            job = ActiveRecording(recording)
             self._jobs.add(job)
             if recording.open and not recording.live:
                 self._stopper.resume(job)
@@ -88,7 +88,7 @@ class Recovery:
         """Asterisk's channel list has come: hold every live recording on it against it. Idempotent."""
         lanes = asyncio.Semaphore(AT_ONCE)
 
-        async def one(job: Job) -> None:
+        async def one(job: ActiveRecording) -> None:
             async with lanes:
                 try:
                     await self._compare(job, pbx)
@@ -100,7 +100,7 @@ class Recovery:
                 if job.recording.live:
                     group.create_task(one(job))
 
-    async def _compare(self, job: Job, pbx: Pbx) -> None:
+    async def _compare(self, job: ActiveRecording, pbx: Pbx) -> None:
         if job.recording.requested and job.lock.locked():
             return  # it is being started just now, and sees for itself what becomes of that
         channel = self._channel_of(pbx, job)
@@ -113,10 +113,10 @@ class Recovery:
         else:
             await self._still_there(job, channel)
 
-    def _channel_of(self, pbx: Pbx, job: Job) -> LiveChannel | None:
+    def _channel_of(self, pbx: Pbx, job: ActiveRecording) -> LiveChannel | None:
         """The recording's channel, if it is the same one: a restarted Asterisk uses uniqueids again."""
         piece = job.recording.pieces[-1]
-        channel = pbx.book.get(piece.uniqueid)
+        channel = pbx.channels.get(piece.uniqueid)
         if channel is None:
             return None
         if channel.since > (piece.started_at or job.recording.requested_at) + CLOCK_SLACK_SECONDS:
@@ -126,22 +126,22 @@ class Recovery:
 
     # -- its call is over
 
-    async def _gone(self, job: Job, **facts: object) -> None:
+    async def _gone(self, job: ActiveRecording, **facts: object) -> None:
         if job.recording.requested:
             first = job.recording.pieces[-1].paths[0]
-            if await self._threads.run(files.size, first) < 0:
+            if await self._threads.run(raw_files.size, first) < 0:
                 await self._never_began(job, "the call ended before Asterisk was told to record it")
                 return
         await self._stopper.on_missed_end(job, facts)
 
-    async def _never_began(self, job: Job, why: str) -> None:
+    async def _never_began(self, job: ActiveRecording, why: str) -> None:
         async with job.lock:
             if job.recording.requested:
                 await self._starter.fail(job, why)
 
     # -- its call is up
 
-    async def _carry_out(self, job: Job, pbx: Pbx) -> None:
+    async def _carry_out(self, job: ActiveRecording, pbx: Pbx) -> None:
         """The intent was journalled, the server died; the call is still up."""
         async with job.lock:
             if not job.recording.requested:
@@ -153,7 +153,7 @@ class Recovery:
         if job.open:
             self._track(job)
 
-    async def _still_there(self, job: Job, channel: LiveChannel) -> None:
+    async def _still_there(self, job: ActiveRecording, channel: LiveChannel) -> None:
         async with job.lock:
             if not job.recording.running:
                 return
@@ -203,7 +203,7 @@ class Recovery:
                 )
                 await self._safely(job, **{UNREACHED: True})
 
-    def patience(self, job: Job) -> float:
+    def patience(self, job: ActiveRecording) -> float:
         """Seconds after which it is given up. Nothing grows in a pause, so only time can tell there."""
         seconds = self._dead_seconds
         pbx = self._pbxs.get(job.recording.asterisk)
@@ -211,7 +211,7 @@ class Recovery:
             seconds = min(seconds, DEAD_HERE_SECONDS)
         return seconds * (PAUSED_PATIENCE if job.recording.paused else 1)
 
-    async def _safely(self, job: Job, **facts: object) -> None:
+    async def _safely(self, job: ActiveRecording, **facts: object) -> None:
         try:
             await self._gone(job, **facts)
         except FastAGIError as exc:
@@ -220,4 +220,4 @@ class Recovery:
 
 def _look(wanted: list[tuple[str, tuple[str, ...]]]) -> dict[str, tuple[tuple[int, ...], bool]]:
     """(sizes, all closed) of each recording's files."""
-    return {key: (tuple(files.size(path) for path in paths), files.closed(paths)) for key, paths in wanted}
+    return {key: (tuple(raw_files.size(path) for path in paths), raw_files.closed(paths)) for key, paths in wanted}

@@ -13,8 +13,8 @@ from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.restart import Recovery
-from fastagi.store.units import catalogue, servers
-from fastagi.store.units import recordings as units
+from fastagi.store.queries import catalogue, servers
+from fastagi.store.queries import recordings as units
 
 log = structlog.get_logger(__name__)
 

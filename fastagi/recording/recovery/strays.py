@@ -16,15 +16,15 @@ import structlog
 
 from fastagi.audio import inspect
 from fastagi.domain.ids import new_id
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.errors import AudioError, HeldElsewhere
+from fastagi.recording.asterisk import external, raw_files
+from fastagi.recording.asterisk.external import Found
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.orphans import Orphans
-from fastagi.recording.spool import files, foreign
-from fastagi.recording.spool.foreign import Found
-from fastagi.store.units import catalogue
-from fastagi.store.units import recordings as units
+from fastagi.store.queries import catalogue
+from fastagi.store.queries import recordings as units
 
 log = structlog.get_logger(__name__)
 
@@ -100,10 +100,10 @@ class Strays:
 
     async def _adopt(self, pbx: Pbx, stray: Stray, seconds: float) -> None:
         began = stray.last_write - seconds
-        piece = Piece(str(stray.path), uniqueid=stray.id, started_at=began)
+        piece = Segment(str(stray.path), uniqueid=stray.id, started_at=began)
         found = Found(piece, stray.path.suffix, stray.bytes)
-        spec = foreign.spec_of(found, self._settings.defaults)
-        name, relative = foreign.name_of(found, spec)
+        spec = external.spec_of(found, self._settings.defaults)
+        name, relative = external.name_of(found, spec)
         detail: dict[str, object] = {"from": str(stray.path), "bytes": stray.bytes}
         await self._orphans.adopt(
             pbx, stray.id, (piece,), spec, name=name, relative=relative, requested_at=began, detail=detail
@@ -115,12 +115,12 @@ class Strays:
             return []  # finished files lie there
         now = time.time()
         found = []
-        with files.listed(spool) as entries:
+        with raw_files.listed(spool) as entries:
             for count, entry in enumerate(entries):
                 if count >= MOST_ENTRIES:
                     break
                 path = spool / entry.name
-                if entry.name.startswith(".") or foreign.bears_our_id(path.stem) or not foreign.readable(path.suffix):
+                if entry.name.startswith(".") or external.bears_our_id(path.stem) or not external.readable(path.suffix):
                     continue
                 try:
                     if not entry.is_file(follow_symlinks=False):
@@ -136,13 +136,13 @@ class Strays:
 
 def _closed(path: Path) -> bool:
     """Does a header say that its writer has closed it?"""
-    return foreign.has_header(path) and files.closed((str(path),))
+    return external.has_header(path) and raw_files.closed((str(path),))
 
 
 def _seconds(stray: Stray) -> float:
     """:raises AudioError: it cannot be read"""
-    if foreign.has_header(stray.path):
+    if external.has_header(stray.path):
         return inspect(stray.path).seconds
     if not stray.bytes:
         raise AudioError(f"{stray.path}: the file is empty")
-    return foreign.audio_seconds(str(stray.path), stray.bytes)
+    return external.audio_seconds(str(stray.path), stray.bytes)

@@ -24,18 +24,18 @@ from fastagi.domain.lifecycle import UNREACHED
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import FastAGIError
+from fastagi.recording.asterisk import raw_files, spool_inventory
 from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.asterisk.spool_inventory import RawFileSet
+from fastagi.recording.compliance.evidence import Proof, check_file
 from fastagi.recording.context import RecordingContext
-from fastagi.recording.course.finishing import Finalizer
-from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.proof.evidence import Proof, check_file
+from fastagi.recording.lifecycle.finishing import Finalizer
+from fastagi.recording.lifecycle.stopping import Stopper
 from fastagi.recording.recovery.names import ForgottenNames
 from fastagi.recording.recovery.orphans import Orphans
 from fastagi.recording.recovery.strays import Strays
-from fastagi.recording.spool import files, inventory
-from fastagi.recording.spool.inventory import Raw
-from fastagi.store.units import catalogue
-from fastagi.store.units import recordings as units
+from fastagi.store.queries import catalogue
+from fastagi.store.queries import recordings as units
 
 log = structlog.get_logger(__name__)
 
@@ -118,8 +118,8 @@ class Sweep:
         unproved = aside = 0
         for name, pbx in self._pbxs.items():
             try:
-                found = await self._threads.run(inventory.listing, pbx.spool)
-                for draft in await self._threads.run(inventory.remove_drafts, pbx.spool, OPEN_SECONDS):
+                found = await self._threads.run(spool_inventory.listing, pbx.spool)
+                for draft in await self._threads.run(spool_inventory.remove_drafts, pbx.spool, OPEN_SECONDS):
                     log.info("leftover_removed", file=str(draft))
             except OSError as exc:
                 log.warning("spool_not_swept", asterisk=name, error=str(exc), hint="fastagi doctor says what to do")
@@ -144,7 +144,7 @@ class Sweep:
                     self.adopted += await self._strays.round(pbx)
                 except (FastAGIError, OSError) as exc:
                     log.warning("strays_not_swept", asterisk=name, error=str(exc))
-            aside += await self._threads.run(inventory.set_aside_count, pbx.spool, files.SET_ASIDE)
+            aside += await self._threads.run(spool_inventory.set_aside_count, pbx.spool, raw_files.SET_ASIDE)
         aside += await self._threads.run(self._side_folder)
         if self._settings.adopt:
             await self._adopted_failed()
@@ -157,10 +157,10 @@ class Sweep:
         """Remove side files that a crash left half written; how many files are set aside there."""
         folder = self._journal.sides.path
         with contextlib.suppress(OSError):
-            inventory.remove_drafts(folder, OPEN_SECONDS)
-        return inventory.set_aside_count(folder, files.SET_ASIDE)
+            spool_inventory.remove_drafts(folder, OPEN_SECONDS)
+        return spool_inventory.set_aside_count(folder, raw_files.SET_ASIDE)
 
-    async def _one(self, pbx: Pbx, raw: Raw, row: Recording | None) -> tuple[bool, bool]:
+    async def _one(self, pbx: Pbx, raw: RawFileSet, row: Recording | None) -> tuple[bool, bool]:
         """(something was done, the finished file is what it should be)."""
         if row is None:
             return await self._unknown(pbx, raw), True
@@ -174,7 +174,7 @@ class Sweep:
 
     # -- finished, and its raw files are still there
 
-    async def _finished(self, pbx: Pbx, raw: Raw, row: Recording) -> tuple[bool, bool]:
+    async def _finished(self, pbx: Pbx, raw: RawFileSet, row: Recording) -> tuple[bool, bool]:
         if UNREACHED in row.facts and not self._over(pbx, row):
             return False, True  # its call may be up yet, and Asterisk writing
         if row.deleted_at is None:
@@ -185,17 +185,17 @@ class Sweep:
             if raw.last_write > (row.finished_at or 0.0) + 1.0 and UNREACHED in row.facts:
                 await self._aside(raw, f"Asterisk wrote on after {row.id} was finished: its Asterisk seemed dead", row)
                 return True, True
-        await self._threads.run(files.remove, raw.paths)
+        await self._threads.run(raw_files.remove, raw.paths)
         self.removed += len(raw.files)
         log.info("raw_files_removed", **row.ids, count=len(raw.files))
         return True, True
 
     def _over(self, pbx: Pbx, row: Recording) -> bool:
-        return pbx.up and pbx.book.get(row.pieces[-1].uniqueid) is None
+        return pbx.up and pbx.channels.get(row.pieces[-1].uniqueid) is None
 
     # -- could not be finished
 
-    async def _failed(self, raw: Raw, row: Recording) -> bool:
+    async def _failed(self, raw: RawFileSet, row: Recording) -> bool:
         """Try again: each time there is room where there was none, and once in a server's life for any other cause."""
         if row.deleted_at is not None:
             return False
@@ -220,7 +220,7 @@ class Sweep:
 
     async def _room(self, raw_bytes: int) -> bool:
         """Is there enough for a finished file of raw files so large?"""
-        free = await self._threads.run(files.free_bytes, self._settings.directory)
+        free = await self._threads.run(raw_files.free_bytes, self._settings.directory)
         return free >= ROOM_FACTOR * raw_bytes + self._settings.min_free_mb * 1_000_000
 
     async def _adopted_failed(self) -> None:
@@ -237,7 +237,7 @@ class Sweep:
 
     # -- nobody knows it
 
-    async def _unknown(self, pbx: Pbx, raw: Raw) -> bool:
+    async def _unknown(self, pbx: Pbx, raw: RawFileSet) -> bool:
         age = self._age(raw)
         if age < YOUNG_SECONDS or await self._threads.run(self._journal.sides.has, raw.id):
             return False  # a side file is the row itself: whoever has it will read it
@@ -250,7 +250,7 @@ class Sweep:
         await self._adopt(pbx, raw)
         return True
 
-    async def _adopt(self, pbx: Pbx, raw: Raw) -> None:
+    async def _adopt(self, pbx: Pbx, raw: RawFileSet) -> None:
         """Make a recording of raw files that are ours by name: the ledger was lost, or an old copy of it put back.
 
         What was to be encrypted becomes one that fails, for want of its key: it is kept, and nobody gets it in clear.
@@ -269,12 +269,12 @@ class Sweep:
         )
         self.adopted += 1
 
-    async def _aside(self, raw: Raw, reason: str, row: Recording | None = None) -> None:
-        moved = await self._threads.run(files.set_aside, raw.paths, reason)
+    async def _aside(self, raw: RawFileSet, reason: str, row: Recording | None = None) -> None:
+        moved = await self._threads.run(raw_files.set_aside, raw.paths, reason)
         ids = {"recording_id": raw.id} if row is None else row.ids
         log.error("raw_files_set_aside", **ids, reason=reason, moved_to=str(moved[0]) if moved else "")
 
-    def _age(self, raw: Raw) -> float:
+    def _age(self, raw: RawFileSet) -> float:
         return time.time() - raw.last_write  # both are the machine's clock, whatever the app's is
 
     # -- leftovers of finishings
@@ -282,7 +282,7 @@ class Sweep:
     def _remove_temporaries(self) -> None:
         busy = {temporary_name(Path(job.recording.file_path)).name for job in self._jobs}
         if self._walk is None:
-            self._walk = inventory.temporaries(self._settings.directory, OPEN_SECONDS)
+            self._walk = spool_inventory.temporaries(self._settings.directory, OPEN_SECONDS)
         looked = 0
         for path in itertools.islice(self._walk, WALK_FILES):
             looked += 1
@@ -295,7 +295,7 @@ class Sweep:
 
 def _bytes_of(row: Recording) -> int:
     """Of its raw files that are there. Blocking."""
-    return sum(max(0, files.size(path)) for piece in row.pieces for path in piece.paths)
+    return sum(max(0, raw_files.size(path)) for piece in row.pieces for path in piece.paths)
 
 
 UNKNOWN_CIPHER = "unknown"

@@ -17,12 +17,12 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreError
+from fastagi.recording.asterisk import raw_files
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.recovery.restart import Recovery
-from fastagi.recording.spool import files
-from fastagi.store.units import recordings as units
-from fastagi.store.units import servers
-from fastagi.store.units.servers import SILENT_SECONDS
+from fastagi.store.queries import recordings as units
+from fastagi.store.queries import servers
+from fastagi.store.queries.servers import SILENT_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +100,7 @@ class Takeover:
         if pbx is None:
             return False
         last = recording.pieces[-1]
-        if any(files.size(path) >= 0 for piece in recording.pieces for path in piece.paths):
+        if any(raw_files.size(path) >= 0 for piece in recording.pieces for path in piece.paths):
             return True
         here = Path(last.paths[0]).parent == pbx.spool
-        return recording.phase is Phase.REQUESTED and here and pbx.up and pbx.book.get(last.uniqueid) is not None
+        return recording.phase is Phase.REQUESTED and here and pbx.up and pbx.channels.get(last.uniqueid) is not None

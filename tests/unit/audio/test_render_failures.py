@@ -189,30 +189,30 @@ def test_who_writes_on_into_a_leftover_does_not_spoil_the_file(tmp_path: Path) -
 
 
 def test_of_two_that_finish_one_file_the_later_one_does(tmp_path: Path) -> None:
-    """A server that was asleep and taken for dead wakes up in the middle of a finishing that its heir does again."""
+    """A server that was asleep and taken for dead wakes up in a finishing that its heir does again."""
     target = tmp_path / "done.bin"
     with FinalFile(str(target)) as asleep:
         asleep.file.write(b"asleep")
-        with FinalFile(str(target)) as heir:
-            heir.file.write(b"half")
+        with FinalFile(str(target)) as successor:
+            successor.file.write(b"half")
             with pytest.raises(AudioError, match="another server"):
                 asleep.commit()
             assert not target.exists(), "half a file has no name"
-            heir.file.write(b" and whole")
-            heir.commit()
+            successor.file.write(b" and whole")
+            successor.commit()
     assert target.read_bytes() == b"half and whole"
     assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
 
 
 def test_who_may_not_finish_it_touches_nothing(tmp_path: Path) -> None:
-    """It slept before it began, and its heir is at work, or has done it."""
+    """It slept before it began, and its successor is at work, or has done it."""
     target = tmp_path / "done.bin"
-    with FinalFile(str(target)) as heir:
-        heir.file.write(b"the heir's")
+    with FinalFile(str(target)) as successor:
+        successor.file.write(b"the successor's")
         with pytest.raises(AudioError, match="another server's to finish"):
             FinalFile(str(target), permit=lambda: False)
-        heir.commit()
-    assert target.read_bytes() == b"the heir's"
+        successor.commit()
+    assert target.read_bytes() == b"the successor's"
 
 
 def test_a_permit_that_was_lost_meanwhile_counts_when_the_file_is_to_get_its_name(tmp_path: Path) -> None:
@@ -220,10 +220,10 @@ def test_a_permit_that_was_lost_meanwhile_counts_when_the_file_is_to_get_its_nam
     answers = [False, True]
     with FinalFile(str(target), permit=answers.pop) as asleep:
         asleep.file.write(b"asleep")
-        target.write_bytes(b"the heir's")
+        target.write_bytes(b"the successor's")
         with pytest.raises(AudioError, match="another server's to finish"):
             asleep.commit()
-    assert target.read_bytes() == b"the heir's"
+    assert target.read_bytes() == b"the successor's"
     assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
 
 

@@ -26,7 +26,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Event
 from fastagi.store import Store, open_store
-from fastagi.store.units import deliveries, keys, recordings
+from fastagi.store.queries import deliveries, keys, recordings
 
 NOON = 1_795_262_400.0
 """2026-11-21 12:00 UTC, a Saturday."""

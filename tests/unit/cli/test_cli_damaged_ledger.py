@@ -11,7 +11,7 @@ import pytest
 
 from fastagi.errors import StoreDamaged
 from fastagi.store import open_store
-from fastagi.store.units import recordings
+from fastagi.store.queries import recordings
 
 REMEDY = "put the last backup back"
 

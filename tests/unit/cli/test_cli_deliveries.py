@@ -6,8 +6,8 @@ import pytest
 
 from fastagi.domain.delivery import SinkRefusals
 from fastagi.store import Store
-from fastagi.store.units import calls, deliveries, holds
-from fastagi.store.units.calls import AnsweredCall
+from fastagi.store.queries import calls, deliveries, holds
+from fastagi.store.queries.calls import AnsweredCall
 
 
 def test_list_and_filters(desk) -> None:

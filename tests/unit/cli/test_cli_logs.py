@@ -15,8 +15,8 @@ import structlog
 
 from fastagi.app import logs
 from fastagi.settings import LogSettings
+from fastagi.store.queries import calls
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import calls
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from fastagi.cli.output import words
 from fastagi.domain.states import Cause
 from fastagi.errors import BadArgument
 from fastagi.store import Store, open_store
-from fastagi.store.units import journal, keys, recordings
+from fastagi.store.queries import journal, keys, recordings
 
 AUDIO = b"RIFF some audio"
 

@@ -13,15 +13,15 @@ import sqlalchemy as sa
 from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 from fastagi.delivery.composite import CompositeSink
-from fastagi.delivery.courier import Courier
-from fastagi.delivery.dispatch import Later
+from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
+from fastagi.store.queries import deliveries, journal, recordings
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import deliveries, journal, recordings
 
 
 class Office:
@@ -40,7 +40,7 @@ class Office:
         for name, sink in sinks.items():
             self.registry.register(name, sink, loop="main")
         self.dispatcher = InProcessDispatcher(self.store, clock=self.clock)
-        self.courier = Courier(
+        self.courier = DeliveryWorker(
             self.store,
             self.dispatcher,
             self.registry,
@@ -667,7 +667,7 @@ async def test_what_runs_here_is_not_begun_here_again(office: Office) -> None:
     [made] = await office.finish(1)
     await until(lambda: sink.running == 1)
     [due] = await office.store.run(deliveries.release, [], office.clock.now)  # somebody thought us dead
-    with pytest.raises(Later):
+    with pytest.raises(Reschedule):
         await office.courier._deliver("crm", due.id)
     gate.set()
     await until(lambda: sink.running == 0)

@@ -16,8 +16,8 @@ from fastagi.delivery.registry import SinkRegistry
 from fastagi.domain.delivery import Delivery, Outcome, SinkRefusals
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError
+from fastagi.store.queries import holds
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import holds
 
 REFUSED = Outcome(False, "401", retry=False, refused=True)
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from delivery_scenes import Clock, until
 
 import fastagi.delivery.inprocess as inprocess
-from fastagi.delivery.dispatch import Item, Later
+from fastagi.delivery.dispatch import Item, Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.errors import StoreDown
 from fastagi.store.sqlite import SqliteStore
@@ -109,7 +109,7 @@ async def test_an_id_that_is_moved_often_does_not_grow_the_heap(store: SqliteSto
     dispatcher = InProcessDispatcher(store, clock=clock)
 
     async def handler(id: str) -> None:
-        raise Later(1.0)
+        raise Reschedule(1.0)
 
     dispatcher.register("q", handler, 1, ledger.source)
     await dispatcher.start()

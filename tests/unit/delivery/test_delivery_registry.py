@@ -385,7 +385,7 @@ def test_who_inherits_deliveries_that_are_named_by_place() -> None:
     registry = SinkRegistry()
     [one] = registry.register("one", CompositeSink(LocalFileSink()))
     registry.register("two", CompositeSink(LocalFileSink(), Duck()))
-    assert registry.heir("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
-    assert registry.heir("one/1", ["one/1", "one/2"]) is None, "there was another one"
+    assert registry.successor("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
+    assert registry.successor("one/1", ["one/1", "one/2"]) is None, "there was another one"
     for name in ("one/2", "two/1", "two/2", "three/1", "one", one):
-        assert registry.heir(name, [name]) is None
+        assert registry.successor(name, [name]) is None

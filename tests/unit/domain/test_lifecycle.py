@@ -22,7 +22,7 @@ from fastagi.domain.lifecycle.effects import (
     Watch,
 )
 from fastagi.domain.lifecycle.rules import RULES
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import TABLE, Cause, Phase
 from fastagi.domain.states import Event as Transition
@@ -30,8 +30,8 @@ from fastagi.errors import IllegalTransition
 
 NOW = 1_800_000_060.0
 BEGAN = 1_800_000_000.0
-FIRST = Piece("/spool/rec-1.wav", channel="PJSIP/a-1", uniqueid="1.1", started_at=BEGAN, monitor_id="0x1")
-NEXT = Piece("/spool/rec-1-1.wav", channel="PJSIP/a-1", uniqueid="1.1", started_at=BEGAN + 20)
+FIRST = Segment("/spool/rec-1.wav", channel="PJSIP/a-1", uniqueid="1.1", started_at=BEGAN, monitor_id="0x1")
+NEXT = Segment("/spool/rec-1-1.wav", channel="PJSIP/a-1", uniqueid="1.1", started_at=BEGAN + 20)
 
 
 def recording(phase: Phase, **changes: Any) -> Recording:
@@ -76,9 +76,9 @@ EVENTS: dict[str, Any] = {
     "resume": events.ResumeRequested(),
     "resume_failed": events.ResumeFailed(),
     "unmuted": events.Unmuted(),
-    "segment_for_pause": events.SegmentIntended(replace(NEXT, after="pause")),
-    "segment_for_move": events.SegmentIntended(replace(NEXT, after="move")),
-    "leg_moved": events.LegMoved(replace(NEXT, after="move", uniqueid="1.2")),
+    "segment_for_pause": events.SegmentIntended(replace(NEXT, reason="pause")),
+    "segment_for_move": events.SegmentIntended(replace(NEXT, reason="move")),
+    "leg_moved": events.LegMoved(replace(NEXT, reason="move", uniqueid="1.2")),
     "channel_renamed": events.ChannelRenamed("PJSIP/b-2"),
     "name_taken": events.NameTaken("/r/x-2.wav"),
     "members": events.MembersNoted({"members": ["100"]}),
@@ -212,8 +212,8 @@ def test_changes_are_what_differs() -> None:
         (Phase.ACTIVE, {}, (Watch(),)),
         (
             Phase.ACTIVE,
-            {"pieces": (FIRST, replace(NEXT, seen=False))},
-            (StartSegment(replace(NEXT, seen=False)), Watch()),
+            {"pieces": (FIRST, replace(NEXT, confirmed=False))},
+            (StartSegment(replace(NEXT, confirmed=False)), Watch()),
         ),
         (Phase.PAUSED, {}, (EndSegment(replace(FIRST, ended_at=BEGAN + 10)), Watch())),
         (
@@ -224,8 +224,8 @@ def test_changes_are_what_differs() -> None:
         (Phase.PAUSED, {"adopted": True}, (Mute("both", True), Watch())),
         (
             Phase.PAUSED,
-            {"pieces": (FIRST, replace(NEXT, after="pause", seen=False)), "facts": {RESUME_AT: NOW}},
-            (StartSegment(replace(NEXT, after="pause", seen=False)), ResumeAt(NOW), Watch()),
+            {"pieces": (FIRST, replace(NEXT, reason="pause", confirmed=False)), "facts": {RESUME_AT: NOW}},
+            (StartSegment(replace(NEXT, reason="pause", confirmed=False)), ResumeAt(NOW), Watch()),
         ),
         (Phase.PAUSED, {"pieces": (FIRST, replace(NEXT, started_at=NOW, ended_at=NOW))}, (Watch(),)),
         (Phase.STOPPING, {}, (StopSegment(FIRST),)),
@@ -328,7 +328,7 @@ def test_pause_ends_the_segment() -> None:
 def test_pause_of_an_instant_is_no_empty_segment() -> None:
     """A segment that ends when it began would count as one that was never made."""
     decision = decide(recording(Phase.ACTIVE), events.PauseRequested(), BEGAN)
-    assert not decision.after.pieces[-1].void
+    assert not decision.after.pieces[-1].empty
     assert isinstance(decision.effects[0], EndSegment)
 
 
@@ -364,9 +364,9 @@ def test_resume_of_an_adopted_recording_survives_a_crash() -> None:
 
 
 def test_resume_begins_a_segment() -> None:
-    intended = decide(recording(Phase.PAUSED), events.SegmentIntended(replace(NEXT, after="pause")), NOW)
-    assert intended.effects == (StartSegment(replace(NEXT, after="pause", started_at=NOW, seen=False)),)
-    began = replace(NEXT, after="pause", started_at=NOW + 1)
+    intended = decide(recording(Phase.PAUSED), events.SegmentIntended(replace(NEXT, reason="pause")), NOW)
+    assert intended.effects == (StartSegment(replace(NEXT, reason="pause", started_at=NOW, confirmed=False)),)
+    began = replace(NEXT, reason="pause", started_at=NOW + 1)
     resumed = decide(intended.after, events.SegmentStarted(began), NOW + 1)
     assert resumed.transition is Transition.RESUMED
     assert resumed.after.pauses == (Span(10.0, 61.0),)
@@ -375,17 +375,17 @@ def test_resume_begins_a_segment() -> None:
 
 def test_failed_segment_leaves_no_trace() -> None:
     before = recording(Phase.PAUSED)
-    intended = decide(before, events.SegmentIntended(replace(NEXT, after="pause")), NOW).after
+    intended = decide(before, events.SegmentIntended(replace(NEXT, reason="pause")), NOW).after
     assert decide(intended, events.SegmentFailed(), NOW + 1).after == before
 
 
 def further(after: str, **changes: Any) -> Recording:
     """An active recording with a further segment that is intended."""
-    return recording(Phase.ACTIVE, pieces=(FIRST, replace(NEXT, after=after, seen=False)), **changes)
+    return recording(Phase.ACTIVE, pieces=(FIRST, replace(NEXT, reason=after, confirmed=False)), **changes)
 
 
 def test_move_ends_the_leg_that_was_left() -> None:
-    began = replace(NEXT, after="move", uniqueid="1.2", turned=True)
+    began = replace(NEXT, reason="move", uniqueid="1.2", sides_swapped=True)
     decision = decide(further("move"), events.SegmentStarted(began), NOW)
     assert decision.entry == "moved"
     assert decision.after.pieces == (replace(FIRST, ended_at=began.started_at), began)
@@ -393,9 +393,9 @@ def test_move_ends_the_leg_that_was_left() -> None:
 
 
 def test_move_in_a_pause_makes_no_file() -> None:
-    decision = decide(recording(Phase.PAUSED), events.LegMoved(replace(NEXT, uniqueid="1.2", turned=True)), NOW)
+    decision = decide(recording(Phase.PAUSED), events.LegMoved(replace(NEXT, uniqueid="1.2", sides_swapped=True)), NOW)
     last = decision.after.pieces[-1]
-    assert (last.void, last.uniqueid, last.turned, last.after) == (True, "1.2", True, "move")
+    assert (last.empty, last.uniqueid, last.sides_swapped, last.reason) == (True, "1.2", True, "move")
     assert decision.effects == ()
 
 
@@ -407,11 +407,11 @@ def test_move_in_a_pause_makes_no_file() -> None:
 def test_some_recordings_end_with_their_leg(changes: dict[str, Any]) -> None:
     for phase in (Phase.ACTIVE, Phase.PAUSED):
         with pytest.raises(IllegalTransition):
-            decide(recording(phase, **changes), events.LegMoved(replace(NEXT, after="move")), NOW)
+            decide(recording(phase, **changes), events.LegMoved(replace(NEXT, reason="move")), NOW)
 
 
 def test_flush_ends_the_segment_that_stood_still() -> None:
-    began = replace(NEXT, after="still")
+    began = replace(NEXT, reason="still")
     decision = decide(further("still"), events.SegmentStarted(began, forerunner_ended=True), NOW)
     assert decision.entry == "flushed"
     assert decision.after.pieces == (replace(FIRST, ended_at=began.started_at), began)
@@ -419,13 +419,13 @@ def test_flush_ends_the_segment_that_stood_still() -> None:
 
 
 def test_empty_forerunner_is_left_out() -> None:
-    began = replace(NEXT, after="still")
+    began = replace(NEXT, reason="still")
     event = events.SegmentStarted(began, forerunner_ended=True, forerunner_empty=True)
     assert decide(further("still"), event, NOW).after.pieces == (began,)
 
 
 def test_lost_files_are_told() -> None:
-    began = replace(NEXT, after="loss")
+    began = replace(NEXT, reason="loss")
     decision = decide(further("loss", facts={"lost": [[1.0, 2.0]]}), events.SegmentStarted(began), NOW)
     assert decision.entry == "files_lost"
     assert decision.after.facts == {"lost": [[1.0, 2.0], [0.0, 20.0]]}

@@ -22,7 +22,7 @@ from fastagi.domain.lifecycle.effects import (
     StartSegment,
     StopSegment,
 )
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import LIVE, Cause, Phase
 from fastagi.errors import IllegalTransition
 
@@ -39,7 +39,7 @@ class Life:
     """One recording, its journal and what is still to be done; the world answers as `step` is told."""
 
     def __init__(self) -> None:
-        first = Piece("/spool/0.wav", channel="PJSIP/a", uniqueid="1.0")
+        first = Segment("/spool/0.wav", channel="PJSIP/a", uniqueid="1.0")
         self.row = Recording(
             id="rec-1",
             node="one",
@@ -80,8 +80,8 @@ class Life:
             self.ends.append(after.cause)
         if before.phase is Phase.STOPPING and after.phase is Phase.CLOSING:
             assert (after.cause, after.ended_at) == (before.cause, before.ended_at), "the first cause wins"
-        assert all(segment.seen for segment in after.pieces[:-1]), "only the last segment may be an intent"
-        made = [segment.mixed for segment in after.pieces if not segment.void]
+        assert all(segment.confirmed for segment in after.pieces[:-1]), "only the last segment may be an intent"
+        made = [segment.mixed for segment in after.pieces if not segment.empty]
         assert len(set(made)) == len(made), "a file's name is used once"
         ends = [span.end for span in after.pauses]
         assert None not in ends[:-1], "only the last pause may be open"
@@ -89,11 +89,11 @@ class Life:
         if after.phase is not Phase.PAUSED:
             assert None not in ends, "who does not pause has no open pause"
 
-    def segment(self, after: str) -> Piece:
+    def segment(self, after: str) -> Segment:
         self.segments += 1
         here = self.row.pieces[-1]
         uniqueid = f"1.{self.segments}" if after == "move" else here.uniqueid
-        return Piece(f"/spool/{self.segments}.wav", channel="PJSIP/b", uniqueid=uniqueid, after=after)
+        return Segment(f"/spool/{self.segments}.wav", channel="PJSIP/b", uniqueid=uniqueid, reason=after)
 
     def outside(self, what: str, crash: bool = False) -> None:
         uniqueid = self.row.pieces[-1].uniqueid

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.states import Cause, Phase
 
 BEFORE = Recording(
-    "rec-1", "n", "pbx", "SIP/a", "1.1", "x", "/x.wav", pieces=(Piece("/r.wav"),), ended_at=7.0, facts={"a": 1}
+    "rec-1", "n", "pbx", "SIP/a", "1.1", "x", "/x.wav", pieces=(Segment("/r.wav"),), ended_at=7.0, facts={"a": 1}
 )
 
 

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 
 from fastagi.ami.actions import MixMonitorRow
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
-from fastagi.recording.spool import foreign
-from fastagi.recording.spool.foreign import Found
-from fastagi.recording.watching.watch import LOOK_SECONDS
+from fastagi.recording.asterisk import external
+from fastagi.recording.asterisk.external import Found
+from fastagi.recording.monitoring.watch import LOOK_SECONDS
 from fastagi.settings import RecordingSettings
 
 
@@ -23,7 +23,7 @@ def row(stem: str, received: str = "", sent: str = "") -> MixMonitorRow:
 
 
 def locate(*args: Any) -> Found:
-    return foreign.locate(args[0], args[1] if len(args) > 1 else "", "SIP/a", "1.1", *args[2:])
+    return external.locate(args[0], args[1] if len(args) > 1 else "", "SIP/a", "1.1", *args[2:])
 
 
 def test_the_suffix_is_the_variables_or_the_newest_files(tmp_path: Path) -> None:
@@ -43,16 +43,16 @@ def test_the_suffix_is_the_variables_or_the_newest_files(tmp_path: Path) -> None
 def test_legs_alone_are_a_recording(tmp_path: Path) -> None:
     found = locate(row("", str(tmp_path / "r"), str(tmp_path / "t")))
     assert (found.piece.mixed, found.piece.received) == ("", str(tmp_path / "r.wav"))
-    spec = foreign.spec_of(found, {"recording_mode": "separate", "file_format": "ulaw", "max_bytes": 4000})
+    spec = external.spec_of(found, {"recording_mode": "separate", "file_format": "ulaw", "max_bytes": 4000})
     assert (spec.recording_mode, spec.file_format, spec.max_bytes, spec.dtmf_elim) == ("separate", "ulaw", 0, False)
-    assert foreign.name_of(found, spec) == ("r.wav", "r.wav")
+    assert external.name_of(found, spec) == ("r.wav", "r.wav")
 
 
 def test_what_the_settings_ask_for_is_given_as_far_as_one_file_can(tmp_path: Path) -> None:
     found = locate(row(str(tmp_path / "x")))
-    spec = foreign.spec_of(found, {"recording_mode": "separate", "dtmf_elim": True, "file_format": "oki"})
+    spec = external.spec_of(found, {"recording_mode": "separate", "dtmf_elim": True, "file_format": "oki"})
     assert (spec.recording_mode, spec.dtmf_elim, spec.file_format) == ("mixed", False, "oki")
-    assert foreign.spec_of(found, {"file_format": "mp3", "rate": 6000}) == RecordingSpec(dtmf_elim=False)
+    assert external.spec_of(found, {"file_format": "mp3", "rate": 6000}) == RecordingSpec(dtmf_elim=False)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_what_the_settings_ask_for_is_given_as_far_as_one_file_can(tmp_path: Pat
     ],
 )
 def test_names_are_safe(name: str, finished: str) -> None:
-    found = Found(Piece(f"/spool/{name}"), Path(name).suffix or ".wav", 1)
-    assert foreign.name_of(found, RecordingSpec())[1] == finished
+    found = Found(Segment(f"/spool/{name}"), Path(name).suffix or ".wav", 1)
+    assert external.name_of(found, RecordingSpec())[1] == finished
 
 
 @pytest.mark.parametrize(
@@ -85,42 +85,42 @@ def test_names_are_safe(name: str, finished: str) -> None:
     ],
 )
 def test_ours_are_known_by_their_names(stem: str, ours: bool) -> None:
-    assert foreign.is_ours(row(stem)) is ours
+    assert external.is_ours(row(stem)) is ours
 
 
 def test_when_it_is_whole(tmp_path: Path) -> None:
     wav, gsm = tmp_path / "a.wav", tmp_path / "a.gsm"
     soundfile.write(wav, [0.0] * 800, 8000, subtype="PCM_16")
     gsm.write_bytes(b"\xd0" * 33)
-    assert not foreign.closed((str(wav),), 0.1)  # the header may be of what it is appended to
-    assert foreign.closed((str(wav),), 0.5)
-    assert not foreign.closed((str(gsm),), 0.5)
-    assert foreign.closed((str(gsm),), 1.5)
-    assert not foreign.closed((str(wav), str(gsm)), 0.5)
+    assert not external.closed((str(wav),), 0.1)  # the header may be of what it is appended to
+    assert external.closed((str(wav),), 0.5)
+    assert not external.closed((str(gsm),), 0.5)
+    assert external.closed((str(gsm),), 1.5)
+    assert not external.closed((str(wav), str(gsm)), 0.5)
     with wav.open("ab") as file:
         file.write(b"\0" * 32768)
-    assert not foreign.closed((str(wav),), 5.0)
+    assert not external.closed((str(wav),), 5.0)
 
 
 def test_how_often_it_grows() -> None:
-    assert 2.0 < foreign.growth_seconds("/a.wav") < 2.1
-    assert 19.0 < foreign.growth_seconds("/a.gsm") < 21.0
-    assert 19.0 < foreign.growth_seconds("/a.WAV") < 21.0
+    assert 2.0 < external.growth_seconds("/a.wav") < 2.1
+    assert 19.0 < external.growth_seconds("/a.gsm") < 21.0
+    assert 19.0 < external.growth_seconds("/a.WAV") < 21.0
 
 
 def test_a_wav_of_others_that_does_not_grow_is_alarmed_as_soon_as_one_of_ours() -> None:
-    assert foreign.slower_seconds("/a.wav") == foreign.slower_seconds("/a.wav16") == 0.0
+    assert external.slower_seconds("/a.wav") == external.slower_seconds("/a.wav16") == 0.0
     settings = RecordingSettings()
-    assert settings.stalled_seconds + foreign.slower_seconds("/a.ulaw") + LOOK_SECONDS < 10  # what is promised
-    assert 17.0 < foreign.slower_seconds("/a.gsm") < 19.0
+    assert settings.stalled_seconds + external.slower_seconds("/a.ulaw") + LOOK_SECONDS < 10  # what is promised
+    assert 17.0 < external.slower_seconds("/a.gsm") < 19.0
 
 
 def test_only_what_lies_in_our_spool_may_be_removed(tmp_path: Path) -> None:
     ours, theirs = str(tmp_path / "a.wav"), "/elsewhere/a.wav"
     made = Recording(
-        "rec-1", "one", "pbx", "SIP/a", "1.1", "a", "/f", pieces=(Piece(theirs, received=ours),), adopted=True
+        "rec-1", "one", "pbx", "SIP/a", "1.1", "a", "/f", pieces=(Segment(theirs, received=ours),), adopted=True
     )
-    assert foreign.removable(made, tmp_path) == (ours,)
-    assert foreign.removable(made, None) == ()
-    own = Recording("rec-1", "one", "pbx", "SIP/a", "1.1", "a", "/f", pieces=(Piece(theirs, received=ours),))
-    assert foreign.removable(own, None) == (theirs, ours)
+    assert external.removable(made, tmp_path) == (ours,)
+    assert external.removable(made, None) == ()
+    own = Recording("rec-1", "one", "pbx", "SIP/a", "1.1", "a", "/f", pieces=(Segment(theirs, received=ours),))
+    assert external.removable(own, None) == (theirs, ours)

@@ -10,8 +10,8 @@ import pytest
 from fastagi.domain.recording import Recording, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
-from fastagi.recording.proof.judging import judge
-from fastagi.store.units.calls import AnsweredCall
+from fastagi.recording.compliance.judging import judge
+from fastagi.store.queries.calls import AnsweredCall
 
 CALL = AnsweredCall("pbx", "1.1", linkedid="1.1", answered_at=1000.0, ended_at=1060.0, required=True)
 

@@ -10,12 +10,12 @@ import pytest
 
 from fastagi.ami import actions
 from fastagi.ami.events import Headers
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, BadArgument
 from fastagi.handlers.user_events import parse
 from fastagi.recording import announcing
 from fastagi.recording.announcing import LONGEST_BYTES, Announcer, about, one_line
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
 
 FROM_AMI = [("Event", "UserEvent"), ("Privilege", "user,all"), ("UserEvent", "FastAGIRecord")]
 FROM_DIALPLAN = [
@@ -141,7 +141,7 @@ def manager(monkeypatch: pytest.MonkeyPatch) -> Manager:
 async def test_the_queue_is_bounded_ordered_and_nobody_waits(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announcing, "MOST_WAITING", 5)
     tasks: list[asyncio.Task[Any]] = []
-    announcer = Announcer({"pbx": FakePbx()}, Jobs(), lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
+    announcer = Announcer({"pbx": FakePbx()}, ActiveRecordings(), lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
     for n in range(8):
         announcer.changed(recording(n, error="a\nb"), "started", {})
     announcer.changed(recording(9), "closed", {})  # nobody else's business
@@ -157,7 +157,7 @@ async def test_the_queue_is_bounded_ordered_and_nobody_waits(manager: Manager, m
 @pytest.mark.parametrize("fault", [AsteriskDown("away"), ActionTimeout("slow"), ActionRefused("Permission denied")])
 async def test_what_asterisk_does_not_take_is_dropped(manager: Manager, fault: Exception) -> None:
     pbx, tasks = FakePbx(), []
-    announcer = Announcer({"pbx": pbx}, Jobs(), lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
+    announcer = Announcer({"pbx": pbx}, ActiveRecordings(), lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
     manager.gate.set()
     manager.fault = fault
     for n in range(3):
@@ -176,17 +176,17 @@ async def test_what_asterisk_does_not_take_is_dropped(manager: Manager, fault: E
 
 
 def test_where_a_recording_is_made_is_said_once_it_has_moved() -> None:
-    pieces = (Piece("/x.wav", channel="SIP/a"), Piece("/y.wav", channel="SIP/b"))
+    pieces = (Segment("/x.wav", channel="SIP/a"), Segment("/y.wav", channel="SIP/b"))
     assert about(recording(1, pieces=pieces))["RecordedChannel"] == "SIP/b"
     assert about(recording(1, pieces=pieces[:1]))["RecordedChannel"] == ""
     assert about(recording(1))["RecordedChannel"] == ""
 
 
 async def test_alarms_come_and_go(manager: Manager) -> None:
-    jobs, tasks = Jobs(), []
+    jobs, tasks = ActiveRecordings(), []
     announcer = Announcer({"pbx": FakePbx()}, jobs, lambda w, n: tasks.append(asyncio.create_task(w)))  # type: ignore[dict-item]
     manager.gate.set()
-    job = Job(recording(1, pieces=(Piece("/x.wav", uniqueid="1.1"),)))
+    job = ActiveRecording(recording(1, pieces=(Segment("/x.wav", uniqueid="1.1"),)))
     jobs.add(job)
     for alarms in ({"stalled", "silent"}, {"stalled", "silent"}, {"silent"}):
         job.alarms = set(alarms)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fastagi.recording.asterisk.channels import EVENTS, ChannelBook, LiveChannel
+from fastagi.recording.asterisk.channel_table import EVENTS, ChannelTable, LiveChannel
 
 
-def book_of(*events: tuple[str, dict[str, str]]) -> ChannelBook:
-    book = ChannelBook()
+def book_of(*events: tuple[str, dict[str, str]]) -> ChannelTable:
+    book = ChannelTable()
     for number, (name, headers) in enumerate(events):
         book.feed(name, headers, 100.0 + number)
     return book
@@ -87,7 +87,7 @@ def test_who_talks_to_whom() -> None:
 def test_a_hangup_that_was_asked_for(name: str, cause: str, leaving: bool) -> None:
     channel = book_of(event("Newchannel"), event(name, Cause=cause)).get("1.1")
     assert channel is not None
-    assert channel.leaving is leaving
+    assert channel.hangup_requested is leaving
 
 
 @pytest.mark.parametrize("name", ["HangupRequest", "SoftHangupRequest", "BridgeLeave", "MusicOnHoldStop"])
@@ -100,14 +100,14 @@ def test_a_snapshot_takes_the_place_of_all_and_tells_who_is_gone() -> None:
     new = LiveChannel("1.1", "PJSIP/1-01", state="6", bridge="b", since=100.0)
     gone = book.replace([new, LiveChannel("3.1", "PJSIP/3-01", bridge="b", since=99.0)])
     assert [c.uniqueid for c in gone] == ["2.1"]
-    assert (new.leaving, new.on_hold_music) == (True, True)
+    assert (new.hangup_requested, new.on_hold_music) == (True, True)
     assert [c.uniqueid for c in book.peers("1.1")] == ["3.1"]
     book.clear()
     assert len(book) == 0
 
 
 def test_strange_events_are_survived() -> None:
-    book = ChannelBook()
+    book = ChannelTable()
     assert book.feed("Newchannel", {}, 1.0) is None
     assert book.feed("Nonsense", {"Uniqueid": "1.1"}, 1.0) is None
     for name in EVENTS:

@@ -9,9 +9,9 @@ from typing import Any, cast
 import pytest
 from delivery_scenes import recording
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.states import Phase
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.recording.recovery.restart import Recovery
 
 
@@ -32,5 +32,5 @@ def test_dead_here_is_waited_for_less(here: bool, phase: Phase, dead_seconds: fl
     settings = SimpleNamespace(dead_seconds=dead_seconds)
     context = SimpleNamespace(jobs=nothing, threads=nothing, pbxs={"pbx": pbx}, clock=time.time, settings=settings)
     recovery = Recovery(cast(Any, context), nothing, nothing, nothing, nothing)
-    job = Job(recording(1, asterisk="pbx", phase=phase, pieces=(Piece("/s/1.wav", uniqueid="1.1"),)))
+    job = ActiveRecording(recording(1, asterisk="pbx", phase=phase, pieces=(Segment("/s/1.wav", uniqueid="1.1"),)))
     assert recovery.patience(job) == seconds

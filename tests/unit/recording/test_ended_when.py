@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
-from fastagi.recording.course.stopping import Stopper
-from fastagi.recording.ledger.job import Job
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.lifecycle.stopping import Stopper
 
 
 class Here:
@@ -37,7 +37,7 @@ async def test_a_file_says_only_how_long_ago_it_was_closed(
     os.utime(raw, (now - ahead - written,) * 2)
     row = Recording(
         id="rec-1", node="n", asterisk="pbx", channel="a", uniqueid="1", name="x", file_path="/r/x.wav",
-        phase=Phase.ACTIVE, requested_at=now - 60, started_at=now - 60, pieces=(Piece(str(raw)),),
+        phase=Phase.ACTIVE, requested_at=now - 60, started_at=now - 60, pieces=(Segment(str(raw)),),
     )  # fmt: skip
     stopper: Any = SimpleNamespace(_threads=Here(), _clock=lambda: now)
-    assert await Stopper._last_written(stopper, Job(row)) == pytest.approx(now - ended, abs=1.0)
+    assert await Stopper._last_written(stopper, ActiveRecording(row)) == pytest.approx(now - ended, abs=1.0)

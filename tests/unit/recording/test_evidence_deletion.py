@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import BadArgument, Error, StoreError
-from fastagi.recording.proof.evidence import Evidence, Proof, check_file
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.compliance.evidence import Evidence, Proof, check_file
+from fastagi.runtime.threads import FileThreads
 from fastagi.store import Store, open_store
-from fastagi.store.units import deliveries, journal, keys, recordings
-from fastagi.store.units.evidence import condemn
+from fastagi.store.queries import deliveries, journal, keys, recordings
+from fastagi.store.queries.evidence import condemn
 
 AUDIO = b"RIFF" + bytes(range(256)) * 4
 NOW = 1_700_000_000.0
@@ -63,7 +63,7 @@ class Archive:
             name=f"call-{n}",
             file_path=str(path),
             requested_at=at,
-            pieces=(Piece(str(self.folder / f"rec-{n:026}.wav")),),
+            pieces=(Segment(str(self.folder / f"rec-{n:026}.wav")),),
         )
         await self.store.run(recordings.insert, row)
         if key:
@@ -240,7 +240,7 @@ async def test_a_failed_recordings_raw_files_go_only_where_they_are_ours(archive
         file_path=str(archive.folder / "taken.wav"),  # its name was given back, and another recording has it now
         phase=Phase.FAILED,
         requested_at=NOW,
-        pieces=(Piece(str(foreign), received=str(ours), sent=str(alike)),),
+        pieces=(Segment(str(foreign), received=str(ours), sent=str(alike)),),
     )
     await archive.store.run(recordings.insert, row)
     await archive.evidence(spools={"pbx": spool}).delete_recording(recording_id, "ann", "room")
@@ -252,8 +252,8 @@ async def test_a_name_that_another_recording_has_by_now_is_left_to_it(archive: A
     recording_id = await archive.finished()
     await archive.store.run(condemn, recording_id, archive.now, "ann", "room")  # and there the server was killed
     path = Path((await archive.row(recording_id)).file_path)
-    heir = replace(await archive.row(recording_id), id="rec-heir", deleted_at=None)
-    await archive.store.run(recordings.insert, heir)
+    successor = replace(await archive.row(recording_id), id="rec-successor", deleted_at=None)
+    await archive.store.run(recordings.insert, successor)
     assert (await archive.evidence().sweep(), path.read_bytes()) == (1, AUDIO)
     assert (await archive.events(recording_id))[-1][0] == "deleted"
 
@@ -287,8 +287,8 @@ async def test_a_file_that_cannot_be_removed_is_tried_again(archive: Archive) ->
 
 KILLED = """
 import asyncio, os, sys
-from fastagi.recording.proof import evidence
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.recording.compliance import evidence
+from fastagi.runtime.threads import FileThreads
 from fastagi.store import open_store
 point, url, recording_id = sys.argv[1:]
 unlink = evidence._unlink

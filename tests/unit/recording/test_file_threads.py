@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog.testing
 
-from fastagi.recording.runtime.threads import FILE_THREADS, FileThreads
+from fastagi.runtime.threads import FILE_THREADS, FileThreads
 
 
 @pytest.fixture

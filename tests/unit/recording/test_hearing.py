@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.runtime.threads import FileThreads
-from fastagi.recording.watching.hearing import Hearing
+from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
+from fastagi.recording.monitoring.levels import LevelMonitor
+from fastagi.runtime.threads import FileThreads
 from fastagi.testing.sound import RATE, speech_samples
 
 HEADER = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, RATE, RATE * 2, 2, 16, b"data", 0)
@@ -28,19 +28,19 @@ class Scene:
 
     def __init__(self, folder: Path, threads: FileThreads, legs: bool = True, quiet: float = 60.0) -> None:
         paths = {name: folder / f"{name}.wav" for name in ("mixed", "received", "sent")}
-        piece = Piece(*(str(p) if legs or n == "mixed" else "" for n, p in paths.items()), channel="SIP/a")
+        piece = Segment(*(str(p) if legs or n == "mixed" else "" for n, p in paths.items()), channel="SIP/a")
         row = Recording("rec-1", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", phase=Phase.ACTIVE, pieces=(piece,))
-        self.job = Job(row)
-        self.jobs = Jobs()
+        self.job = ActiveRecording(row)
+        self.jobs = ActiveRecordings()
         self.jobs.add(self.job)
         self.now = 1000.0
         self.paths = paths
         for path in paths.values():
             path.write_bytes(HEADER)
-        self.hearing = Hearing(self.jobs, threads, silence_dbfs=-48.0, quiet_seconds=quiet, clock=lambda: self.now)
+        self.hearing = LevelMonitor(self.jobs, threads, silence_dbfs=-48.0, quiet_seconds=quiet, clock=lambda: self.now)
 
     async def pass_(self, seconds: float, **said: bytes) -> set[str]:
-        """Five seconds at a time: each leg gets its sound, and Hearing looks."""
+        """Five seconds at a time: each leg gets its sound, and LevelMonitor looks."""
         for _ in range(round(seconds / 5)):
             self.now += 5.0
             for name, sound in said.items():

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from fastagi.ami import actions
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import ActionRefused
-from fastagi.recording.ledger.job import Job
-from fastagi.recording.spool.limits import LimitWatch
-from fastagi.recording.watching import talking
-from fastagi.recording.watching.talking import Listening
+from fastagi.recording.asterisk.limits import LimitWatch
+from fastagi.recording.ledger.active import ActiveRecording
+from fastagi.recording.monitoring import talk_detect
+from fastagi.recording.monitoring.talk_detect import TalkDetectMonitor
 
 NOW = 1_800_000_000.0
 
@@ -39,7 +39,7 @@ class Asterisk:
         self.pbx: Any = SimpleNamespace(name="pbx", up=True, manager=object(), book=book)
         monkeypatch.setattr(actions, "setvar", self.setvar)
         monkeypatch.setattr(actions, "getvar", self.getvar)
-        self.listening = Listening({"pbx": self.pbx}, self.spawn, -48.0, lambda: self.now)
+        self.listening = TalkDetectMonitor({"pbx": self.pbx}, self.spawn, -48.0, lambda: self.now)
 
     @staticmethod
     def channel(uniqueid: str) -> Any:
@@ -67,15 +67,15 @@ class Asterisk:
             await self.tasks.pop()
 
 
-def silent(number: int, uniqueid: str = "1") -> tuple[Job, LimitWatch]:
+def silent(number: int, uniqueid: str = "1") -> tuple[ActiveRecording, LimitWatch]:
     """A recording with a silence limit of 2 s."""
     spec = RecordingSpec(file_format="s16bit", milliseconds_max_silence=2000)
     row = Recording(
         id=f"rec-{number}", node="n", asterisk="pbx", channel="a", uniqueid=uniqueid, name="x", file_path="/r/x.wav",
         spec=spec, phase=Phase.ACTIVE, requested_at=NOW, started_at=NOW,
-        pieces=(Piece("a.wav", channel="a", uniqueid=uniqueid, started_at=NOW),),
+        pieces=(Segment("a.wav", channel="a", uniqueid=uniqueid, started_at=NOW),),
     )  # fmt: skip
-    return Job(row), LimitWatch(row, None, -48.0)
+    return ActiveRecording(row), LimitWatch(row, None, -48.0)
 
 
 async def test_who_ends_does_not_make_the_other_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ async def test_a_short_prompt_between_two_looks_counts(monkeypatch: pytest.Monke
     job, limits = silent(1)
     heard = SimpleNamespace(playing=False, played_until=0.0, closed=False)
     job.agi = heard  # type: ignore[assignment]
-    monkeypatch.setattr(talking.time, "monotonic", lambda: asterisk.now - NOW + 100.0)
+    monkeypatch.setattr(talk_detect.time, "monotonic", lambda: asterisk.now - NOW + 100.0)
     asterisk.listening.beside(job, limits)
     asterisk.now += 1.0
     heard.played_until = 100.7

@@ -1,20 +1,20 @@
-"""Jobs of one call: an old recording that is finished again does not hide the one that runs."""
+"""ActiveRecordings of one call: an old recording that is finished again does not hide the one that runs."""
 
 from __future__ import annotations
 
 from delivery_scenes import recording
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.states import Phase
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
 
 
-def job_of(n: int, phase: Phase) -> Job:
-    return Job(recording(n, uniqueid="1.1", phase=phase, pieces=(Piece(f"/s/{n}.wav", uniqueid="1.1"),)))
+def job_of(n: int, phase: Phase) -> ActiveRecording:
+    return ActiveRecording(recording(n, uniqueid="1.1", phase=phase, pieces=(Segment(f"/s/{n}.wav", uniqueid="1.1"),)))
 
 
 def test_a_recording_that_is_finished_again_does_not_hide_the_running_one() -> None:
-    jobs = Jobs()
+    jobs = ActiveRecordings()
     running = job_of(2, Phase.ACTIVE)
     again = job_of(1, Phase.FINISHING)
     for pair in ((running, again), (again, running)):
@@ -28,7 +28,7 @@ def test_a_recording_that_is_finished_again_does_not_hide_the_running_one() -> N
 
 
 def test_a_superseded_recording_leaves_its_call_to_another() -> None:
-    jobs = Jobs()
+    jobs = ActiveRecordings()
     old, new = (job_of(n, Phase.ACTIVE) for n in (1, 2))
     jobs.add(old)
     jobs.supersede(old)

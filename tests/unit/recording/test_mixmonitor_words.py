@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import ActionRefused, AsteriskDown, Error, Hangup
 from fastagi.recording.asterisk.control import AgiControl, gone, id_variable, mixmonitor_options
-from fastagi.recording.spool.files import next_number, raw_piece, recording_id_of, size
+from fastagi.recording.asterisk.raw_files import next_number, raw_segment, recording_id_of, size
 
 ID = "rec-01jzzzzzzzzzzzzzzzzzzzzzzz"
 
 
-def piece(spool: str = "/spool", **options: Any) -> Piece:
-    return raw_piece(Path(spool), ID, options.pop("number", 0), RecordingSpec(**options), "PJSIP/1-01", "1.1")
+def piece(spool: str = "/spool", **options: Any) -> Segment:
+    return raw_segment(Path(spool), ID, options.pop("number", 0), RecordingSpec(**options), "PJSIP/1-01", "1.1")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from fastagi.ami import actions
 from fastagi.errors import ActionRefused
-from fastagi.recording.watching.playing import Playing
+from fastagi.recording.monitoring.playing import Playing
 
 
 class Channel:

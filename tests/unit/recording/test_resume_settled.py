@@ -12,27 +12,27 @@ import pytest
 from delivery_scenes import recording
 
 from fastagi.domain.lifecycle import RESUME_AT, Decision
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.domain.states import Phase
-from fastagi.recording.course.engine import Engine
-from fastagi.recording.course.pausing import Pauser
-from fastagi.recording.ledger.job import Job, Jobs
+from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
+from fastagi.recording.lifecycle.engine import Engine
+from fastagi.recording.lifecycle.pausing import Pauser
 
-DONE = Piece("/s/1.wav", uniqueid="1.1", started_at=1.0, ended_at=2.0)
+DONE = Segment("/s/1.wav", uniqueid="1.1", started_at=1.0, ended_at=2.0)
 
 
 class Untaken:
     """Asterisk does not take the further piece: it is dropped, as `SegmentController.settle` does."""
 
-    async def settle(self, job: Job) -> None:
+    async def settle(self, job: ActiveRecording) -> None:
         job.recording = replace(job.recording, pieces=(DONE,))
 
-    async def end(self, job: Job, piece: Piece) -> None:
+    async def end(self, job: ActiveRecording, piece: Segment) -> None:
         return None
 
 
 class Notes:
-    async def record(self, job: Job, decision: Decision) -> None:
+    async def record(self, job: ActiveRecording, decision: Decision) -> None:
         job.recording = decision.after
 
 
@@ -48,11 +48,11 @@ async def test_resume_that_failed_is_tried_again(after: str, again: bool) -> Non
         told.set()
 
     context: Any = SimpleNamespace(
-        journal=Notes(), jobs=Jobs(), pbxs={}, tasks=SimpleNamespace(spawn=spawn), clock=time.time
+        journal=Notes(), jobs=ActiveRecordings(), pbxs={}, tasks=SimpleNamespace(spawn=spawn), clock=time.time
     )
     pauser = Pauser(context, Engine(context), cast(Any, Untaken()))
-    intended = Piece("/s/2.wav", uniqueid="1.1", started_at=3.0, seen=False, after=after)
-    job = Job(recording(1, asterisk="pbx", phase=Phase.PAUSED, pieces=(DONE, intended)))
+    intended = Segment("/s/2.wav", uniqueid="1.1", started_at=3.0, confirmed=False, reason=after)
+    job = ActiveRecording(recording(1, asterisk="pbx", phase=Phase.PAUSED, pieces=(DONE, intended)))
     await pauser.settle(job)
     assert (RESUME_AT in job.recording.facts) is again
     if again:

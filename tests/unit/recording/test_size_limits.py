@@ -9,7 +9,7 @@ import pytest
 
 from fastagi.cipher import AesCbcCipher, AesGcmCipher, AgeCipher, Cipher
 from fastagi.errors import BadArgument
-from fastagi.recording.whole_call import spec_from
+from fastagi.recording.parameters import spec_from
 
 ONE = AgeCipher([str(pyrage.x25519.Identity.generate().to_public())])
 TWENTY = AgeCipher([str(pyrage.x25519.Identity.generate().to_public()) for _ in range(20)])

@@ -11,12 +11,12 @@ from delivery_scenes import recording
 from planted import foreign_link
 
 from fastagi.audio import GrowingWav, RawPiece, RenderPlan, inspect, render, repair
-from fastagi.domain.recording import Piece
+from fastagi.domain.recording import Segment
 from fastagi.errors import AudioError
-from fastagi.recording.proof.evidence import Evidence
-from fastagi.recording.spool import files, foreign, inventory
-from fastagi.recording.spool.plan import render_plan
-from fastagi.recording.watching.hearing import Ear
+from fastagi.recording.asterisk import external, raw_files, spool_inventory
+from fastagi.recording.asterisk.render_plan import render_plan
+from fastagi.recording.compliance.evidence import Evidence
+from fastagi.recording.monitoring.levels import LevelTracker
 from fastagi.testing.sound import save, speech_samples
 
 ID = "rec-01m7yd00000000000000000000"
@@ -41,17 +41,17 @@ def test_adopted_link_to_the_master_key_is_not_copied(spool: Path, elsewhere: Pa
     (spool / "x.g722").symlink_to(elsewhere / "master.key")
     row = replace(
         recording(1),
-        pieces=(Piece(str(spool / "x.g722")),),
+        pieces=(Segment(str(spool / "x.g722")),),
         adopted=True,
         file_path=str(tmp_path / "x.g722"),
-        facts={foreign.AS_RECORDED: True},
+        facts={external.AS_RECORDED: True},
     )
     with pytest.raises(AudioError):
-        foreign.finish(row, render_plan(row, None, -48.0))
+        external.finish(row, render_plan(row, None, -48.0))
     (spool / "x.g722").unlink()
     os.link(elsewhere / "master.key", spool / "x.g722")
     with pytest.raises(AudioError, match="hard link"):
-        foreign.finish(row, render_plan(row, None, -48.0))
+        external.finish(row, render_plan(row, None, -48.0))
     assert not (tmp_path / "x.g722").exists()
 
 
@@ -64,9 +64,9 @@ def test_link_makes_no_other_call_this_recording(spool: Path, elsewhere: Path, t
         inspect(raw)
     with pytest.raises(AudioError, match="is a link"):
         GrowingWav(raw).read_new()
-    assert files.size(str(raw)) == -1
-    assert inventory.listing(spool) == {}
-    assert not files.closed((str(raw),))
+    assert raw_files.size(str(raw)) == -1
+    assert spool_inventory.listing(spool) == {}
+    assert not raw_files.closed((str(raw),))
 
 
 def test_header_is_not_mended_over_a_link(spool: Path, elsewhere: Path) -> None:
@@ -85,29 +85,29 @@ def test_header_is_not_mended_over_a_link(spool: Path, elsewhere: Path) -> None:
 
 def test_levels_are_not_heard_over_a_link(spool: Path, elsewhere: Path) -> None:
     (spool / f"{ID}.wav").symlink_to(elsewhere / "other.wav")
-    linked, there = Ear(-48.0), Ear(-48.0)
-    linked.listen(Piece(str(spool / f"{ID}.wav")))
-    there.listen(Piece(str(elsewhere / "other.wav")))
+    linked, there = LevelTracker(-48.0), LevelTracker(-48.0)
+    linked.listen(Segment(str(spool / f"{ID}.wav")))
+    there.listen(Segment(str(elsewhere / "other.wav")))
     assert (linked.all_heard, there.all_heard) == (False, True)
 
 
 def test_set_aside_as_a_link_moves_nothing(spool: Path, elsewhere: Path) -> None:
-    (spool / files.SET_ASIDE).symlink_to(elsewhere)
+    (spool / raw_files.SET_ASIDE).symlink_to(elsewhere)
     raw = save(spool / "other.wav", speech_samples(0.5, 3))
     before = (elsewhere / "other.wav").read_bytes()
     with pytest.raises(OSError, match="Not a directory"):
-        files.set_aside((str(raw),), "because")
+        raw_files.set_aside((str(raw),), "because")
     assert raw.exists()
     assert os.listdir(elsewhere) == ["other.wav"]
     assert (elsewhere / "other.wav").read_bytes() == before
 
 
 def test_reason_is_not_written_over_a_link(spool: Path, elsewhere: Path) -> None:
-    (spool / files.SET_ASIDE).mkdir()
-    (spool / files.SET_ASIDE / "one.wav.reason").symlink_to(elsewhere / "other.wav")
+    (spool / raw_files.SET_ASIDE).mkdir()
+    (spool / raw_files.SET_ASIDE / "one.wav.reason").symlink_to(elsewhere / "other.wav")
     before = (elsewhere / "other.wav").read_bytes()
     raw = save(spool / "one.wav", speech_samples(0.5, 3))
-    (moved,) = files.set_aside((str(raw), str(spool / "gone.wav")), "because")
+    (moved,) = raw_files.set_aside((str(raw), str(spool / "gone.wav")), "because")
     assert moved.name == "one.1.wav"
     assert moved.with_name("one.1.wav.reason").read_text() == "because\n"
     assert (elsewhere / "other.wav").read_bytes() == before
@@ -120,16 +120,16 @@ def test_spool_behind_a_foreign_link_is_not_swept(
     save(elsewhere / f"{ID}.wav", speech_samples(0.5, 3))
     foreign_link(tmp_path / "linked", elsewhere, monkeypatch)
     with pytest.raises(PermissionError, match="link of another user"):
-        inventory.listing(tmp_path / "linked")
+        spool_inventory.listing(tmp_path / "linked")
     with pytest.raises(PermissionError, match="link of another user"):
-        files.remove((str(tmp_path / "linked" / f"{ID}.wav"),))
+        raw_files.remove((str(tmp_path / "linked" / f"{ID}.wav"),))
     assert (elsewhere / f"{ID}.wav").exists()
 
 
 def test_deletion_removes_nothing_behind_a_link(spool: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies in `set-aside` of a deleted recording goes with it; not where that is a link."""
     save(elsewhere / f"{ID}.wav", speech_samples(0.5, 3))
-    foreign_link(spool / files.SET_ASIDE, elsewhere, monkeypatch)
+    foreign_link(spool / raw_files.SET_ASIDE, elsewhere, monkeypatch)
     evidence = Evidence(None, None, node="one", spools={"pbx": spool})  # type: ignore[arg-type]
-    row = replace(recording(1), id=ID, asterisk="pbx", pieces=(Piece(str(spool / f"{ID}.wav")),))
-    assert all(files.SET_ASIDE not in path for path in evidence._paths(row))
+    row = replace(recording(1), id=ID, asterisk="pbx", pieces=(Segment(str(spool / f"{ID}.wav")),))
+    assert all(raw_files.SET_ASIDE not in path for path in evidence._paths(row))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastagi.recording.course.start_faults import BESIDE_SECONDS, MOST, UNSEEN_SECONDS, StartFaults
-from fastagi.recording.spool import files
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.lifecycle.start_faults import BESIDE_SECONDS, MOST, UNSEEN_SECONDS, StartFaults
 
 
 class Scene:
@@ -20,7 +20,7 @@ class Scene:
     def refuse(self, relative: str) -> None:
         """As the starter does it: whoever takes the name is refused."""
         with pytest.raises(OSError) as caught:
-            files.reserve(self.directory, relative, "rec-1")
+            raw_files.reserve(self.directory, relative, "rec-1")
         self.faults.unwritten(relative, caught.value)
 
     def told(self) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastagi.recording.asterisk.channels import ChannelBook
-from fastagi.recording.course.following import PARTED_SECONDS, Follower, Move, moves
-from fastagi.recording.runtime.tasks import Tasks
+from fastagi.recording.asterisk.channel_table import ChannelTable
+from fastagi.recording.lifecycle.following import PARTED_SECONDS, Move, TransferFollower, moves
+from fastagi.runtime.tasks import Tasks
 
 NOW = 1_800_000_000.0
 
@@ -20,14 +20,14 @@ class Site:
     """A channel book, as much of a PBX as following looks at."""
 
     def __init__(self) -> None:
-        self.book = ChannelBook()
+        self.channels = ChannelTable()
         self.name = "pbx"
         self.now = NOW
         context: Any = SimpleNamespace(jobs=None, pbxs={}, tasks=Tasks(), clock=lambda: self.now)
-        self.follower = Follower(context, None, None)  # type: ignore[arg-type]
+        self.follower = TransferFollower(context, None, None)  # type: ignore[arg-type]
 
     def event(self, name: str, uniqueid: str, **headers: str) -> Any:
-        return self.book.feed(name, {"Uniqueid": uniqueid, "Channel": f"PJSIP/{uniqueid}-1", **headers}, self.now)
+        return self.channels.feed(name, {"Uniqueid": uniqueid, "Channel": f"PJSIP/{uniqueid}-1", **headers}, self.now)
 
     def bridge(self, bridge: str, *uniqueids: str, kind: str = "basic") -> None:
         for uniqueid in uniqueids:
@@ -111,7 +111,7 @@ async def test_the_other_goes_on_alone_or_among_those_whom_one_left() -> None:
 async def test_a_hangup_handler_may_be_quicker_than_the_events() -> None:
     site = Site()
     site.bridge("b", "1", "2")
-    leg = site.book.get("1")
+    leg = site.channels.get("1")
     looking = asyncio.create_task(site.follower.seen_at_hangup(site, leg))  # type: ignore[arg-type]
     await asyncio.sleep(0.03)
     site.event("BridgeLeave", "1", BridgeUniqueid="b")
@@ -134,6 +134,6 @@ def test_a_channel_in_a_conference_does_not_remember_all_guests() -> None:
         site.bridge("conference", f"guest{number}", kind="base")
         site.event("BridgeLeave", f"guest{number}", BridgeUniqueid="conference")
         site.event("Hangup", f"guest{number}")
-    host = site.book.get("1")
+    host = site.channels.get("1")
     assert host is not None
-    assert list(host.parted) == [f"guest{number}" for number in range(68, 100)]
+    assert list(host.recent_peers) == [f"guest{number}" for number in range(68, 100)]

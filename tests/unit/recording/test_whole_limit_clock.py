@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastagi.domain.recording import Piece, Recording
+from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause
-from fastagi.recording.spool import limits
-from fastagi.recording.spool.limits import LimitWatch, Talk
+from fastagi.recording.asterisk import limits
+from fastagi.recording.asterisk.limits import LimitWatch, Talk
 
 NOW = 1_800_000_000.0
 FRAME = 160
@@ -46,7 +46,7 @@ class Played:
         self.folder = folder
         self.line = line
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
-        self.pieces: list[Piece] = []
+        self.pieces: list[Segment] = []
         self.knows = True  # Asterisk: that nothing is played
         self.now = 0.0
         self.flushes = 0
@@ -135,8 +135,8 @@ class Played:
                     file.write(struct.pack("<I", value))
             os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
         last = self.pieces.pop()
-        if self._path.stat().st_size > 44 or last.after != "still":
-            ended = Piece(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.after)
+        if self._path.stat().st_size > 44 or last.reason != "still":
+            ended = Segment(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.reason)
             self.pieces.append(ended)
         self._new_piece("still")
 
@@ -145,7 +145,7 @@ class Played:
         head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data\0\0\0\0"
         self._path.write_bytes(head)
         os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
-        self.pieces.append(Piece(str(self._path), started_at=NOW + self.now, after=after))
+        self.pieces.append(Segment(str(self._path), started_at=NOW + self.now, reason=after))
 
 
 @pytest.fixture

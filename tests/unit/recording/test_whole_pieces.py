@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastagi.domain.recording import Piece, Recording, Span
+from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import AudioError
-from fastagi.recording.course.segments import asterisk_direction
-from fastagi.recording.ledger.job import Job, Jobs
-from fastagi.recording.spool import files
-from fastagi.recording.spool.limits import FIRST_LATE_SECONDS, LimitWatch
-from fastagi.recording.spool.plan import made, render_plan
-from fastagi.recording.watching.talking import TalkWatch
+from fastagi.recording.asterisk import raw_files
+from fastagi.recording.asterisk.limits import FIRST_LATE_SECONDS, LimitWatch
+from fastagi.recording.asterisk.render_plan import made, render_plan
+from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
+from fastagi.recording.lifecycle.segments import asterisk_direction
+from fastagi.recording.monitoring.talk_detect import TalkDetectState
 
 NOW = 1_800_000_000.0
 
 
-def recording(*pieces: Piece, **more: Any) -> Recording:
+def recording(*pieces: Segment, **more: Any) -> Recording:
     spec = more.pop("spec", RecordingSpec(file_format="s16bit", milliseconds_max_silence=1000))
     return Recording(
         id="rec-1", node="n", asterisk="pbx", channel="a", uniqueid="1", name="x", file_path="/r/x.wav",
@@ -32,14 +32,14 @@ def recording(*pieces: Piece, **more: Any) -> Recording:
     )  # fmt: skip
 
 
-def piece(name: str, start: float, end: float = 0.0, **more: Any) -> Piece:
+def piece(name: str, start: float, end: float = 0.0, **more: Any) -> Segment:
     ended = NOW + end if end else 0.0
     files = (f"{name}.wav", f"{name}-rx.wav", f"{name}-tx.wav")
-    return Piece(*files, channel="a", uniqueid="1", started_at=NOW + start, ended_at=ended, **more)
+    return Segment(*files, channel="a", uniqueid="1", started_at=NOW + start, ended_at=ended, **more)
 
 
 def test_a_pause_is_as_long_as_it_was_or_nothing() -> None:
-    parts = (piece("a", 0, 4), piece("b", 9, 12, after="pause"), piece("c", 12.5, after="pause"))
+    parts = (piece("a", 0, 4), piece("b", 9, 12, reason="pause"), piece("c", 12.5, reason="pause"))
     plan = render_plan(recording(*parts), None, -48.0)
     assert [p.gap_seconds for p in plan.pieces] == [0.0, 5.0, 0.5]
     assert (plan.cuts, plan.pauses) == ((), ())
@@ -48,7 +48,7 @@ def test_a_pause_is_as_long_as_it_was_or_nothing() -> None:
 
 
 def test_the_one_who_stays_stays_on_his_side() -> None:
-    plan = render_plan(recording(piece("a", 0, 4), piece("b", 4.1, after="move", turned=True)), None, -48.0)
+    plan = render_plan(recording(piece("a", 0, 4), piece("b", 4.1, reason="move", sides_swapped=True)), None, -48.0)
     assert [(p.received, p.sent) for p in plan.pieces] == [("a-rx.wav", "a-tx.wav"), ("b-tx.wav", "b-rx.wav")]
     assert plan.pieces[1].gap_seconds == pytest.approx(0.1)
 
@@ -60,8 +60,8 @@ def test_pieces_without_files_are_left_out(tmp_path: Path) -> None:
         piece("a", 0, 4),
         piece("b", 5, 5),  # moved while it was paused
         piece("c", 6, 7, lost=True),
-        piece("d", 8, seen=False),
-        piece(str(there).removesuffix(".wav"), 9, seen=False),
+        piece("d", 8, confirmed=False),
+        piece(str(there).removesuffix(".wav"), 9, confirmed=False),
     )
     assert [p.mixed for p in made(recording(*parts))] == ["a.wav", str(there)]
     assert made(recording(piece("a", 0, 4, lost=True)))  # of nothing, the error names the file
@@ -71,10 +71,11 @@ def test_no_piece_gets_the_name_of_another(tmp_path: Path) -> None:
     """Asterisk would begin anew in a file that is being written. One was given up, and the server restarted since."""
     for spec in (RecordingSpec(), RecordingSpec(dtmf_elim=False), RecordingSpec(engine="monitor")):
         parts = [
-            files.raw_piece(tmp_path, "rec-01m7yv7xnsv8v4zc683x90aba9", number, spec, "a", "1") for number in (0, 2)
+            raw_files.raw_segment(tmp_path, "rec-01m7yv7xnsv8v4zc683x90aba9", number, spec, "a", "1")
+            for number in (0, 2)
         ]
-        assert files.next_number(parts) == 3
-        assert files.next_number(parts[:1]) == 1
+        assert raw_files.next_number(parts) == 3
+        assert raw_files.next_number(parts[:1]) == 1
 
 
 def test_a_muted_recording_of_others_is_cut_by_the_clock() -> None:
@@ -95,13 +96,13 @@ def test_a_muted_recording_of_others_is_cut_by_the_clock() -> None:
     ],
 )
 def test_sides_are_meant_as_on_the_first_leg(direction: str, turned: bool, asterisk: str) -> None:
-    assert asterisk_direction(direction, piece("a", 0, turned=turned)) == asterisk
+    assert asterisk_direction(direction, piece("a", 0, sides_swapped=turned)) == asterisk
 
 
 def test_a_job_is_found_on_the_channel_it_moved_to() -> None:
-    jobs, job = Jobs(), Job(recording(piece("a", 0)))
+    jobs, job = ActiveRecordings(), ActiveRecording(recording(piece("a", 0)))
     jobs.add(job)
-    moved = Piece("b.wav", channel="b", uniqueid="2", after="move")
+    moved = Segment("b.wav", channel="b", uniqueid="2", reason="move")
     job.recording = recording(piece("a", 0, 4), moved)
     jobs.on_other_channel(job, "1")
     assert (jobs.on_channel("pbx", "1"), jobs.on_channel("pbx", "2")) == ([], [job])
@@ -135,7 +136,9 @@ class Tape:
 
     def piece(self, name: str, start: float, end: float = 0.0, after: str = "", seen: bool = True) -> Path:
         path = self.folder / f"{name}.wav"
-        made = Piece(str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, after=after, seen=seen)
+        made = Segment(
+            str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, reason=after, confirmed=seen
+        )
         self.row = recording(*(p for p in self.row.pieces if p.mixed != made.mixed), made, spec=self.spec)
         return path
 
@@ -151,7 +154,7 @@ def test_silence_goes_on_over_a_pause(tmp_path: Path) -> None:
     assert watch.look(tape.row, NOW + 3, False) is Cause.NONE
     tape.piece("a", 0, 3)
     assert watch.look(tape.row, NOW + 100, True) is Cause.NONE
-    second = tape.piece("b", 100, after="pause")
+    second = tape.piece("b", 100, reason="pause")
     write(second, ("q", 0.9))
     assert watch.look(tape.row, NOW + 100.9, False) is Cause.NONE
     write(second, ("q", 1.1))
@@ -165,7 +168,7 @@ def test_a_pause_is_no_part_of_the_time_for_a_first_word(tmp_path: Path) -> None
     assert watch.look(tape.row, NOW + 3, False) is Cause.NONE
     write(tape.piece("a", 0, 3), ("q", 3))
     assert watch.look(tape.row, NOW + 100, True) is Cause.NONE
-    second = tape.piece("b", 100, after="pause")
+    second = tape.piece("b", 100, reason="pause")
     write(second, ("q", 1.5))
     assert watch.look(tape.row, NOW + 101.5, False) is Cause.NONE
     write(second, ("q", 2.5))
@@ -176,7 +179,7 @@ def test_a_piece_that_never_grows_is_silent_only_since_it_began(tmp_path: Path) 
     tape = Tape(tmp_path, milliseconds_max_silence=2000)
     first = tape.piece("a", 0, 3)
     write(first, ("s", 3))
-    write(tape.piece("b", 100, after="pause"))
+    write(tape.piece("b", 100, reason="pause"))
     watch = tape.watch()
     assert watch.look(tape.row, NOW + 101, False) is Cause.NONE
     held_back = 2.048 + FIRST_LATE_SECONDS  # and it cannot be had
@@ -191,13 +194,13 @@ def test_a_pause_that_is_kept_fills_the_file(mode: str, full: bool, tmp_path: Pa
     watch = tape.watch()
     assert watch.look(tape.row, NOW + 9, True) is Cause.NONE
     assert (watch.look(tape.row, NOW + 11, True) is Cause.SIZE) is full
-    write(tape.piece("b", 9, after="pause"), ("s", 1.5))
+    write(tape.piece("b", 9, reason="pause"), ("s", 1.5))
     assert (watch.look(tape.row, NOW + 11, False) is Cause.SIZE) is full
 
 
 def test_a_file_that_vanished_is_no_silence(tmp_path: Path) -> None:
     tape = Tape(tmp_path, milliseconds_max_silence=1000)
-    path = tape.piece("a", 0, seen=False)
+    path = tape.piece("a", 0, confirmed=False)
     watch = tape.watch()
     assert watch.look(tape.row, NOW + 0.1, False) is Cause.NONE  # not there yet
     write(path, ("s", 0.5))
@@ -214,7 +217,7 @@ def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> 
     """Monitor: a prompt to a silent caller is no silence, whichever leg it is in."""
     spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2000)
     legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
-    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    row = recording(Segment("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
     watch = LimitWatch(row, None, -48.0)
     write(legs[0], ("q", 4))
     write(legs[1], ("q", 1), ("s", 3))
@@ -227,7 +230,7 @@ def test_two_legs_are_heard_together_where_nobody_mixed_them(tmp_path: Path) -> 
 def test_sound_that_waits_for_the_other_leg_is_no_silence(tmp_path: Path) -> None:
     spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2500)
     legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
-    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    row = recording(Segment("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
     watch = LimitWatch(row, None, -48.0)
     write(legs[0])
     write(legs[1], ("s", 0.5), ("q", 2.1), ("s", 1.5))
@@ -242,7 +245,7 @@ def test_a_prompt_to_one_who_sends_nothing_is_no_silence_for_monitor(tmp_path: P
     """His file has stood still since it was made; only the other one is being written."""
     spec = RecordingSpec(file_format="s16bit", engine="monitor", milliseconds_max_silence=2000)
     legs = [tmp_path / "in.wav", tmp_path / "out.wav"]
-    row = recording(Piece("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
+    row = recording(Segment("", str(legs[0]), str(legs[1]), started_at=NOW), spec=spec)
     watch = LimitWatch(row, None, -48.0)
     write(legs[0])
     began = legs[0].stat().st_mtime
@@ -261,10 +264,10 @@ def test_a_prompt_to_one_who_sends_nothing_is_no_silence_for_monitor(tmp_path: P
 # -- limits by talk
 
 
-def talk(**spec: Any) -> tuple[Job, TalkWatch]:
+def talk(**spec: Any) -> tuple[ActiveRecording, TalkDetectState]:
     row = recording(piece("a", 0), phase=Phase.ACTIVE, spec=RecordingSpec(file_format="s16bit", **spec))
-    job = Job(row)
-    return job, TalkWatch(job, LimitWatch(row, None, -48.0), NOW)
+    job = ActiveRecording(row)
+    return job, TalkDetectState(job, LimitWatch(row, None, -48.0), NOW)
 
 
 def test_talk_and_prompts_are_no_silence() -> None:
@@ -288,9 +291,9 @@ def test_a_muted_side_is_no_sound() -> None:
     spec = RecordingSpec(file_format="s16bit", milliseconds_max_silence=2000)
     for side, own, others in (("received", True, False), ("sent", False, True), ("both", True, True)):
         row = recording(piece("a", 0), phase=Phase.ACTIVE, spec=spec, facts={"muted": {side: [[0.0, None]]}})
-        job = Job(row)
+        job = ActiveRecording(row)
         for who, unheard in (("1", own), ("2", others), ("", others)):
-            watch = TalkWatch(job, LimitWatch(row, None, -48.0), NOW)
+            watch = TalkDetectState(job, LimitWatch(row, None, -48.0), NOW)
             if who:
                 watch.talks(who, NOW + 1)
             found = watch.look(job, NOW + 2.1, playing=not who)
@@ -330,8 +333,8 @@ def test_after_a_restart_nobody_knows_what_was_said_before() -> None:
         piece("a", 0), phase=Phase.ACTIVE,
         spec=RecordingSpec(milliseconds_max_silence=3000, milliseconds_initial_silence=2000),
     )  # fmt: skip
-    job = Job(row)
-    watch = TalkWatch(job, LimitWatch(row, None, -48.0), NOW + 60)
+    job = ActiveRecording(row)
+    watch = TalkDetectState(job, LimitWatch(row, None, -48.0), NOW + 60)
     assert watch.look(job, NOW + 62.9, False) is Cause.NONE  # it has outlived the limit of a first word
     assert watch.look(job, NOW + 63.1, False) is Cause.SILENCE
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from fastagi.audio import RawPiece, RenderPlan, render
-from fastagi.recording.runtime.threads import FileThreads
+from fastagi.runtime.threads import FileThreads
 from fastagi.testing.sound import digit_samples, speech_samples
 
 MOST_SECONDS = 0.010

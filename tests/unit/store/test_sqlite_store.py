@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from fastagi.errors import StoreDown, StoreError
 from fastagi.store import Store, after_commit, open_store
+from fastagi.store.queries import journal
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import journal
 
 
 def note(conn: sa.Connection, recording_id: str, event: str = "noted") -> str:
@@ -151,14 +151,14 @@ def endless(conn: sa.Connection) -> object:
 
 
 async def test_an_endless_read_is_broken_off(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastagi.store.lanes.Reader.seconds", 0.1)
+    monkeypatch.setattr("fastagi.store.connection_threads.Reader.seconds", 0.1)
     with pytest.raises(StoreDown, match=r"broken off after 0\.1 s"):
         await store.read(endless)
     assert await store.read(journal.last_seq) == 0
 
 
 async def test_endless_searches_hold_up_no_read_and_end(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastagi.store.lanes.Searcher.seconds", 1.2)
+    monkeypatch.setattr("fastagi.store.connection_threads.Searcher.seconds", 1.2)
     searching = [asyncio.create_task(store.search(endless)) for _ in range(2)]
     ran: list[str] = []
     given_up = asyncio.create_task(store.search(lambda conn: ran.append("given up")))
@@ -340,7 +340,7 @@ async def test_stop_finishes_what_waits(tmp_path: Path) -> None:
 async def test_a_full_queue_makes_callers_wait_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastagi.store.lanes.ROOM_SECONDS", 0.1)
+    monkeypatch.setattr("fastagi.store.connection_threads.ROOM_SECONDS", 0.1)
     store = SqliteStore(tmp_path / "fastagi.db", node="one", queue_units=2)
     await store.start()
     hold = threading.Event()
@@ -382,7 +382,7 @@ KILLED = """
 import asyncio, sys
 from pathlib import Path
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import journal
+from fastagi.store.queries import journal
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]), node="one")

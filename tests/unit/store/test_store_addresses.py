@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fastagi.store import open_store
-from fastagi.store.visit import Visit
+from fastagi.store.offline import OfflineLedger
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,6 @@ from fastagi.store.visit import Visit
     ],
 )
 def test_password_in_query_is_hidden(url: str) -> None:
-    for shown in (open_store(url, node="one").shown, Visit(url).shown):
+    for shown in (open_store(url, node="one").shown, OfflineLedger(url).shown):
         assert "hush" not in shown
         assert "db/fastagi" in shown

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from fastagi.store import open_store
+from fastagi.store.offline import OfflineLedger
+from fastagi.store.queries import keys
 from fastagi.store.sqlite import SqliteStore
-from fastagi.store.units import keys
-from fastagi.store.visit import Visit
 
 
 def wrapped(n: int) -> bytes:
@@ -115,17 +115,17 @@ async def test_command_beside_the_server_erases(
     await put(store)
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: connect(*args, factory=Plain, **options))
-    async with Visit(f"sqlite:///{store.path}") as ledger:
+    async with OfflineLedger(f"sqlite:///{store.path}") as ledger:
         assert await ledger.run(keys.forget, "rec-0001")
         assert traces(tmp_path) == []
 
 
 async def test_killed_command_is_finished(store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a command committed and did not truncate any more, the server does."""
-    monkeypatch.setattr("fastagi.store.visit._truncate", lambda conn: None)
+    monkeypatch.setattr("fastagi.store.offline._truncate", lambda conn: None)
     await put(store)
     await store.changed_elsewhere()
-    async with Visit(f"sqlite:///{store.path}") as ledger:
+    async with OfflineLedger(f"sqlite:///{store.path}") as ledger:
         await ledger.run(keys.forget, "rec-0001")
     assert traces(tmp_path)
     async with asyncio.timeout(20):
@@ -137,7 +137,7 @@ async def test_killed_command_is_finished(store: SqliteStore, tmp_path: Path, mo
 KILLED = """
 import asyncio, os, sys
 from fastagi.store import erasing, open_store
-from fastagi.store.units import keys
+from fastagi.store.queries import keys
 erasing.truncate_log = lambda conn: False
 async def main():
     store = open_store(sys.argv[1], node="one")

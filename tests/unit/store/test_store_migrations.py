@@ -62,7 +62,7 @@ def test_the_partial_index_names_the_open_phases() -> None:
 
 
 async def test_the_open_phases_are_looked_up_by_their_index(tmp_path: Path) -> None:
-    from fastagi.store.units import recordings
+    from fastagi.store.queries import recordings
 
     store = open_store(f"sqlite:///{tmp_path}/a.db", node="one")
     await store.start()

@@ -1,0 +1,255 @@
+"""What a courier does beside delivering: heartbeat, taking over from dead servers, parking, removing files.
+
+All of it is written so that several servers may do it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from fastagi.delivery.registry import SinkRegistry
+from fastagi.domain.delivery import GIVE_UP_SECONDS, OBJECT, DeliveryStatus
+from fastagi.domain.recording import Recording
+from fastagi.errors import StoreError
+from fastagi.store import Store, after_commit
+from fastagi.store.queries import deliveries, holds, journal, recordings, servers
+from fastagi.store.queries.servers import SILENT_SECONDS
+from fastagi.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+BEAT_SECONDS = 5.0
+
+GOODBYE_SECONDS = 3.0
+
+ALONE_BEAT_SECONDS = 60.0
+"""On SQLite nobody listens."""
+
+FAR_SECONDS = 3600.0
+"""A step after which the time that a delivery has is not what it was."""
+
+AGAIN_SECONDS = 5.0
+"""After a ledger that was down when the clock was set."""
+
+LOOK_SECONDS = 2.0
+"""So often SQLite is asked whether a command beside this server (a retry) has written: it costs 0.1 ms and no fsync."""
+
+
+class DeliveryMaintenance:
+    """The courier's own periodic task.
+
+    :param enqueue: queues a delivery that became due
+    :param other_servers: called after each round where other servers share the ledger
+    :param refresh: has the queue of a sink looked up in the ledger again
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: SinkRegistry,
+        *,
+        clock: Callable[[], float],
+        enqueue: Callable[[sa.Connection, deliveries.Due], None],
+        refresh: Callable[[str], None],
+        other_servers: Callable[[], Awaitable[None]],
+        version: str,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._clock = clock
+        self._enqueue = enqueue
+        self._refresh = refresh
+        self._other_servers = other_servers
+        self._beat = ALONE_BEAT_SECONDS if store.alone else BEAT_SECONDS
+        self._version = version
+        self._started_at = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    async def start(self) -> None:
+        """Announces this server and releases what its predecessor was running.
+
+        :raises StoreError: the ledger cannot be written now
+        """
+        self._started_at = self._clock()
+        await self.round(first=True)
+        self._task = asyncio.create_task(self._rounds(), name="fastagi-delivery-upkeep")
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            with contextlib.suppress(StoreError, TimeoutError):  # without it this server is silent, and dead in a while
+                async with asyncio.timeout(GOODBYE_SECONDS):
+                    await self._store.run(servers.goodbye, [self._store.node])
+
+    def soon(self) -> None:
+        """A sink with a name came: the next round is now."""
+        self._wake.set()
+
+    async def clock_set(self, by: float) -> None:
+        """The clock was set: what waits goes on waiting for as long as it was to.
+
+        Returns once that is written, however long the ledger is down.
+
+        :param by: seconds that it was set ahead; negative for back
+        """
+        at = self._clock()
+        while True:
+            try:
+                await self._store.run(self._clock_set, by, at)
+                return
+            except StoreError as exc:
+                log.warning("clock_not_followed", by_seconds=round(by, 1), error=str(exc))
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    def _clock_set(self, conn: sa.Connection, by: float, at: float) -> None:
+        home = None
+        moved: list[deliveries.Due] = []
+        if self._store.alone:
+            moved = deliveries.clock_set(conn, by, at)
+        else:  # the others' clocks were not set
+            home = self._store.node
+            if by > FAR_SECONDS:
+                deliveries.new_day(conn, home)
+        moved += deliveries.bring_forward(conn, self._clock(), home, self._retry_seconds())
+        for due in moved:
+            self._enqueue(conn, due)
+        after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
+
+    async def round(self, *, first: bool = False) -> None:
+        """Heartbeat, takeover, parking: once, in one transaction. :raises StoreError: the ledger is down"""
+        await self._store.run(self._round, first)
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                if await self._foreign_write():
+                    self._refresh_all([entry.name for entry in self._registry])
+                self._wake.clear()
+                await self.round()
+                if not self._store.alone:
+                    await self._other_servers()
+            except StoreError as exc:
+                log.warning("upkeep_failed", error=str(exc))
+
+    async def _foreign_write(self) -> bool:
+        """Wait until the next round is due. True as soon as somebody else has written into this server's SQLite file;
+        PostgreSQL's dispatcher looks for itself.
+        """
+        deadline = time.monotonic() + self._beat
+        store = self._store
+        while (left := deadline - time.monotonic()) > 0 and not self._wake.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_SECONDS)):
+                    await self._wake.wait()
+            with contextlib.suppress(StoreError):  # it cannot be asked now: the next look sees it
+                if isinstance(store, SqliteStore) and await store.changed_elsewhere():
+                    return True
+        return False
+
+    def _round(self, conn: sa.Connection, first: bool) -> None:
+        now = self._clock()
+        mine = self._store.node
+        names = [entry.name for entry in self._registry if not entry.name.startswith(OBJECT)]
+        servers.heartbeat(
+            conn,
+            mine,
+            now,
+            started_at=self._started_at,
+            version=self._version,
+            # one name stands for all unnamed objects of this process: there may be one per call
+            sinks=[*names, f"{OBJECT}@{self._registry.process}"],
+        )
+        living = [s for s in servers.servers(conn, now) if s.silent_seconds <= SILENT_SECONDS]
+        keep = [s.node for s in living if not (first and s.node == mine)]
+        for due in deliveries.release(conn, keep, now):
+            log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
+            self._enqueue(conn, due)
+        home = None if self._store.alone else mine
+        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds()) if first else []
+        for due in brought:
+            self._enqueue(conn, due)
+        if brought:
+            log.warning("deliveries_brought_forward", count=len(brought), hint="the clock was ahead before")
+        served = {name for server in living for name in server.sinks}
+        holds.forget(conn, served)
+        self._park(conn, served, now)
+
+    def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
+        """Parks what nobody can deliver, and takes up what this server now can."""
+        processes = [name.removeprefix(f"{OBJECT}@") for name in served if name.startswith(f"{OBJECT}@")]
+
+        def nobody(sink: str) -> bool:
+            return sink not in served and not self._registry.serves(sink, processes)
+
+        inherited = self._inherit(conn)
+        waiting = deliveries.sinks(conn, DeliveryStatus.WAITING)
+        homeless = [sink for sink in waiting if nobody(sink) and sink not in inherited]
+        if homeless:
+            count = deliveries.park(conn, homeless)
+            log.warning("deliveries_parked", sinks=homeless[:20], count=count)
+        back = [sink for sink in deliveries.sinks(conn, DeliveryStatus.PARKED) if sink in self._registry]
+        if back:
+            count = deliveries.unpark(conn, back, now)
+            log.info("deliveries_unparked", sinks=back[:20], count=count)
+            after_commit(conn, lambda: self._refresh_all(back))
+
+    def _inherit(self, conn: sa.Connection) -> set[str]:
+        """Deliveries to children by place, of a ledger that is older than their names."""
+        pending = {*deliveries.sinks(conn, DeliveryStatus.WAITING), *deliveries.sinks(conn, DeliveryStatus.PARKED)}
+        old = [sink for sink in pending if self._registry.successor(sink, ()) is not None]
+        known = {sink for status in DeliveryStatus for sink in deliveries.sinks(conn, status)} if old else ()
+        successors = {
+            sink: successor for sink in old if (successor := self._registry.successor(sink, known)) is not None
+        }
+        for sink, successor in successors.items():
+            log.info("sink_inherited", sink=successor, inherited=sink)
+            after_commit(conn, partial(self._registry.inherit, sink, successor))
+        return set(successors)
+
+    def _retry_seconds(self) -> dict[str, float]:
+        return {e.name: e.retry_seconds for e in self._registry if e.retry_seconds != GIVE_UP_SECONDS}
+
+    def _refresh_all(self, sinks: list[str]) -> None:
+        for sink in sinks:
+            self._refresh(sink)
+
+
+async def remove_local(store: Store, registry: SinkRegistry, recording: Recording, *, at: float, shared: bool) -> None:
+    """Deletes a recording's file where one of its sinks was told to (`delete_local`) and all of them have taken it.
+
+    Journalled before it is done. A legal hold keeps the file.
+    """
+    if not any(entry.delete_local for entry in registry):
+        return
+    if recording.node != store.node and not shared:
+        return
+
+    def unit(conn: sa.Connection) -> Path | None:
+        made = deliveries.of_recording(conn, recording.id)
+        wanted = any((entry := registry.get(d.sink)) is not None and entry.delete_local for d in made)
+        if not wanted or any(d.status is not DeliveryStatus.DELIVERED for d in made):
+            return None
+        now = recordings.get(conn, recording.id)
+        if now is None or now.legal_hold or now.deleted_at is not None:
+            return None
+        recordings.change(conn, recording.id, at, deleted_at=at)
+        journal.write(conn, recording.id, at=at, event="file_removed", detail={"file_path": now.file_path})
+        return Path(now.file_path)
+
+    try:
+        path = await store.run(unit)
+        if path is not None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+    except (StoreError, OSError) as exc:
+        log.warning("file_not_removed", **recording.ids, error=str(exc))

@@ -1,0 +1,103 @@
+"""Sinks that are held: what their receivers refused in a row, and what becomes of those deliveries.
+
+The rule is `fastagi.domain.delivery.SinkRefusals`; the courier applies it and writes it here with each outcome, so that
+a restart goes on where the server was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from fastagi.domain.delivery import OBJECT, DeliveryStatus, SinkRefusals
+from fastagi.store.queries import journal
+from fastagi.store.queries.deliveries import Due
+from fastagi.store.schema import delivery, recording
+from fastagi.store.schema import sink_hold as table
+
+_DUE = (delivery.c.id, delivery.c.sink, delivery.c.home, delivery.c.next_at)
+
+
+def known(conn: sa.Connection) -> dict[str, SinkRefusals]:
+    """Return what receivers refused in a row, by sink; a sink whose last answer was a yes is not there."""
+    return {
+        row.sink: SinkRefusals(tuple(row.deliveries), row.held_since, row.error)
+        for row in conn.execute(sa.select(table).order_by(table.c.sink))
+    }
+
+
+def lock(conn: sa.Connection, sink: str) -> SinkRefusals:
+    """Return the state of a sink, which no other server changes before this transaction ends (PostgreSQL)."""
+    empty = {"sink": sink, "deliveries": []}
+    conn.execute(_insert(conn, empty).on_conflict_do_nothing())
+    row = conn.execute(sa.select(table).where(table.c.sink == sink).with_for_update()).one()
+    return SinkRefusals(tuple(row.deliveries), row.held_since, row.error)
+
+
+def write(conn: sa.Connection, sink: str, refusals: SinkRefusals) -> None:
+    """Keep the state of a sink. One without a name goes with its process, and so does its state."""
+    if sink.startswith(OBJECT):
+        return
+    if not refusals.deliveries:
+        conn.execute(sa.delete(table).where(table.c.sink == sink))
+        return
+    values: dict[str, Any] = {
+        "held_since": refusals.held_since,
+        "error": refusals.error,
+        "deliveries": list(refusals.deliveries),
+    }
+    statement = _insert(conn, {"sink": sink, **values})
+    conn.execute(statement.on_conflict_do_update(index_elements=["sink"], set_=values))
+
+
+def _insert(conn: sa.Connection, values: dict[str, Any]) -> postgresql.Insert | sqlite.Insert:
+    make = postgresql.insert if conn.dialect.name == "postgresql" else sqlite.insert
+    return make(table).values(**values)
+
+
+def forget(conn: sa.Connection, served: Collection[str]) -> None:
+    """Forget the state of sinks that no server has."""
+    conn.execute(sa.delete(table).where(table.c.sink.not_in(list(served))))
+
+
+def take_back(conn: sa.Connection, ids: Collection[str], now: float) -> list[Due]:
+    """Make deliveries wait again that died of refusals before the sink was held; those of deleted recordings stay dead.
+
+    :returns: what is to be queued
+    """
+    statement = (
+        sa.update(delivery)
+        .where(
+            delivery.c.id.in_(list(ids)),
+            delivery.c.status == DeliveryStatus.DEAD.value,
+            delivery.c.recording_id.in_(sa.select(recording.c.id).where(recording.c.deleted_at.is_(None))),
+        )
+        .values(status=DeliveryStatus.WAITING.value, next_at=now, first_at=None, done_at=None)
+        .returning(*_DUE, delivery.c.recording_id)
+    )
+    rows = conn.execute(statement).all()
+    for row in rows:
+        detail = {"sink": row.sink, "delivery_id": row.id, "why": "the sink is held"}
+        journal.write(conn, row.recording_id, at=now, event="delivery_revived", detail=detail)
+    return [Due(row.id, row.sink, row.home, row.next_at) for row in rows]
+
+
+def begin_anew(conn: sa.Connection, sink: str, now: float) -> list[Due]:
+    """The sink takes recordings again: what was tried while it was held is due now, with all of its `retry_hours`.
+
+    :returns: what is to be queued
+    """
+    statement = (
+        sa.update(delivery)
+        .where(
+            delivery.c.sink == sink,
+            delivery.c.status == DeliveryStatus.WAITING.value,
+            delivery.c.first_at.is_not(None),
+        )
+        .values(next_at=now, first_at=None)
+        .returning(*_DUE)
+    )
+    return [Due(*row) for row in conn.execute(statement)]

@@ -1,0 +1,35 @@
+"""What HTTP looks at and acts through: the living parts of one app. Built by the app, changed by nobody here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastagi.agi import AgiServer
+from fastagi.agi.descriptors import Descriptors
+from fastagi.delivery import DeliveryWorker, SinkRegistry
+from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.commands import Commands
+from fastagi.recording.service import RecordingService
+from fastagi.recording.sinks import SinkNames
+from fastagi.settings import Settings
+from fastagi.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class WebDependencies:
+    """The parts. `clock` gives unix seconds."""
+
+    settings: Settings
+    store: Store
+    recorder: RecordingService
+    commands: Commands
+    courier: DeliveryWorker
+    registry: SinkRegistry
+    sink_names: SinkNames
+    pbxs: Mapping[str, Pbx]
+    agi: AgiServer[Any]
+    descriptors: Descriptors
+    clock: Callable[[], float] = time.time
