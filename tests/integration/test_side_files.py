@@ -384,8 +384,8 @@ async def test_folder_that_cannot_be_read_makes_no_orphans(place: Place, monkeyp
 async def test_side_files_of_a_dead_server_are_read(ledger: Ledger) -> None:
     """Several servers share the folder: those of one that lives are its own to read."""
     dead, alive = ledger.requested(1), ledger.requested(2)
-    ledger.sides.write(Side(replace(dead, node="two"), 1.0))
-    ledger.sides.write(Side(replace(alive, node="three"), 1.0))
+    ledger.sides.write(SpillFile(replace(dead, node="two"), 1.0))
+    ledger.sides.write(SpillFile(replace(alive, node="three"), 1.0))
     ids = await ledger.journal.side_files_of_others()
     assert await ledger.journal.left.read(ids, lambda node: node == "two") == 1
     assert ledger.sides.ids() == [alive.id]

@@ -325,6 +325,7 @@ def _mute_requested(recording: Recording, event: MuteRequested, now: float) -> D
 
 def _mute_failed(recording: Recording, event: MuteFailed, now: float) -> Decision:
     spans = mute_spans(recording, event.direction)
+    _only(recording, bool(spans) and is_muted(recording, event.direction) is event.on, "mute_failed")
     spans = spans[:-1] if event.on else [*spans[:-1], [spans[-1][0], None]]
     return _noted(recording, "mute_failed", facts=_with_mutes(recording, event.direction, spans))
 

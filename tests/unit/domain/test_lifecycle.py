@@ -454,6 +454,14 @@ def test_mute_in_a_pause_waits_for_the_next_segment() -> None:
     assert decide(recording(Phase.PAUSED), events.MuteRequested("sent", True), NOW).effects == ()
 
 
+def test_failed_mute_needs_its_request() -> None:
+    """An answer that comes twice, or after the side was unmuted, undoes nothing."""
+    for direction, on in (("received", True), ("received", False), ("sent", False)):
+        before = recording(Phase.ACTIVE, facts={"muted": {"sent": [[1.0, None]]}})
+        with pytest.raises(IllegalTransition):
+            decide(before, events.MuteFailed(direction, on), NOW)
+
+
 def test_failed_mute_leaves_no_trace() -> None:
     before = recording(Phase.ACTIVE, facts={"muted": {"sent": [[1.0, None]]}})
     for direction, on in (("received", True), ("sent", False)):

@@ -140,12 +140,12 @@ class Played:
             self.pieces.append(ended)
         self._new_piece("still")
 
-    def _new_piece(self, after: str) -> None:
+    def _new_piece(self, reason: str) -> None:
         self._path = self.folder / f"{self.flushes}.wav"
         head = b"RIFF\0\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16) + b"data\0\0\0\0"
         self._path.write_bytes(head)
         os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
-        self.pieces.append(Segment(str(self._path), started_at=NOW + self.now, reason=after))
+        self.pieces.append(Segment(str(self._path), started_at=NOW + self.now, reason=reason))
 
 
 @pytest.fixture

@@ -134,10 +134,10 @@ class Tape:
         self.spec = RecordingSpec(file_format="s16bit", dtmf_elim=False, **spec)
         self.row = recording(spec=self.spec)
 
-    def piece(self, name: str, start: float, end: float = 0.0, after: str = "", seen: bool = True) -> Path:
+    def piece(self, name: str, start: float, end: float = 0.0, reason: str = "", confirmed: bool = True) -> Path:
         path = self.folder / f"{name}.wav"
         made = Segment(
-            str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, reason=after, confirmed=seen
+            str(path), started_at=NOW + start, ended_at=NOW + end if end else 0.0, reason=reason, confirmed=confirmed
         )
         self.row = recording(*(p for p in self.row.pieces if p.mixed != made.mixed), made, spec=self.spec)
         return path
