@@ -202,7 +202,9 @@ def _pause_requested(recording: Recording, event: PauseRequested, now: float) ->
 
 
 def _pause_failed(recording: Recording, event: PauseFailed, now: float) -> Decision:
-    pieces = (*recording.pieces[:-1], replace(recording.pieces[-1], ended_at=0.0))
+    last = recording.pieces[-1]
+    _only(recording, recording.phase is Phase.PAUSED and last.confirmed and not last.empty, "pause_failed")
+    pieces = (*recording.pieces[:-1], replace(last, ended_at=0.0))
     facts = _without_clock(recording)
     return _moved(recording, Transition.RESUMED, pauses=recording.pauses[:-1], facts=facts, pieces=pieces)
 

@@ -36,7 +36,7 @@ class Asterisk:
         self.now = NOW
         self.tasks: list[asyncio.Task[Any]] = []
         book = SimpleNamespace(get=self.channel, peers=lambda uniqueid: self.peers)
-        self.pbx: Any = SimpleNamespace(name="pbx", up=True, manager=object(), book=book)
+        self.pbx: Any = SimpleNamespace(name="pbx", up=True, manager=object(), channels=book)
         monkeypatch.setattr(actions, "setvar", self.setvar)
         monkeypatch.setattr(actions, "getvar", self.getvar)
         self.listening = TalkDetectMonitor({"pbx": self.pbx}, self.spawn, -48.0, lambda: self.now)

@@ -136,7 +136,7 @@ class Played:
             os.utime(self._path, (self.time() + self._skew, self.time() + self._skew))
         last = self.pieces.pop()
         if self._path.stat().st_size > 44 or last.reason != "still":
-            ended = Segment(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, after=last.reason)
+            ended = Segment(last.mixed, started_at=last.started_at, ended_at=NOW + self.now, reason=last.reason)
             self.pieces.append(ended)
         self._new_piece("still")
 
