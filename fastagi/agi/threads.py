@@ -1,7 +1,7 @@
-"""Threads for handlers that are plain functions: a limited number, started when needed, never waited for at exit.
+"""Threads for handlers that are plain functions: limited in number, started when needed, not joined at exit.
 
-Not a ThreadPoolExecutor: its threads are joined when the interpreter ends, and one handler in a long `time.sleep` would
-keep the server from stopping.
+A ThreadPoolExecutor will not do: its threads are joined when the interpreter ends, and one handler in a long
+`time.sleep` would keep the server from stopping.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5.0
-"""How long a call may wait for a thread. A caller hears nothing meanwhile; after that the dialplan can do better."""
+"""Longest wait of a call for a thread, in seconds. The caller hears nothing meanwhile; the dialplan can do better."""
 
 ActiveRecording = Callable[[], None]
 
 
 class HandlerThreads:
-    """Runs plain functions beside the event loop, at most `limit` at once.
+    """Run plain functions beside the event loop, at most `limit` at once.
 
-    :param limit: threads; `[agi] threads`
-    :param wait_seconds: how long `run` waits for a free one
+    :param limit: most threads; `[agi] threads`
+    :param wait_seconds: longest wait of `run` for a free thread
     """
 
     def __init__(self, limit: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -45,7 +45,7 @@ class HandlerThreads:
         self._stopped = False
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Result of `function`, run in a thread. Cancelling stops the waiting, not the function: tell it first.
+        """Run `function` in a thread and return its result. Cancelling ends the wait only, not the function.
 
         :raises Error: no thread came free in time, or the function ended its thread by `sys.exit` with a status
         """
@@ -77,23 +77,23 @@ class HandlerThreads:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-            del job  # holds a call's channel until the next one otherwise
+            del job  # it would hold the call's channel until the next job
 
     def _work(self, function: Callable[[], T], future: asyncio.Future[T], loop: asyncio.AbstractEventLoop) -> None:
         result: Any = None
         error: BaseException | None = None
         try:
             result = function()
-        except SystemExit as exc:  # how a script ends; Asterisk takes a status for a failure, and so do we
+        except SystemExit as exc:  # sys.exit: a status counts as a failure, as in Asterisk
             error = None if exc.code in (None, 0) else Error(f"the handler exited with {exc.code!r}")
         except Exception as exc:
             error = exc
-        except BaseException as exc:  # handed to who awaits it, as something a future can carry
+        except BaseException as exc:  # passed on to the caller of `run`
             error = Error(f"the handler ended by {type(exc).__name__}")
         try:
             loop.call_soon_threadsafe(self._done, future, result, error)
         except RuntimeError:
-            pass  # the loop is gone, and with it everybody who waited
+            pass  # the loop is closed: no caller waits any more
 
     def _done(self, future: asyncio.Future[T], result: T, error: BaseException | None) -> None:
         self.busy -= 1
@@ -110,7 +110,7 @@ class HandlerThreads:
             future.set_result(result)
 
     async def stop(self, seconds: float) -> None:
-        """Wait for running functions for so long, then leave them behind: they end with the process. Idempotent."""
+        """Wait at most `seconds` for running functions; the others end with the process. Idempotent."""
         self._stopped = True
         try:
             await asyncio.wait_for(self._quiet.wait(), seconds)
