@@ -1,4 +1,4 @@
-"""`fastagi deliveries …`: what has arrived, what waits, what was given up."""
+"""`fastagi deliveries …`: deliveries that arrived, that wait, and that were given up."""
 
 from __future__ import annotations
 
@@ -141,7 +141,8 @@ def retry(
                 status = DeliveryStatus.DEAD if dead else DeliveryStatus.PARKED
                 chosen = await ledger.read(units.to_revive, status, sink)
             there = await ledger.read(servers.sinks_served, time.time(), servers.SILENT_SECONDS)
-            served = there or {section.name for section in settings.sinks}  # the next server will have these, or more
+            # a later server will have these sinks, or more
+            served = there or {section.name for section in settings.sinks}
             for each in chosen:
                 try:
                     due.append(

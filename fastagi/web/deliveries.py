@@ -1,4 +1,4 @@
-"""`/api/v1/deliveries`: what is to be delivered, what was tried, and an operator's retry."""
+"""`/api/v1/deliveries`: deliveries, their attempts, and an operator's retry."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Deliveries:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         filters = (
             choice("status", "", [s.value for s in DeliveryStatus]),
             text("sink", "its name"),
@@ -51,7 +51,7 @@ class Deliveries:
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries."""
+        """Answer GET /deliveries."""
         query = {"limit": 50, **asked.query}
         found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
         return answer(
@@ -59,7 +59,7 @@ class Deliveries:
         )
 
     async def show(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries/{id}."""
+        """Answer GET /deliveries/{id}."""
         found = await self._sources.store.read(_whole, asked.id)
         if found is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
@@ -74,7 +74,7 @@ class Deliveries:
         )
 
     async def retry(self, asked: RequestContext) -> web.Response:
-        """POST /deliveries/{id}/retry."""
+        """Answer POST /deliveries/{id}/retry."""
         recording = await self._sources.store.read(_recording_of, asked.id)
         if recording is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
