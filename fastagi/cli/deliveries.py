@@ -117,7 +117,7 @@ def retry(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have deliveries tried again now: a dead or parked one gets a new day, a waiting one waits no longer.
+    """Have deliveries tried again now: a dead or parked one gets a new retry period, a waiting one waits no longer.
 
     A running server takes them up within seconds. Exit code 1 when one of them cannot be tried again.
     """

@@ -46,7 +46,7 @@ class Deliveries:
             Route("GET", "/deliveries/{id}", self.show, Role.VIEWER, "One delivery and its attempts",
                   answers={200: "found", **there}),
             Route("POST", "/deliveries/{id}/retry", self.retry, Role.OPERATOR,
-                  "Try it now; a dead or parked one gets a new day", body=(TO,),
+                  "Try it now; a dead or parked one gets a new retry period", body=(TO,),
                   answers={200: "it is due", **there, 409: "it is delivered or running, or no server has its sink"}),
         ]  # fmt: skip
 
