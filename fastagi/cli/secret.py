@@ -1,4 +1,4 @@
-"""`fastagi secret`: a signing secret for a webhook."""
+"""`fastagi secret`: makes a signing secret for a webhook."""
 
 from __future__ import annotations
 
