@@ -25,17 +25,17 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 10.0
-"""A server that stops has drained before; what still runs is a look at a file, or hangs."""
+"""Seconds that closing waits. A drain came before it, so what still runs is a short file check, or hangs."""
 
 FILE_THREADS = 8
-"""A dead network mount holds one thread a call; eight leave room for the others until it is noticed."""
+"""Number of file threads. Each call on a dead network mount holds one; eight leave room until the fault is noticed."""
 
 
 class FileThreads:
-    """Two pools with a name each: `run` for quick file work, `finish` for audio.
+    """Two thread pools: `run` for quick file work, `finish` for audio.
 
-    :param finishers: files finished at once; 0 for one less than the cores (at least one), so that the loop keeps a
-        core
+    :param finishers: files finished at once; 0 for one less than the cores (at least one), which leaves a core to the
+        loop
     """
 
     def __init__(self, finishers: int = 0) -> None:
@@ -44,17 +44,17 @@ class FileThreads:
         self._audio = Pool("fastagi-audio", self.finishers)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Quick file work."""
+        """Run quick file work and return its result."""
         return await self._files.submit(function, *args, **kwargs)
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Audio work; waits for its turn."""
+        """Run audio work, once a thread is free, and return its result."""
         return await self._audio.submit(function, *args, **kwargs)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait for what runs, at most so many seconds, and cancel what has not begun. Idempotent.
+        """Wait at most `seconds` for running work and cancel the work that has not begun. Idempotent.
 
-        What hangs longer (a dead network mount) is left: its thread dies with the process.
+        Work that hangs longer (a dead network mount) is left; its thread dies with the process.
         """
         deadline = time.monotonic() + seconds
         for pool in (self._files, self._audio):
@@ -105,7 +105,10 @@ class Pool:
         return work.future
 
     def close(self, deadline: float) -> int:
-        """Wait for what runs until then (monotonic), cancel what has not begun. How many threads still run?"""
+        """Cancel the work that has not begun and wait for the rest until `deadline` (monotonic seconds).
+
+        :returns: the number of threads that still run
+        """
         self._closed.set()
         _end(self._queue, self._threads)
         for thread in self._threads:
@@ -120,7 +123,7 @@ def _serve(queue: SimpleQueue[_Work | None], idle: threading.Semaphore, closed: 
             work.drop()
         else:
             work.run()
-        del work  # an idle thread holds nothing
+        del work  # an idle thread keeps no result alive
         idle.release()
 
 
@@ -153,7 +156,7 @@ class _Work:
         self.future: asyncio.Future[Any] = loop.create_future()
 
     def run(self) -> None:
-        """On the thread."""
+        """Run the function. Called on the pool's thread."""
         if self.future.cancelled():
             return
         value: Any = None
@@ -169,15 +172,15 @@ class _Work:
         self._soon(self._answer, value, error)
 
     def drop(self) -> None:
-        """On the thread: it is not done any more."""
+        """Cancel the future of work that will not run any more. Called on the pool's thread."""
         self._soon(self.future.cancel)
 
     def _soon(self, callback: Callable[..., object], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for the result
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _answer(self, value: Any, error: Exception | None) -> None:
-        if self.future.done():  # its caller was cancelled
+        if self.future.done():  # the caller was cancelled
             return
         if error is None:
             self.future.set_result(value)

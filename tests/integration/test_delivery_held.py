@@ -14,7 +14,7 @@ from web_scene import web_scene
 
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.errors import SinkError
 from fastagi.store import open_store
