@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -185,26 +185,6 @@ class SinkRegistry:
     def serves(self, name: str, processes: Iterable[str]) -> bool:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
-
-    def successor(self, name: str, known: Collection[str]) -> str | None:
-        """The child that a delivery by place (`group/1`, as they were named before) is for, where that is certain: the
-        group has one child, and never had another one by place.
-
-        :param known: all names that the ledger has
-        """
-        group, _, place = name.rpartition("/")
-        children = self._groups.get(group, ())
-        if place != "1" or len(children) != 1 or name in self._entries:
-            return None
-        others = (other.rpartition("/") for other in known)
-        return None if any(g == group and n.isdecimal() and n != "1" for g, _, n in others) else children[0]
-
-    def inherit(self, name: str, successor: str) -> None:
-        """Deliveries under that name are the successor's, too. Idempotent."""
-        entry = self._entries.get(successor)
-        if entry is not None and name not in self._entries:
-            self._entries[name] = replace(entry, name=name)
-            self.changed(name)
 
     def _own_name(self, sink: AnySink) -> str | None:
         """The name that it was registered under."""

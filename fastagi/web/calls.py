@@ -11,21 +11,19 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.store.queries import calls as units
 from fastagi.store.queries.calls import AnsweredCall
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import QueryLimiter, RequestContext, Route
 from fastagi.web.dependencies import WebDependencies
+from fastagi.web.ledger_reads import NEWEST
 from fastagi.web.params import LIMIT, flag, text, time_of, whole
 from fastagi.web.responses import answer
 
-NEWEST = 2**53
 """The cursor before all of the ledger, where the first page has no room for any of it."""
 
 
@@ -64,7 +62,7 @@ class Calls:
         query = {"limit": 50, **asked.query}
         up = _up(self._sources, query)
         first = up[: query["limit"]] if "cursor" not in query else []
-        found, recordings, following = await self._turns.take(lambda: self._sources.store.search(_page, first, query))
+        found, recordings, following = await self._turns.take(lambda: self._sources.ledger.calls(first, query))
         shown = [{**serializers.call(c), "recordings": ids} for c, ids in zip(found, recordings, strict=True)]
         down = _down(self._sources, query.get("asterisk", ""))
         return answer({"calls": shown, "next": following, "up": len(up), "down": down})
@@ -123,12 +121,3 @@ def _call(asterisk: str, channel: LiveChannel) -> AnsweredCall:
         called=channel.called,
         answered_at=channel.answered_at or channel.since,
     )
-
-
-def _page(
-    conn: sa.Connection, up: list[AnsweredCall], query: dict[str, Any]
-) -> tuple[list[AnsweredCall], list[list[str]], int | None]:
-    """What is up, then what fits behind it of the ledger."""
-    room = query["limit"] - len(up)
-    found, following = units.page(conn, **{**query, "limit": room}) if room else ([], NEWEST)
-    return [*up, *found], units.recorded_on(conn, [*up, *found]), following

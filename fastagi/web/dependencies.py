@@ -16,6 +16,7 @@ from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
 from fastagi.settings import Settings
 from fastagi.store import Store
+from fastagi.web.ledger_reads import LedgerReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +34,8 @@ class WebDependencies:
     agi: AgiServer[Any]
     descriptors: Descriptors
     clock: Callable[[], float] = time.time
+
+    @property
+    def ledger(self) -> LedgerReads:
+        """The ledger, to be read."""
+        return LedgerReads(self.store)

@@ -14,14 +14,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store.queries import journal
-from fastagi.store.queries import recordings as units
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import RequestContext, Route
@@ -109,7 +107,7 @@ class Events:
         """See that the reader runs; from now on nothing is missed."""
         async with self._starting:
             if self._reader is None or self._reader.done():
-                self._last = await self._sources.store.read(journal.last_seq)
+                self._last = await self._sources.ledger.last_entry()
                 self._reader = asyncio.create_task(self._read(), name="journal-events")
 
     async def _read(self) -> None:
@@ -130,7 +128,7 @@ class Events:
     async def _fetch(self) -> bool:
         """Put what is new into the ring; whether there may be more."""
         after = max(0, self._last - self._overlap)
-        rows: list[tuple[int, bytes]] = await self._sources.store.read(_after, after, BATCH, tuple(self._seen))
+        rows = await self._sources.ledger.entries_after(after, BATCH, _rendered, frozenset(self._seen))
         for seq, text in rows:
             self._last = max(self._last, seq)
             if self._overlap:
@@ -179,7 +177,7 @@ class Events:
             await _write(response, [RESET])
             return
         while since < newest and not self._closed:
-            rows: list[tuple[int, bytes]] = await self._sources.store.read(_after, since, BATCH, ())
+            rows = await self._sources.ledger.entries_after(since, BATCH, _rendered)
             rows = [row for row in rows if row[0] <= newest]
             if not rows:
                 return
@@ -221,17 +219,8 @@ def _since(request: web.Request, asked: RequestContext) -> int | None:
     return after
 
 
-def _after(conn: sa.Connection, seq: int, limit: int, seen: tuple[int, ...]) -> list[tuple[int, bytes]]:
-    """Entries later than `seq` that were not seen, with the recordings they are of, ready to be sent."""
-    known = set(seen)
-    entries = [e for e in journal.after(conn, seq, limit + len(known)) if e.seq not in known][:limit]
-    rows: dict[str, Any] = {}
-    found = []
-    for entry in entries:
-        if entry.recording_id not in rows:
-            recording = units.get(conn, entry.recording_id)
-            rows[entry.recording_id] = serializers.recording(recording) if recording is not None else None
-        body = {**serializers.entry(entry), "recording": rows[entry.recording_id]}
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # JSON writes no line ends into a line
-        found.append((entry.seq, f"id: {entry.seq}\ndata: {text}\n\n".encode("utf-8", "replace")))
-    return found
+def _rendered(entry: journal.Entry, recording: Recording | None) -> bytes:
+    """Return an entry with its recording as it is sent."""
+    body = {**serializers.entry(entry), "recording": None if recording is None else serializers.recording(recording)}
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # JSON writes no line ends into a line
+    return f"id: {entry.seq}\ndata: {text}\n\n".encode("utf-8", "replace")

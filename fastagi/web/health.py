@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from fastagi.domain.timestamps import rfc3339
@@ -134,7 +133,7 @@ class Health:
             return Problem("store", f"{store.shown}: {fault}{late}", do)
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                await store.read(_one)
+                await self._sources.ledger.answers()
         except TimeoutError:
             return Problem("store", f"{store.shown}: no answer within {STORE_SECONDS:g} s", do)
         except StoreError as exc:
@@ -173,7 +172,3 @@ def asterisk_problem(pbx: Pbx) -> Problem | None:
     where = f"{pbx.settings.host}:{pbx.settings.port}"
     do = f"run fastagi doctor: it tells network, login and rights apart (manager interface {where})"
     return Problem(f"asterisk {pbx.name}", problem, do)
-
-
-def _one(conn: sa.Connection) -> int:
-    return int(conn.execute(sa.select(sa.literal(1))).scalar_one())

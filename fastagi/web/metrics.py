@@ -85,8 +85,7 @@ class Metrics:
             return None
 
     async def _ask(self) -> list[deliveries.Depth]:
-        found: list[deliveries.Depth] = await self._sources.store.search(deliveries.depths, self._sources.clock())
-        return found
+        return await self._sources.ledger.depths(self._sources.clock())
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -10,19 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import fields
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
-from fastagi.domain.delivery import Delivery
 from fastagi.domain.formats import ENGINES, FORMATS, MODES
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import PAUSE_MODES, RecordingSpec
 from fastagi.domain.states import OPEN, Cause, Phase, State
 from fastagi.errors import FastAGIError
 from fastagi.recording.ledger.active import ActiveRecording
-from fastagi.store.queries import catalogue, deliveries, journal
-from fastagi.store.queries import recordings as units
+from fastagi.store.queries import catalogue
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import PREFIX, QueryLimiter, RequestContext, Route
@@ -134,18 +131,15 @@ class Recordings:
         query = dict(asked.query)
         limit, cursor = query.pop("limit", 50), query.pop("cursor", None)
         wanted = catalogue.RecordingFilter(**query)
-        found, following = await self._turns.take(
-            lambda: self._sources.store.search(catalogue.page, wanted, cursor=cursor, limit=limit)
-        )
+        found, following = await self._turns.take(lambda: self._sources.ledger.recordings(wanted, cursor, limit))
         return answer({"recordings": [serializers.recording(r) for r in found], "next": following})
 
     async def show(self, asked: RequestContext) -> web.Response:
         """GET /recordings/{id}."""
-        found = await self._sources.store.read(_whole, asked.id)
+        found = await self._sources.ledger.whole_recording(asked.id)
         if found is None:
             raise Refusal(404, f"there is no recording {asked.id}")
-        recording, made, history = found
-        body = serializers.recording(recording)
+        body = serializers.recording(found.recording)
         job = self._sources.recorder.get(asked.id)
         if job is not None:
             body = {
@@ -153,8 +147,10 @@ class Recordings:
                 "alarms": sorted(job.alarms),
                 "bytes_so_far": max(0, job.size),
             }
-        body["deliveries"] = [serializers.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
-        body["journal"] = [serializers.entry(e) for e in history[-MOST_ENTRIES:]]
+        body["deliveries"] = [
+            serializers.delivery(d, self._sources.courier.held) for d in found.deliveries[:MOST_ENTRIES]
+        ]
+        body["journal"] = [serializers.entry(e) for e in found.journal[-MOST_ENTRIES:]]
         return answer(body)
 
     async def start(self, asked: RequestContext) -> web.Response:
@@ -248,7 +244,7 @@ class Recordings:
         return recording
 
     async def _row(self, recording_id: str) -> Recording:
-        recording: Recording | None = await self._sources.store.read(units.get, recording_id)
+        recording = await self._sources.ledger.recording(recording_id)
         if recording is None:
             raise Refusal(404, f"there is no recording {recording_id}")
         return recording
@@ -260,10 +256,3 @@ async def _caught(work: Coroutine[Any, Any, Recording]) -> Recording | FastAGIEr
         return await work
     except FastAGIError as exc:
         return exc
-
-
-def _whole(conn: sa.Connection, recording_id: str) -> tuple[Recording, list[Delivery], list[journal.Entry]] | None:
-    recording = units.get(conn, recording_id)
-    if recording is None:
-        return None
-    return recording, deliveries.of_recording(conn, recording_id), journal.history(conn, recording_id)

@@ -24,7 +24,6 @@ from fastagi.cipher import Cipher, open_encrypted
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError, CipherError
-from fastagi.store.queries import recordings as units
 from fastagi.web.access import Role
 from fastagi.web.api import RequestContext, Route
 from fastagi.web.dependencies import WebDependencies
@@ -201,7 +200,7 @@ class Sound:
         return cipher
 
     async def _finished(self, recording_id: str) -> Recording:
-        recording: Recording | None = await self._sources.store.read(units.get, recording_id)
+        recording = await self._sources.ledger.recording(recording_id)
         if recording is None:
             raise Refusal(404, f"there is no recording {recording_id}")
         if recording.deleted_at is not None:

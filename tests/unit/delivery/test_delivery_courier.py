@@ -485,20 +485,6 @@ async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Offi
     assert back.seen == ["rec-000001"]
 
 
-async def test_a_ledger_with_children_by_place(office: Office) -> None:
-    await office.open()
-    [alone] = await office.finish(1, "alone/1")
-    pair = await office.finish(2, "pair/1", "pair/2")
-    only, one, two = NotingSink(), NotingSink(), NotingSink()
-    await restarted(office, alone=CompositeSink(only), pair=CompositeSink(one, two))
-    await office.reaches(alone, "delivered")
-    for delivery in pair:
-        await office.reaches(delivery, "parked")
-    assert (len(only.seen), one.seen, two.seen) == (1, [], [])
-    [late] = await office.finish(3, "alone/1")  # it was being recorded meanwhile
-    await office.reaches(late, "delivered")
-
-
 async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as_one(office: Office) -> None:
     class Own(CompositeSink):
         calls = 0

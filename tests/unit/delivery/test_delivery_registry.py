@@ -379,13 +379,3 @@ def test_an_object_that_is_registered_later_keeps_that_name() -> None:
     [name] = registry.register("group", CompositeSink(sink))
     registry.release(held)
     assert registry.names(sink) == (name,)
-
-
-def test_who_inherits_deliveries_that_are_named_by_place() -> None:
-    registry = SinkRegistry()
-    [one] = registry.register("one", CompositeSink(LocalFileSink()))
-    registry.register("two", CompositeSink(LocalFileSink(), Duck()))
-    assert registry.successor("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
-    assert registry.successor("one/1", ["one/1", "one/2"]) is None, "there was another one"
-    for name in ("one/2", "two/1", "two/2", "three/1", "one", one):
-        assert registry.successor(name, [name]) is None
