@@ -318,7 +318,7 @@ class SinkSettings(_Section):
     model_config = ConfigDict(extra="allow")
 
     name: Name = Field(description="under which deliveries are kept: survives a restart")
-    type: Literal["webhook", "local", "objectstore", "vcon", "command"] = Field(description="what kind of sink")
+    type: str = Field(description="what kind of sink")
     default: bool = Field(True, description="recordings go there unless the call says otherwise")
     concurrency: int = Field(8, ge=1, le=256, description="deliveries at once")
     retry_hours: float = Field(

@@ -19,17 +19,17 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 10.0
-"""A server that stops has drained before; what still runs is a look at a file, or hangs."""
+"""Seconds that closing waits. A drain came before it, so what still runs is a short file check, or hangs."""
 
 FILE_THREADS = 8
-"""A dead network mount holds one thread a call; eight leave room for the others until it is noticed."""
+"""Number of file threads. Each call on a dead network mount holds one; eight leave room until the fault is noticed."""
 
 
 class FileThreads:
-    """Two pools with a name each: `run` for quick file work, `finish` for audio.
+    """Two thread pools: `run` for quick file work, `finish` for audio.
 
-    :param finishers: files finished at once; 0 for one less than the cores (at least one), so that the loop keeps a
-        core
+    :param finishers: files finished at once; 0 for one less than the cores (at least one), which leaves a core to the
+        loop
     """
 
     def __init__(self, finishers: int = 0) -> None:
@@ -38,19 +38,19 @@ class FileThreads:
         self._audio = _Pool("fastagi-audio", self.finishers)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Quick file work."""
+        """Run quick file work and return its result."""
         value: T = await self._files.submit(function, args, kwargs)
         return value
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Audio work; waits for its turn."""
+        """Run audio work, once a thread is free, and return its result."""
         value: T = await self._audio.submit(function, args, kwargs)
         return value
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait for what runs, at most so many seconds, and cancel what has not begun. Idempotent.
+        """Wait at most `seconds` for running work and cancel the work that has not begun. Idempotent.
 
-        What hangs longer (a dead network mount) is left: its thread dies with the process.
+        Work that hangs longer (a dead network mount) is left; its thread dies with the process.
         """
         deadline = time.monotonic() + seconds
         for pool in (self._files, self._audio):
@@ -60,10 +60,10 @@ class FileThreads:
 
 
 class _Pool:
-    """Threads that answer to one event loop. A call has half a dozen pieces of file work: `concurrent.futures`, which
-    knows locks, conditions and waiters of its own, costs three times as much for each.
+    """Threads that report to one event loop. A call has half a dozen pieces of file work, and `concurrent.futures`,
+    which has locks, conditions and waiters of its own, costs three times as much for each.
 
-    :param most: threads; with each piece of work one is started until there are so many
+    :param most: number of threads; each new piece of work starts one until the number is reached
     """
 
     def __init__(self, name: str, most: int) -> None:
@@ -74,7 +74,7 @@ class _Pool:
         self._closed = False
 
     def submit(self, function: Callable[..., Any], args: Any, kwargs: Any) -> asyncio.Future[Any]:
-        """Cancelling the future takes back what has not begun."""
+        """Queue work; cancelling the returned future withdraws it if it has not begun."""
         if self._closed:
             raise RuntimeError(f"{self.name} is closed")
         work = _Work(asyncio.get_running_loop(), function, args, kwargs)
@@ -91,10 +91,13 @@ class _Pool:
                 work.drop()
             else:
                 work.run()
-            del work  # an idle thread holds nothing
+            del work  # an idle thread keeps no result alive
 
     def close(self, deadline: float) -> int:
-        """Wait for what runs until then (monotonic), cancel what has not begun. How many threads still run?"""
+        """Cancel the work that has not begun and wait for the rest until `deadline` (monotonic seconds).
+
+        :returns: the number of threads that still run
+        """
         self._closed = True
         for _ in self._threads:
             self._queue.put(None)
@@ -114,7 +117,7 @@ class _Work:
         self.future: asyncio.Future[Any] = loop.create_future()
 
     def run(self) -> None:
-        """On the thread."""
+        """Run the function. Called on the pool's thread."""
         if self.future.cancelled():
             return
         value: Any = None
@@ -126,15 +129,15 @@ class _Work:
         self._soon(self._answer, value, error)
 
     def drop(self) -> None:
-        """On the thread: it is not done any more."""
+        """Cancel the future of work that will not run any more. Called on the pool's thread."""
         self._soon(self.future.cancel)
 
     def _soon(self, callback: Callable[..., object], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for the result
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _answer(self, value: Any, error: Exception | None) -> None:
-        if self.future.done():  # its caller was cancelled
+        if self.future.done():  # the caller was cancelled
             return
         if error is None:
             self.future.set_result(value)

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from fastagi.app.doctor import Finding, Status, examine
 from fastagi.cipher import AesGcmCipher, MasterKey
-from fastagi.delivery.signing import new_secret
+from fastagi.delivery.sinks.signing import new_secret
 from fastagi.settings import Settings, load
 from fastagi.store import open_store
 from fastagi.store.queries import keys

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.errors import SinkError
 from fastagi.store import open_store

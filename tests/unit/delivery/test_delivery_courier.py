@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sinks.composite import CompositeSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
 from fastagi.domain.metadata import RecordingMetadata
