@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from cli_process import command, serving, write_settings
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
@@ -24,6 +23,7 @@ from fastagi.store.queries import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
+from support.cli_process import command, serving, write_settings
 
 pytestmark = pytest.mark.asterisk
 

@@ -8,10 +8,10 @@ import sys
 import threading
 
 import pytest
-from delivery_scenes import until
 
 from fastagi.delivery.calling import Threads, call
 from fastagi.errors import SinkError
+from support.delivery_harness import until
 
 STUCK = """
 import asyncio, time

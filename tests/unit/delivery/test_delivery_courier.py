@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
@@ -22,6 +21,7 @@ from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
 from fastagi.store.queries import deliveries, journal, recordings
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 
 class Office:

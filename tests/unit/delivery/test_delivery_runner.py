@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import structlog
-from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import runner as runner_module
@@ -23,6 +22,7 @@ from fastagi.delivery.sinks.composite import CompositeSink
 from fastagi.delivery.sinks.local import LocalFileSink
 from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.errors import BadArgument, SinkError
+from support.delivery_harness import until
 
 told = contextvars.ContextVar("told", default="")
 

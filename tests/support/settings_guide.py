@@ -1,6 +1,6 @@
-"""Writes docs/guide/settings.md from the models of the settings.
+"""Write docs/guide/settings.md from the models of the settings.
 
-    python tests/settings_guide.py > docs/guide/settings.md
+    python tests/support/settings_guide.py > docs/guide/settings.md
 
 A test holds the page against it, so that no key, default or meaning is missing or old.
 """
