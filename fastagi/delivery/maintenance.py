@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -192,9 +191,8 @@ class DeliveryMaintenance:
         def nobody(sink: str) -> bool:
             return sink not in served and not self._registry.serves(sink, processes)
 
-        inherited = self._inherit(conn)
         waiting = deliveries.sinks(conn, DeliveryStatus.WAITING)
-        homeless = [sink for sink in waiting if nobody(sink) and sink not in inherited]
+        homeless = [sink for sink in waiting if nobody(sink)]
         if homeless:
             count = deliveries.park(conn, homeless)
             log.warning("deliveries_parked", sinks=homeless[:20], count=count)
@@ -203,19 +201,6 @@ class DeliveryMaintenance:
             count = deliveries.unpark(conn, back, now)
             log.info("deliveries_unparked", sinks=back[:20], count=count)
             after_commit(conn, lambda: self._refresh_all(back))
-
-    def _inherit(self, conn: sa.Connection) -> set[str]:
-        """Deliveries to children by place, of a ledger that is older than their names."""
-        pending = {*deliveries.sinks(conn, DeliveryStatus.WAITING), *deliveries.sinks(conn, DeliveryStatus.PARKED)}
-        old = [sink for sink in pending if self._registry.successor(sink, ()) is not None]
-        known = {sink for status in DeliveryStatus for sink in deliveries.sinks(conn, status)} if old else ()
-        successors = {
-            sink: successor for sink in old if (successor := self._registry.successor(sink, known)) is not None
-        }
-        for sink, successor in successors.items():
-            log.info("sink_inherited", sink=successor, inherited=sink)
-            after_commit(conn, partial(self._registry.inherit, sink, successor))
-        return set(successors)
 
     def _retry_seconds(self) -> dict[str, float]:
         return {e.name: e.retry_seconds for e in self._registry if e.retry_seconds != GIVE_UP_SECONDS}

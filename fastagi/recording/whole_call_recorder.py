@@ -64,7 +64,7 @@ class UASWholeCallFileRecorder:
 
     @property
     def error(self) -> str:
-        """What went wrong with the last recording and what to do; empty when nothing did."""
+        """The fault of the last recording and what to do; empty for none."""
         recording = self.recording
         return recording.error if recording is not None else ""
 
@@ -74,7 +74,9 @@ class UASWholeCallFileRecorder:
         return recording.state if recording is not None else State.IDLE
 
     def cause(self) -> states.Cause:
-        """Why the last recording ended; NONE while one runs or when there was none. Never raises, never waits."""
+        """Return why the last recording ended; NONE while one runs or when there was none. Never raises, never
+        waits.
+        """
         recording = self.recording
         return recording.public_cause if recording is not None else Cause.NONE
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
-from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sinks.composite import CompositeSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
 from fastagi.store.queries import deliveries, journal, recordings
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 
 class Office:
@@ -483,20 +483,6 @@ async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Offi
     office.registry.register(made[1].sink, back)  # the operator knows whose it is
     await office.reaches(made[1], "delivered")
     assert back.seen == ["rec-000001"]
-
-
-async def test_a_ledger_with_children_by_place(office: Office) -> None:
-    await office.open()
-    [alone] = await office.finish(1, "alone/1")
-    pair = await office.finish(2, "pair/1", "pair/2")
-    only, one, two = NotingSink(), NotingSink(), NotingSink()
-    await restarted(office, alone=CompositeSink(only), pair=CompositeSink(one, two))
-    await office.reaches(alone, "delivered")
-    for delivery in pair:
-        await office.reaches(delivery, "parked")
-    assert (len(only.seen), one.seen, two.seen) == (1, [], [])
-    [late] = await office.finish(3, "alone/1")  # it was being recorded meanwhile
-    await office.reaches(late, "delivered")
 
 
 async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as_one(office: Office) -> None:
