@@ -319,7 +319,7 @@ class SinkSettings(_Section):
     model_config = ConfigDict(extra="allow")
 
     name: Name = Field(description="under which deliveries are kept: survives a restart")
-    type: Literal["webhook", "local", "objectstore", "vcon", "command"] = Field(description="what kind of sink")
+    type: str = Field(description="what kind of sink")
     default: bool = Field(True, description="recordings go there unless the call says otherwise")
     concurrency: int = Field(8, ge=1, le=256, description="deliveries at once")
     retry_hours: float = Field(
@@ -426,8 +426,10 @@ def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Set
         for error in exc.errors():
             fault = _fault(dict(error))
             missing = error["type"] == "missing"
-            where = variables.blame(error["loc"], fault, missing, origins, environ, file) or path
-            lines.append(f"{where}: {fault}" if where else fault)
+            blamed = variables.blame(error["loc"], fault, missing, origins, file)
+            where = ", ".join(variables.named(name, environ.get(name), fault) for name in blamed) or path
+            hint = variables.hint(blamed[0], Settings) if blamed else ""
+            lines.append(f"{where}: {fault}{hint}" if where else fault)
     if lines:
         raise ConfigError("\n".join(lines))
     return settings

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from fastagi.app import logs
 from fastagi.app.runtime import Runtime
-from fastagi.delivery.registry import build_sink
 from fastagi.delivery.sink import AnySink
+from fastagi.delivery.sink_type import build_sink
 from fastagi.errors import ConfigError, FastAGIError
 from fastagi.settings import Settings, SinkSettings
 

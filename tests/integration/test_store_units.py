@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
 from fastagi.domain.recording import Recording, Segment, Span
@@ -20,6 +19,7 @@ from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.store import Store, after_commit, open_store
 from fastagi.store.queries import calls, catalogue, deliveries, evidence, journal, keys, recordings, servers
 from fastagi.store.rows import recording_columns, recording_of
+from support.postgres_server import postgres_server, store_url  # noqa: F401
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
-from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sinks.composite import CompositeSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
 from fastagi.store.queries import deliveries, journal, recordings
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 
 class Office:

@@ -1,4 +1,4 @@
-"""Calls on which one handler runs, for tests of the recorder: what the handler gives, or raises, comes to the test."""
+"""Place calls on which one handler runs; its result, or what it raises, comes to the test."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from recording_scene import Scene
-
 from fastagi import RecordingMetadata
 from fastagi.testing.asterisk import Originated
+from support.recorder_harness import Scene
 
 HANDLER_SECONDS = 60.0
 

@@ -1,6 +1,6 @@
-"""Writes docs/guide/settings.md from the models of the settings.
+"""Write docs/guide/settings.md from the models of the settings.
 
-    python tests/settings_guide.py > docs/guide/settings.md
+    python tests/support/settings_guide.py > docs/guide/settings.md
 
 A test holds the page against it, so that no key, default or meaning is missing or old.
 """
@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from fastagi.delivery.registry import _TYPES as SINK_TYPES
+from fastagi.delivery.sink_type import sink_types
 from fastagi.settings import Settings
 
 HEAD = """# Settings
@@ -45,14 +45,6 @@ line what is wrong. Variables are those that the process was started with.
 
 SAID = {
     "[log]": "What is written to standard error: under systemd that is the journal.",
-    "local": "Only notes that the file is there.",
-    "webhook": "POSTs the metadata as JSON, signed.",
-    "objectstore": "Uploads the file.",
-    "vcon": "Writes or POSTs an IETF vCon.",
-    "command": (
-        "Runs a program; metadata on standard input and in the environment, `{file_path}`, `{recording_id}`, "
-        "`{delivery_id}`, `{attempt}`, `{format}`, `{sha256}` in the arguments. Exit status 65 means: never again."
-    ),
 }
 
 BELOW = {
@@ -76,7 +68,7 @@ def sections() -> list[tuple[str, type[BaseModel]]]:
             deeper = get_args(subfield.annotation)
             if deeper and isinstance(deeper[0], type) and issubclass(deeper[0], BaseModel):
                 found.append((f"[[{name}.{sub}]]", deeper[0]))
-    return found + [(f"[[sinks]] type = {kind}", options) for kind, (options, _) in SINK_TYPES.items()]
+    return found + [(f"[[sinks]] type = {kind}", made_by.options) for kind, made_by in sink_types().items()]
 
 
 def default(name: str, field: FieldInfo) -> str:
@@ -99,7 +91,8 @@ def page() -> str:
     """The whole page."""
     lines = [HEAD]
     for title, model in sections():
-        said = SAID.get(title) or SAID.get(title.rpartition(" ")[2]) or _first_line(model)
+        made_by = sink_types().get(title.rpartition(" ")[2])
+        said = made_by.summary if made_by else SAID.get(title) or _first_line(model)
         lines += [f"## `{title}`", "", said, "", "| key | default | meaning |", "|---|---|---|"]
         for name, field in model.model_fields.items():
             lines.append(f"| `{field.alias or name}` | {default(name, field)} | {field.description} |")

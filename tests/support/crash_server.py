@@ -1,4 +1,4 @@
-"""A server that kills itself at a chosen point of its work: `python tests/lost_server.py SETTINGS`.
+"""A server that kills itself at a chosen point of its work: `python tests/support/crash_server.py SETTINGS`.
 
 $LOST_AT says where: ``write:3`` right after the third journal write, ``start:before``, ``start:after``,
 ``stop:before``, ``stop:after`` around Asterisk's command, ``reserve:1`` after the name was taken, ``encrypt:1`` when a

@@ -1,4 +1,4 @@
-"""A door between a server and its Asterisk's manager interface, or its database: it can be shut, slow, or swallow all.
+"""A gate between a server and its Asterisk's manager interface, or its database: shut, slow, or swallowing everything.
 
 `shut` cuts what is connected and refuses what comes; `mute` keeps connections and lets nothing through; `delay` seconds
 are what each packet takes, either way.

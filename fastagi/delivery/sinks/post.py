@@ -27,6 +27,14 @@ BODY_BYTES = 2000
 
 SHOWN_CHARACTERS = 200
 
+ADDRESS_REMEDY = "look at the path of the url, at user and password in it"
+"""For an answer of `REFUSED`."""
+
+
+def receiver_remedy(retry_hours: float) -> str:
+    """Return what to do where a receiver does not answer."""
+    return f"is the receiver up, and may this machine reach it? deliveries are tried again for {retry_hours:g} h"
+
 
 class Receiver:
     """Where to POST.

@@ -11,7 +11,10 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
-from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
+from pydantic import Field
+
+from fastagi.delivery.sink import current_delivery, must_be_seconds, recording_id_of
+from fastagi.delivery.sink_type import ConfiguredSink, SinkOptions, sink_type
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, SinkError
 
@@ -30,7 +33,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
-class CommandSink(RecordingSink):
+class CommandOptions(SinkOptions):
+    """Keys of a sink of type command."""
+
+    argv: list[str] = Field(min_length=1, description="the program and its arguments, a list; there is no shell")
+    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="after it the program is killed")
+    env: dict[str, str] = Field({}, description="more environment variables")
+
+
+@sink_type("command")
+class CommandSink(ConfiguredSink[CommandOptions]):
     """Runs a program for each recording: exit status 0 is success, 65 a refusal for good, anything else "try again".
 
     The metadata is its standard input, as JSON. Its environment is the server's PATH, HOME, LANG, LC_ALL, TZ and
@@ -44,6 +56,12 @@ class CommandSink(RecordingSink):
     :raises BadArgument: argv or the time limit cannot be used
     """
 
+    options = CommandOptions
+    summary = (
+        "Runs a program; metadata on standard input and in the environment, "
+        f"{', '.join(f'`{{{name}}}`' for name in PLACEHOLDERS)} in the arguments. "
+        f"Exit status {REFUSED} means: never again."
+    )
     needs_file = True
 
     def __init__(
@@ -113,6 +131,9 @@ class CommandSink(RecordingSink):
         if found is None:
             raise SinkError(f"{self.argv[0]}: there is no such program, or it may not be run")
         return f"{found} is there"
+
+    def remedy(self, retry_hours: float) -> str:
+        return "name the program by its full path, and make it executable for the server's user"
 
     def _values(self, metadata: RecordingMetadata) -> dict[str, str]:
         delivery = current_delivery.get()

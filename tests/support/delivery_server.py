@@ -1,6 +1,6 @@
-"""A server in a process of its own, to be killed: finishes recordings and delivers them to a webhook.
+"""A delivering server as a process that is killed: finishes recordings and delivers them to a webhook.
 
-    python tests/delivery_server.py STORE_URL NODE WEBHOOK_URL HOW_MANY [FIRST]
+    python tests/support/delivery_server.py STORE_URL NODE WEBHOOK_URL HOW_MANY [FIRST]
 
 Writes ``ready``, then a line per recording once its finish has returned; delivers until it is killed.
 """
@@ -11,7 +11,7 @@ import asyncio
 import sys
 import time
 
-from delivery_scenes import finish
+from delivery_harness import finish
 
 from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink, open_dispatcher
 from fastagi.store import open_store

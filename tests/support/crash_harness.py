@@ -1,4 +1,4 @@
-"""Servers as processes, to be killed, and the books that are kept of every call meanwhile.
+"""Servers as processes that are killed, and the accounts kept of every call meanwhile.
 
 `Serving` is `fastagi serve` on a folder of its own; `Receiver` is the sink it delivers to; `Calls` makes calls to it on
 a real Asterisk and remembers when each began and ended; `account` holds ledger, files and deliveries against that.
@@ -26,11 +26,11 @@ from typing import Any
 
 import soundfile
 from aiohttp import web
-from finished_files import below
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
 from fastagi.testing.ports import free_port
+from support.finished_files import below
 
 DIALPLAN = """
 ; A call that is recorded for ${HOLD} seconds. While the server is away it asks again: a call is to be recorded.

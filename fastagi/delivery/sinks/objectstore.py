@@ -14,12 +14,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
 from yarl import URL
 
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
-from fastagi.delivery.media import media_type
-from fastagi.delivery.post import identity_of, shown_url, without_secrets
-from fastagi.delivery.sink import RecordingSink, current_delivery
+from fastagi.delivery.sink import current_delivery
+from fastagi.delivery.sink_type import ConfiguredSink, SinkOptions, sink_type
+from fastagi.delivery.sinks.media import media_type
+from fastagi.delivery.sinks.post import identity_of, shown_url, without_secrets
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, ConfigError, SinkError
 
@@ -49,7 +51,21 @@ _CLIENT = (
 would switch off the check of certificates are not among them."""
 
 
-class ObjectStoreSink(RecordingSink):
+class ObjectStoreOptions(SinkOptions):
+    """Keys of a sink of type objectstore."""
+
+    url: str = Field(description="s3://bucket/prefix, gs://…, az://… or file:///folder")
+    key_template: str = Field(DEFAULT_TEMPLATE, description="key below it")
+    delete_local: bool = Field(False, description="delete the file here once every sink has taken it")
+    verify: Literal["content", "size"] = Field("content", description="content reads it back, size compares the length")
+    with_metadata: bool = Field(False, description="put the metadata beside it as .json")
+    options: dict[str, Any] = Field(
+        {}, description="obstore's own settings: region, endpoint, credentials, allow_http, …"
+    )
+
+
+@sink_type("objectstore")
+class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
     """Copies the finished file.
 
     :param url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://account/container/prefix`` or ``file:///folder``
@@ -65,6 +81,8 @@ class ObjectStoreSink(RecordingSink):
     :raises ConfigError: the `objectstore` extra is not installed
     """
 
+    options = ObjectStoreOptions
+    summary = "Uploads the file."
     needs_file = True
     time_limit_seconds = 3600.0
 
@@ -183,6 +201,12 @@ class ObjectStoreSink(RecordingSink):
             if not await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK):
                 raise SinkError(f"{self.shown}: is not writable")
         return f"{self.shown}: answers"
+
+    def remedy(self, retry_hours: float) -> str:
+        return "look at bucket, region, credentials and the way out of this network"
+
+    def remedy_of_refusal(self, *, pinged: bool) -> str:
+        return "make the bucket, or correct its name in the url"
 
     def _no_bucket(self) -> SinkError:
         return SinkError(f"{self.shown}: there is no such bucket", refused=True)

@@ -13,20 +13,45 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import aiohttp
+from pydantic import Field, SecretStr, field_validator
 
-from fastagi.delivery.post import Receiver
-from fastagi.delivery.signing import signing_secrets, standard_key, standard_signature
-from fastagi.delivery.sink import RecordingSink, current_delivery, recording_id_of
+from fastagi.delivery.sink import current_delivery, recording_id_of
+from fastagi.delivery.sink_type import ConfiguredSink, SinkOptions, sink_type
+from fastagi.delivery.sinks.post import ADDRESS_REMEDY, Receiver, receiver_remedy
+from fastagi.delivery.sinks.signing import signing_secrets, standard_key, standard_signature
 from fastagi.domain.ids import new_id
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.timestamps import rfc3339
+from fastagi.errors import ConfigError
+from fastagi.settings import read_secrets
 
 
-class WebhookSink(RecordingSink):
-    """POSTs the metadata as JSON; what an answer means is said in `fastagi.delivery.post`.
+class WebhookOptions(SinkOptions):
+    """Keys of a sink of type webhook."""
+
+    url: str = Field(description="http or https address that takes a POST")
+    signing_secret: list[SecretStr] = Field(
+        [],
+        description="key of the signatures; a list signs with each, the newest first; `fastagi secret` makes one",
+    )
+    signing_secret_file: Path | None = Field(
+        None, description="a file that holds it, or several, one a line, instead of `signing_secret`"
+    )
+    timeout_seconds: float = Field(10.0, gt=0, le=600, description="for the whole exchange")
+
+    @field_validator("signing_secret", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return ([value] if value else []) if isinstance(value, str) else value
+
+
+@sink_type("webhook")
+class WebhookSink(ConfiguredSink[WebhookOptions]):
+    """POSTs the metadata as JSON; what an answer means is said in `fastagi.delivery.sinks.post`.
 
     :param url: http or https; a user and password in it are sent as basic authorisation and never shown
     :param signing_secret: key of the signatures, or several, the newest first; empty for none. Each of them makes a
@@ -38,6 +63,8 @@ class WebhookSink(RecordingSink):
     :raises BadArgument: the URL, the secret or the time limit cannot be used
     """
 
+    options = WebhookOptions
+    summary = "POSTs the metadata as JSON, signed."
     needs_file = False
     reopens = True
 
@@ -56,6 +83,15 @@ class WebhookSink(RecordingSink):
         self._plain_key = signing[0].encode() if signing else b""
         self._standard_keys = [standard_key(secret) for secret in signing]
         self._clock = clock
+
+    @classmethod
+    def from_options(cls, options: WebhookOptions, key: str) -> Self:
+        signing = [secret.get_secret_value() for secret in options.signing_secret]
+        if options.signing_secret_file is not None:
+            if signing:
+                raise ConfigError(f"{key}: has both signing_secret and signing_secret_file: keep one")
+            signing = read_secrets(options.signing_secret_file, f"{key}.signing_secret_file")
+        return cls(options.url, signing_secret=signing, timeout_seconds=options.timeout_seconds)
 
     @property
     def url(self) -> str:
@@ -88,6 +124,15 @@ class WebhookSink(RecordingSink):
     async def probe(self) -> str:
         """Whether the receiver answers; nothing is delivered. :raises SinkError: it does not"""
         return await self._receiver.probe()
+
+    def remedy(self, retry_hours: float) -> str:
+        return receiver_remedy(retry_hours)
+
+    def remedy_of_refusal(self, *, pinged: bool) -> str:
+        where = f"{ADDRESS_REMEDY}, and whether signing_secret is the receiver's"
+        if pinged:
+            return where
+        return f"{where}; a receiver that knows POST alone: fastagi doctor --send-ping tells for certain"
 
     async def ping(self) -> str:
         """Post a signed event of type ``ping``, which is no recording; say that it was accepted.

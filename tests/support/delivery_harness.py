@@ -1,4 +1,4 @@
-"""Scenes for tests of the delivery engine: finished recordings, sinks that note and misbehave, a clock to turn."""
+"""Finished recordings, misbehaving sinks and a clock that is set by hand, for tests of the delivery engine."""
 
 from __future__ import annotations
 

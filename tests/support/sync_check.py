@@ -1,9 +1,9 @@
-"""Are the two sides of a recording in step? A marker in each leg of a real call says it, to a quarter of a millisecond.
+"""Measure how far the two sides of a recording are out of step, to a quarter of a millisecond.
 
-The far end echoes what it hears, so each marker that is sent comes back one frame later, and the distance of the two
-in the stereo file must be the same from the first second to the last. In between each leg has gaps that the other has
-not: for some seconds only the far end talks, for some only the recorded side is talked to, for some nobody sends a
-frame.
+Each leg of a real call carries markers. The far end echoes what it hears, so each marker that is sent comes back one
+frame later, and the distance of the two in the stereo file must be the same from the first second to the last. In
+between each leg has gaps that the other has not: for some seconds only the far end talks, for some only the recorded
+side is talked to, for some nobody sends a frame.
 """
 
 from __future__ import annotations

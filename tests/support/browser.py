@@ -1,4 +1,4 @@
-"""A real browser for tests of the console: Chromium without a window, told what to do over its own protocol.
+"""Drive a real Chromium without a window, over its own protocol, for tests of the console.
 
 async with browser(tmp_path) as chromium:
     page = await chromium.open("http://127.0.0.1:8080/")

@@ -14,13 +14,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from lost_scene import until
-
 from fastagi import App, RecordingMetadata
 from fastagi.settings import Settings
 from fastagi.testing import AsteriskServer
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.server_settings import settings_for
+from support.crash_harness import until
 
 
 class Remembering:

@@ -1,4 +1,4 @@
-"""A whole App with its HTTP server, beside an Asterisk that is only played: for tests of health, metrics and the API.
+"""A whole App with its HTTP server beside a scripted Asterisk, for tests of health, metrics and the API.
 
 async with web_scene(tmp_path) as scene:
     call = scene.ami.call()

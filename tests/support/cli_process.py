@@ -1,4 +1,4 @@
-"""The command `fastagi` as a process of its own, the way operators, systemd and scripts start it."""
+"""Run the command `fastagi` as a process of its own, as operators, systemd and scripts do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody who may write into a spool can put there."""
+"""Files that somebody with write access to a spool can plant there."""
 
 from __future__ import annotations
 

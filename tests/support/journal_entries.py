@@ -1,4 +1,4 @@
-"""Journal entries made by hand, for tests of the journal: the decisions that the recorder's rules would make."""
+"""Make journal entries by hand: the decisions that the rules of `fastagi.domain.lifecycle` would make."""
 
 from __future__ import annotations
 

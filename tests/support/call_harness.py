@@ -1,4 +1,4 @@
-"""What the tests of the whole recorder share: far ends that say what a test wants, and what is heard in finished files.
+"""Shared by the tests of whole calls: far ends that say what a test wants, and the check of finished files.
 
 `Local/say-NAME@whole/n` answers and says the sound NAME once, `loop-NAME` for ever, `mute` sends no frame at all.
 """
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from recording_scene import Scene, recording_scene
 
 from fastagi import RecordingMetadata
 from fastagi.testing import AsteriskServer
@@ -26,6 +25,7 @@ from fastagi.testing.sound import (
     speech_samples,
     tone_samples,
 )
+from support.recorder_harness import Scene, recording_scene
 
 DIALPLAN = """
 [whole]
@@ -86,7 +86,7 @@ exten => asked,1,Answer()
  same => n,Wait(600)
 """
 
-SHIPPED = Path(__file__).parents[1] / "dialplan" / "record.conf"
+SHIPPED = Path(__file__).parents[2] / "dialplan" / "record.conf"
 
 EXTRA_FILES: dict[str, str] = {
     "custom/queues.conf": "[whole]\nstrategy = ringall\njoinempty = yes\nmember => Local/loop-high@whole/n\n"

@@ -1,4 +1,4 @@
-"""What lies in a recordings directory, the folder of the side files left out."""
+"""List the files of a recordings directory, without the folder of the side files."""
 
 from __future__ import annotations
 

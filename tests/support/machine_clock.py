@@ -1,4 +1,4 @@
-"""The machine's clock, set for one process: a library that is loaded before libc's answers who asks for the time."""
+"""Set the machine's clock for one process, through a library that is loaded before libc."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""The metrics that a real App has: what alerts, dashboard and guide are held against."""
+"""List the metrics of a real App: alerts, dashboard and guide are compared with them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from prometheus_client.core import Metric
-from web_scene import web_scene
+
+from support.web_harness import web_scene
 
 
 async def names_of(folder: Path) -> set[str]:

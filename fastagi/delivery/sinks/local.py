@@ -5,19 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+from pydantic import Field
 
-from fastagi.delivery.sink import RecordingSink
+from fastagi.delivery.sink_type import ConfiguredSink, SinkOptions, sink_type
 from fastagi.domain.metadata import RecordingMetadata
 
 log = structlog.get_logger(__name__)
 
 
-class LocalFileSink(RecordingSink):
+class LocalOptions(SinkOptions):
+    """Keys of a sink of type local."""
+
+    base_dir: Path = Field(Path("/var/spool/asterisk/recording"), description="where recordings are; only shown")
+
+
+@sink_type("local")
+class LocalFileSink(ConfiguredSink[LocalOptions]):
     """The seed's no-op default: writes a debug line.
 
     :param base_dir: where recordings are; only shown, the file is not touched
     """
 
+    options = LocalOptions
+    summary = "Only notes that the file is there."
     needs_file = False
 
     def __init__(self, base_dir: str | Path = "/var/spool/asterisk/recording") -> None:

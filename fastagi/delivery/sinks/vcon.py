@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from pydantic import Field
 
 from fastagi.delivery.keys import check_template, key_of, started_at
-from fastagi.delivery.media import media_type
-from fastagi.delivery.post import Receiver, without_secrets
-from fastagi.delivery.sink import RecordingSink, current_delivery, must_be_seconds, recording_id_of
+from fastagi.delivery.sink import current_delivery, must_be_seconds, recording_id_of
+from fastagi.delivery.sink_type import ConfiguredSink, SinkOptions, sink_type
+from fastagi.delivery.sinks.media import media_type
+from fastagi.delivery.sinks.post import ADDRESS_REMEDY, Receiver, receiver_remedy, without_secrets
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.naming import expand
 from fastagi.domain.timestamps import rfc3339
@@ -34,7 +36,17 @@ INLINE_BYTES = 64 * 1024 * 1024
 _TELEPHONE = re.compile(r"\+?[0-9]{2,20}")
 
 
-class VconSink(RecordingSink):
+class VconOptions(SinkOptions):
+    """Keys of a sink of type vcon."""
+
+    target: str = Field(description="http(s) address or absolute folder")
+    audio_url: str = Field("", description="https address of the audio; empty puts it into the vCon")
+    key_template: str = Field("{date:%Y/%m/%d}/{recording_id}.vcon.json", description="file name below the folder")
+    timeout_seconds: float = Field(60.0, gt=0, le=600, description="of a POST")
+
+
+@sink_type("vcon")
+class VconSink(ConfiguredSink[VconOptions]):
     """Makes a vCon with caller, called, one recording dialog and our metadata as an attachment.
 
     :param target: an http(s) URL that takes ``application/vcon``, or a folder
@@ -45,6 +57,8 @@ class VconSink(RecordingSink):
     :raises BadArgument: target, URL, template or time limit cannot be used
     """
 
+    options = VconOptions
+    summary = "Writes or POSTs an IETF vCon."
     needs_file = True
     reopens = True
 
@@ -110,6 +124,12 @@ class VconSink(RecordingSink):
         if not await asyncio.to_thread(os.access, there, os.W_OK | os.X_OK):
             raise SinkError(f"{self._folder}: is not writable")
         return f"{self._folder}: writable"
+
+    def remedy(self, retry_hours: float) -> str:
+        return receiver_remedy(retry_hours)
+
+    def remedy_of_refusal(self, *, pinged: bool) -> str:
+        return ADDRESS_REMEDY
 
     def _make(self, metadata: RecordingMetadata) -> bytes:
         try:
