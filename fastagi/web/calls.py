@@ -1,8 +1,7 @@
-"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: what is up now, to start on.
+"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: channels that are up now.
 
-The ledger follows the calls that must be recorded (`[recordings] required`), and no other: each would cost three
-writes. Of the others those that are up are known from Asterisk; what was recorded of one that ended is in its
-recordings.
+The ledger follows only the calls that must be recorded (`[recordings] required`), because each costs three writes.
+Other calls are known from Asterisk while they are up. The recordings of one that ended stay in the ledger.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from fastagi.web.ledger_reads import NEWEST
 from fastagi.web.params import LIMIT, flag, text, time_of, whole
 from fastagi.web.responses import answer
 
-"""The cursor before all of the ledger, where the first page has no room for any of it."""
-
 
 class Calls:
     """The routes of calls and channels."""
@@ -35,7 +32,7 @@ class Calls:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         asterisk = text("asterisk", "`[[asterisk]] name`")
         filters = (
             time_of("since", "answered at or after"),
@@ -58,7 +55,7 @@ class Calls:
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /calls."""
+        """Answer GET /calls."""
         query = {"limit": 50, **asked.query}
         up = _up(self._sources, query)
         first = up[: query["limit"]] if "cursor" not in query else []
@@ -68,7 +65,7 @@ class Calls:
         return answer({"calls": shown, "next": following, "up": len(up), "down": down})
 
     async def channels(self, asked: RequestContext) -> web.Response:
-        """GET /channels."""
+        """Answer GET /channels."""
         wanted = asked.query.get("asterisk", "")
         pbxs = _pbxs(self._sources, wanted)
         recorder = self._sources.recorder
@@ -94,7 +91,7 @@ def _down(sources: WebDependencies, wanted: str) -> list[str]:
 
 
 def _up(sources: WebDependencies, query: dict[str, Any]) -> list[AnsweredCall]:
-    """The answered channels that are up and not in the ledger, newest first."""
+    """Return the answered channels that are up and not in the ledger, newest first."""
     if query.get("incomplete"):
         return []  # none of them has ended
     follows = sources.recorder.follows_call

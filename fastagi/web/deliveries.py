@@ -1,4 +1,4 @@
-"""`/api/v1/deliveries`: what is to be delivered, what was tried, and an operator's retry."""
+"""`/api/v1/deliveries`: deliveries, their attempts, and an operator's retry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Deliveries:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         filters = (
             choice("status", "", [s.value for s in DeliveryStatus]),
             text("sink", "its name"),
@@ -42,12 +42,12 @@ class Deliveries:
             Route("GET", "/deliveries/{id}", self.show, Role.VIEWER, "One delivery and its attempts",
                   answers={200: "found", **there}),
             Route("POST", "/deliveries/{id}/retry", self.retry, Role.OPERATOR,
-                  "Try it now; a dead or parked one gets a new day", body=(TO,),
+                  "Try it now; a dead or parked one gets a new retry period", body=(TO,),
                   answers={200: "it is due", **there, 409: "it is delivered or running, or no server has its sink"}),
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries."""
+        """Answer GET /deliveries."""
         query = {"limit": 50, **asked.query}
         found, following = await self._turns.take(lambda: self._sources.ledger.deliveries(query))
         return answer(
@@ -55,7 +55,7 @@ class Deliveries:
         )
 
     async def show(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries/{id}."""
+        """Answer GET /deliveries/{id}."""
         found = await self._sources.ledger.whole_delivery(asked.id)
         if found is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
@@ -70,7 +70,7 @@ class Deliveries:
         )
 
     async def retry(self, asked: RequestContext) -> web.Response:
-        """POST /deliveries/{id}/retry."""
+        """Answer POST /deliveries/{id}/retry."""
         recording = await self._sources.ledger.recording_of_delivery(asked.id)
         if recording is None:
             raise Refusal(404, f"there is no delivery {asked.id}")

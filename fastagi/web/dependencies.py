@@ -1,4 +1,4 @@
-"""What HTTP looks at and acts through: the living parts of one app. Built by the app, changed by nobody here."""
+"""The parts of an app that HTTP reads and acts through. Built by the app; nothing in `web` changes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastagi.web.ledger_reads import LedgerReads
 
 @dataclass(frozen=True, slots=True)
 class WebDependencies:
-    """The parts. `clock` gives unix seconds."""
+    """The parts of one app. `clock` gives unix seconds."""
 
     settings: Settings
     store: Store

@@ -1,4 +1,4 @@
-"""The ledger as HTTP reads it: the one place in which web asks the store. Reads only.
+"""The ledger as HTTP reads it: the only module of web that uses the store. Reads only.
 
 Lists and searches go through the searchers' thread (`Store.search`), so that a slow one holds up no single row.
 """
@@ -44,7 +44,7 @@ class WholeDelivery:
 
 @dataclass(frozen=True, slots=True)
 class LedgerReads:
-    """Questions to the ledger. All methods raise alike:
+    """Reads of the ledger. All methods raise alike:
 
     :raises StoreError: the ledger does not answer, or cannot
     """
@@ -52,7 +52,7 @@ class LedgerReads:
     store: Store
 
     async def answers(self) -> None:
-        """Ask the ledger for nothing but an answer."""
+        """Check that the ledger answers."""
         await self.store.read(_one)
 
     async def recording(self, recording_id: str) -> Recording | None:

@@ -1,6 +1,6 @@
 """`/api/v1/recordings`: list, show, start, stop, pause, resume, hold, delete.
 
-Decides nothing: `recording.commands` and `recording.evidence` do.
+The rules are in the recording service and in `recording.compliance`, not here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fastagi.web.responses import Refusal, answer
 log = structlog.get_logger(__name__)
 
 MOST_ENTRIES = 500
-"""Journal lines and deliveries shown of one recording."""
+"""Most journal lines and deliveries shown of one recording."""
 
 WAIT = whole("wait", "seconds to wait for the finished file; 10 if left out", 0, 60)
 
@@ -54,7 +54,7 @@ FILTERS = (
 
 
 def _of_spec() -> tuple[Field, ...]:
-    """The parameters of a recording, as the domain has them."""
+    """Return the parameters of a recording, from the domain's definition."""
     allowed = {
         "file_format": list(FORMATS),
         "recording_mode": list(MODES),
@@ -100,7 +100,7 @@ class Recordings:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         one = "/recordings/{id}"
         there = {404: "there is no such recording"}
         running = {**there, 409: "it does not run, or is in no state for that"}
@@ -127,7 +127,7 @@ class Recordings:
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /recordings."""
+        """Answer GET /recordings."""
         query = dict(asked.query)
         limit, cursor = query.pop("limit", 50), query.pop("cursor", None)
         wanted = catalogue.RecordingFilter(**query)
@@ -135,7 +135,7 @@ class Recordings:
         return answer({"recordings": [serializers.recording(r) for r in found], "next": following})
 
     async def show(self, asked: RequestContext) -> web.Response:
-        """GET /recordings/{id}."""
+        """Answer GET /recordings/{id}."""
         found = await self._sources.ledger.whole_recording(asked.id)
         if found is None:
             raise Refusal(404, f"there is no recording {asked.id}")
@@ -154,7 +154,7 @@ class Recordings:
         return answer(body)
 
     async def start(self, asked: RequestContext) -> web.Response:
-        """POST /recordings."""
+        """Answer POST /recordings."""
         body = dict(asked.body)
         recording = await self._own(
             self._sources.commands.start_on_channel(
@@ -175,9 +175,9 @@ class Recordings:
         return answer(shown, 201, Location=f"{PREFIX}/recordings/{recording.id}")
 
     async def stop(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/stop."""
+        """Answer POST /recordings/{id}/stop."""
         job = await self._job(asked.id)
-        if isinstance(job, Recording):  # it has ended: stopping is idempotent
+        if isinstance(job, Recording):  # the recording has ended: stopping is idempotent
             return answer(serializers.recording(job))
         log.info("recording_commanded", command="stop", **job.recording.ids, who=asked.who.name)
         await self._own(self._sources.commands.stop(job, wait=False), "http stop")
@@ -185,7 +185,7 @@ class Recordings:
         return answer(serializers.recording(job.recording), 200 if ended else 202)
 
     async def pause(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/pause."""
+        """Answer POST /recordings/{id}/pause."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="pause", **job.recording.ids, who=asked.who.name)
         return answer(
@@ -195,13 +195,13 @@ class Recordings:
         )
 
     async def resume(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/resume."""
+        """Answer POST /recordings/{id}/resume."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="resume", **job.recording.ids, who=asked.who.name)
         return answer(serializers.recording(await self._own(self._sources.commands.resume(job), "http resume")))
 
     async def delete(self, asked: RequestContext) -> web.Response:
-        """DELETE /recordings/{id}."""
+        """Answer DELETE /recordings/{id}."""
         await self._row(asked.id)
         work = self._sources.recorder.delete(
             asked.id, asked.who.name, asked.query["reason"], force=bool(asked.query.get("force", False))
@@ -209,19 +209,19 @@ class Recordings:
         return answer(serializers.recording(await self._own(work, "http delete")))
 
     async def hold(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/hold."""
+        """Answer POST /recordings/{id}/hold."""
         await self._row(asked.id)
         work = self._sources.recorder.hold(asked.id, asked.who.name, asked.query["reason"])
         return answer(serializers.recording(await self._own(work, "http hold")))
 
     async def release(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/release."""
+        """Answer POST /recordings/{id}/release."""
         await self._row(asked.id)
         work = self._sources.recorder.release(asked.id, asked.who.name, asked.query["reason"])
         return answer(serializers.recording(await self._own(work, "http release")))
 
     async def _own(self, work: Coroutine[Any, Any, Recording], name: str) -> Recording:
-        """Let the recorder own it: what has begun is ended, though the client goes or this server stops."""
+        """Let the recorder own the work, which goes on to its end even if the client leaves or this server stops."""
         done: Recording | FastAGIError = await asyncio.shield(self._sources.recorder.spawn(_caught(work), name))
         if isinstance(done, FastAGIError):
             raise done
@@ -234,7 +234,7 @@ class Recordings:
         return job
 
     async def _job(self, recording_id: str) -> ActiveRecording | Recording:
-        """The job of an open recording of this server; the row of one that has ended."""
+        """Return the `ActiveRecording` of an open recording of this server, or the row of one that has ended."""
         job = self._sources.recorder.get(recording_id)
         if job is not None:
             return job
@@ -251,7 +251,7 @@ class Recordings:
 
 
 async def _caught(work: Coroutine[Any, Any, Recording]) -> Recording | FastAGIError:
-    """A refusal is the client's answer and no death of a task."""
+    """Return a refusal as a value: it is the client's answer, and the task has not died."""
     try:
         return await work
     except FastAGIError as exc:

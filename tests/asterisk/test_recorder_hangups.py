@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import soundfile
-from recorder_calls import of_call, route_for
-from recording_scene import Scene, recording_scene
 
 from fastagi import Cause, Hangup, State
 from fastagi.domain.recording import Recording
 from fastagi.testing import AmiSession, AsteriskServer, SippAgent, SippCall
 from fastagi.testing.sound import correlation, load, rms, share_found, speech, tone_samples
+from support.recorder_calls import of_call, route_for
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from delivery_scenes import finish, recording
-from web_scene import TOKENS, WebScene, web_scene
 
 from fastagi.errors import StoreDown
 from fastagi.store.queries import journal, recordings
 from fastagi.web import events, ledger_reads, server
+from support.delivery_harness import finish, recording
+from support.web_harness import TOKENS, WebScene, web_scene
 
 
 @pytest.fixture(autouse=True)

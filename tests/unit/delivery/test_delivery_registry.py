@@ -12,13 +12,14 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 import structlog
-from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
-from fastagi.delivery.registry import Entry, SinkRegistry, build_sink, registry_of
+from fastagi.delivery.registry import Entry, SinkRegistry, registry_of
+from fastagi.delivery.sink_type import build_sink
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings, load
+from support.delivery_harness import until
 
 
 def section(**fields: Any) -> SinkSettings:
