@@ -1,20 +1,15 @@
-"""Threads for handlers that are plain functions: a limited number, started when needed, never waited for at exit.
-
-Not a ThreadPoolExecutor: its threads are joined when the interpreter ends, and one handler in a long `time.sleep` would
-keep the server from stopping.
-"""
+"""Threads for handlers that are plain functions: a limited number, started when needed, never waited for at exit."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from fastagi.errors import Error
+from fastagi.runtime.threads import Pool
 
 log = structlog.get_logger(__name__)
 
@@ -22,8 +17,6 @@ T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5.0
 """How long a call may wait for a thread. A caller hears nothing meanwhile; after that the dialplan can do better."""
-
-ActiveRecording = Callable[[], None]
 
 
 class HandlerThreads:
@@ -38,8 +31,7 @@ class HandlerThreads:
         self.busy = 0
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(limit)
-        self._jobs: SimpleQueue[ActiveRecording | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._pool = Pool("fastagi-handler", limit, as_error=_as_error)
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._stopped = False
@@ -60,54 +52,24 @@ class HandlerThreads:
         if self._stopped:
             self._free.release()
             raise Error("the handler threads are stopped")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        try:
+            running = self._pool.submit(_exits, function)
+        except RuntimeError:  # no thread can be started
+            self._free.release()
+            raise
         self.busy += 1
         self._quiet.clear()
-        if self.busy > len(self._threads):
-            self._add()
-        self._jobs.put(lambda: self._work(function, future, loop))
-        return await future
+        running.add_done_callback(self._done)
+        await asyncio.wait((running,))  # cancelled or not: its place is free when the function is over
+        return running.result()
 
-    def _add(self) -> None:
-        thread = threading.Thread(target=self._serve, name=f"fastagi-handler-{len(self._threads) + 1}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job  # holds a call's channel until the next one otherwise
-
-    def _work(self, function: Callable[[], T], future: asyncio.Future[T], loop: asyncio.AbstractEventLoop) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = function()
-        except SystemExit as exc:  # how a script ends; Asterisk takes a status for a failure, and so do we
-            error = None if exc.code in (None, 0) else Error(f"the handler exited with {exc.code!r}")
-        except Exception as exc:
-            error = exc
-        except BaseException as exc:  # handed to who awaits it, as something a future can carry
-            error = Error(f"the handler ended by {type(exc).__name__}")
-        try:
-            loop.call_soon_threadsafe(self._done, future, result, error)
-        except RuntimeError:
-            pass  # the loop is gone, and with it everybody who waited
-
-    def _done(self, future: asyncio.Future[T], result: T, error: BaseException | None) -> None:
+    def _done(self, running: asyncio.Future[Any]) -> None:
         self.busy -= 1
         self._free.release()
         if not self.busy:
             self._quiet.set()
-        if future.done():  # cancelled meanwhile
-            return
-        if isinstance(error, StopIteration):
-            error = RuntimeError("the handler raised StopIteration")  # a future cannot carry it
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        if not running.cancelled():
+            running.exception()  # looked at: whoever waited may be gone
 
     async def stop(self, seconds: float) -> None:
         """Wait for running functions for so long, then leave them behind: they end with the process. Idempotent."""
@@ -116,6 +78,20 @@ class HandlerThreads:
             await asyncio.wait_for(self._quiet.wait(), seconds)
         except TimeoutError:
             log.error("agi_handler_threads_left_behind", count=self.busy)
-        for _ in self._threads:
-            self._jobs.put(None)
-        self._threads.clear()
+        self._pool.close(0.0)
+
+
+def _exits(function: Callable[[], T]) -> T:
+    """`sys.exit` is how a script ends; Asterisk takes a status for a failure."""
+    try:
+        return function()
+    except SystemExit as exc:
+        if exc.code not in (None, 0):
+            raise Error(f"the handler exited with {exc.code!r}") from None
+        return None  # type: ignore[return-value]
+
+
+def _as_error(exc: BaseException) -> Exception:
+    if isinstance(exc, StopIteration):
+        return RuntimeError("the handler raised StopIteration")
+    return Error(f"the handler ended by {type(exc).__name__}")

@@ -9,12 +9,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastagi.recording.asterisk import raw_files
 from fastagi.recording.lifecycle.start_faults import StartFault
+from fastagi.runtime.threads import Pool
 
 PATIENCE_SECONDS = 2.0
 """Seconds that a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""
@@ -72,8 +72,8 @@ class Disks:
         self.spools = tuple(dict.fromkeys(spools))
         self.folders = tuple(dict.fromkeys([*folders, *self.spools]))
         self._start_faults = start_faults
-        self._thread = ThreadPoolExecutor(1, "fastagi-disks")
-        self._running: Future[Measured] | None = None
+        self._thread = Pool("fastagi-disks", 1)
+        self._running: asyncio.Future[Measured] | None = None
         self._last = Measured()
         self._at = float("-inf")
 
@@ -87,7 +87,7 @@ class Disks:
         running = self._running
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                found = await asyncio.shield(asyncio.wrap_future(running))
+                found = await asyncio.shield(running)
         except TimeoutError:
             return Measured()
         if self._running is running:
@@ -96,7 +96,7 @@ class Disks:
 
     def close(self) -> None:
         """Begin no further measurement. Does not wait, because a dead mount would hold the shutdown."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close(0.0)
 
     def _measure(self) -> Measured:
         rooms = {f: _room(f, f in self.spools) for f in self.folders}

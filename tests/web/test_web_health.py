@@ -134,7 +134,7 @@ async def test_a_dead_mount_holds_one_thread_and_no_probe(tmp_path: Path, monkey
             assert "fastagi_disk_free_bytes" not in text
             assert text["fastagi_scrape_faults_total"][(("what", "disk"),)] >= 1
             assert len(measured) == 1, "nothing is begun beside a measurement that hangs"
-            assert scene.parts.http._disks._thread._work_queue.qsize() == 0, "and nothing waits behind it"
+            assert scene.parts.http._disks._thread._queue.qsize() == 0, "and nothing waits behind it"
         finally:
             back.set()
         await scene.until(lambda: _ready(scene))

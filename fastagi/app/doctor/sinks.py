@@ -1,7 +1,7 @@
-"""Each sink of the settings: can it be reached, and does it accept this server?
+"""Checks each sink of the settings: that it can be reached, and that it accepts this server.
 
-Nothing is delivered. Each sink's `probe()` is asked; with `--send-ping` one that has `ping()` gets a signed event
-of type ``ping`` instead, whose answer says for certain what a recording's would be.
+Nothing is delivered. Each sink is probed. With `--send-ping` a sink with `ping()` gets a signed event of
+type ``ping`` instead; its answer is the one that a recording would get.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PROBE_SECONDS = 10.0
 
 
 async def examine(settings: Settings, *, send_ping: bool = False) -> Findings:
-    """Yield one finding per sink, examined side by side, in their order.
+    """Yield one finding per sink, in their order; all are examined at once.
 
-    :param send_ping: post a ping to those that take one
+    :param send_ping: send a ping to the sinks that take one
     """
     if not settings.sinks:
         yield Reporter("sinks").warn(
