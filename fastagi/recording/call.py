@@ -65,8 +65,8 @@ class CallChannel(Channel):
         self._recorder.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
 
     async def has_ended(self) -> bool:
-        """Is the call over, and not only this AGI session? A redirected channel's session is told HANGUP too, and a
-        lost connection says nothing of the call: False until there is evidence.
+        """Return whether the call is over, and not only this AGI session. A redirected channel's session is told HANGUP
+        too, and a lost connection says nothing of the call: False until there is evidence.
 
         Asterisk's events are asked first. An AMI Hangup makes none while an AGI session keeps the channel; then the
         channel itself tells: a redirect has changed its place in the dialplan (pbx.c, `ast_async_goto`), a hangup has
@@ -88,7 +88,9 @@ class CallChannel(Channel):
         return state == "Up" and now == here and not absolute.strip("0.")
 
     async def _is_over(self) -> bool:
-        """Is the call over? Also where no HANGUP will ever tell: in a session that began on the dead channel."""
+        """Return whether the call is over, also where no HANGUP will ever tell: in a session that began on the dead
+        channel.
+        """
         if self.hung_up:
             return await self.has_ended()
         live = self.pbx.channels.get(self.uniqueid) if self.pbx.up else None
@@ -180,14 +182,20 @@ class CallChannel(Channel):
         """The call's open recording, else its last one, asked of the ledger if need be."""
         return await self._recorder.remembered((self.pbx.name, self.uniqueid, name))
 
+    def knows_of(self, recording: Recording) -> None:
+        """The id of that recording was left in the channel: another start of it is no repetition of a lost one."""
+        job = self._recorder.get(recording.id)
+        if job is not None:
+            job.told = True
+
     @property
     def playing(self) -> bool:
-        """Is something played to the caller by a command of this session, or by the tones that one left sounding?"""
+        """True while a command of this session plays to the caller, or tones that one left sounding do."""
         return self.tones or plays(self.current_command or "")
 
     @property
     def played_until(self) -> float:
-        """When the last command that played something to the caller has ended, by the monotonic clock; 0 for none."""
+        """Monotonic seconds at which the last command that played to the caller ended; 0 for none."""
         name, ended = self.last_long_command
         return ended if plays(name) else 0.0
 

@@ -23,7 +23,7 @@ STATUS_SECONDS = 2.0
 
 
 class RecordedCall(AgiPath, Protocol):
-    """What the recorder needs of a call: its AGI session and who it is."""
+    """The part of a call that the recorder needs: its AGI session and who it is."""
 
     @property
     def uniqueid(self) -> str: ...
@@ -71,7 +71,7 @@ async def must_be_free(call: RecordedCall, live: LiveChannel | None) -> None:
 
 
 async def _occupied(call: RecordedCall, live: LiveChannel | None) -> str:
-    """What the channel does by its AGI session's command, else by Asterisk's word; empty for nothing."""
+    """Return the channel's occupation by its AGI session's command, else by Asterisk's word; empty for none."""
     channel = live.name if live is not None else call.channel
     if call.playing:
         return occupation.PLAYING
@@ -121,7 +121,7 @@ async def must_be_answered(call: RecordedCall, job: ActiveRecording | None = Non
 
 
 async def is_of_another_call(recording: Recording, call: RecordedCall) -> bool:
-    """Is that running recording of a call that is over, though nobody has told us yet?
+    """Return whether a running recording is of an earlier call that is over, though no event told of its end.
 
     A restarted Asterisk uses uniqueids again. A channel that is being recorded has the MixMonitor's id in a
     variable of its own; one that has none is another channel.

@@ -42,6 +42,7 @@ class ActiveRecording:
     :ivar agi: the newest AGI session of its channel, a second way to Asterisk while it lasts: first that which asked
         for it
     :ivar new_way: set when another session came
+    :ivar told: a route has left its id in the channel, as far as this process knows
     :ivar met: names of the channels it was connected to, in their order
     :ivar members: who was in a conference with its channel
     :ivar bridged_seconds: of an adopted one, how long its channel was in a bridge before `bridged_since`, which is when
@@ -55,6 +56,7 @@ class ActiveRecording:
         self.agi = agi
         self._agi_uniqueid = recording.uniqueid
         self.new_way = asyncio.Event()
+        self.told = False
         self.lock = asyncio.Lock()
         self.started: float | None = None
         self.unseen = False
@@ -175,13 +177,13 @@ class ActiveRecordings:
         self._enter(job)
 
     def supersede(self, job: ActiveRecording) -> None:
-        """Its uniqueid belongs to another call now, which may have a recording of its own."""
+        """Give up the recording's uniqueid: another call has it now, and may have a recording of its own."""
         if self._by_key.get(job.key) is job:
             del self._by_key[job.key]
         self._leave(job, job.recording.pieces[-1].uniqueid)
 
     def close(self, job: ActiveRecording) -> None:
-        """It ended: no longer open, remembered as its call's last."""
+        """Remove a recording that has ended; it is remembered as its call's last."""
         self._by_id.pop(job.id, None)
         if self._by_key.get(job.key) is job:
             del self._by_key[job.key]
