@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from engine_scene import ID, NOW, Scene, place, rendered
+from lifecycle_harness import ID, NOW, Scene, place, rendered
 
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec

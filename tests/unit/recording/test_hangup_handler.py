@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_scene import NOW, Scene, closed_file, rendered
+from lifecycle_harness import NOW, Scene, closed_file, rendered
 
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase

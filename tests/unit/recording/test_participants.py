@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_scene import NOW, Scene
+from lifecycle_harness import NOW, Scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreDown

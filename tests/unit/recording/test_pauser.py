@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_scene import BEGAN, ID, NOW, Scene, place
+from lifecycle_harness import BEGAN, ID, NOW, Scene, place
 
 from fastagi.domain.lifecycle import RESUME_AT
 from fastagi.domain.recording import Segment, Span

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_scene import ID, NOW, Scene, place
+from lifecycle_harness import ID, NOW, Scene, place
 
 from fastagi.domain.recording import Segment
 from fastagi.domain.spec import RecordingSpec

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_scene import BEGAN, ID, NOW, OrderBook, Scene, open_file, place
+from lifecycle_harness import BEGAN, ID, NOW, OrderBook, Scene, open_file, place
 
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from engine_scene import BEGAN, ID, NOW, Scene, closed_file, place, rendered
+from lifecycle_harness import BEGAN, ID, NOW, Scene, closed_file, place, rendered
 
 from fastagi.domain.lifecycle.events import CallOver
 from fastagi.domain.recording import Segment

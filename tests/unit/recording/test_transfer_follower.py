@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from engine_scene import ID, NOW, Scene
+from lifecycle_harness import ID, NOW, Scene
 
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
