@@ -431,7 +431,7 @@ async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_aga
     await office.open()
     names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
     made = await office.finish(1, *names)
-    assert [d.sink for d in made] == ["both/delivery_scenes.NotingSink.1of2", "both/delivery_scenes.NotingSink.2of2"]
+    assert [d.sink for d in made] == [f"both/{NotingSink.__module__}.NotingSink.{n}of2" for n in (1, 2)]
     for attempts in (1, 2):
         await office.reaches(made[1], "waiting", attempts=attempts)  # written, so that the clock turns past its wait
         office.turn(60)
