@@ -35,9 +35,6 @@ ALONE_BEAT_SECONDS = 60.0
 FAR_SECONDS = 3600.0
 """Step of the clock after which the retry periods of deliveries are wrong."""
 
-AGAIN_SECONDS = 5.0
-"""Seconds between tries when the ledger is down while the clock is set."""
-
 LOOK_SECONDS = 2.0
 """Seconds between checks whether a command beside this server (a retry) has written to SQLite. A check costs 0.1 ms and
 no fsync.
@@ -72,6 +69,7 @@ class DeliveryMaintenance:
         self._beat = ALONE_BEAT_SECONDS if store.alone else BEAT_SECONDS
         self._version = version
         self._started_at = 0.0
+        self._set_by = 0.0
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
@@ -98,42 +96,25 @@ class DeliveryMaintenance:
         """Run the next round now: a sink with a name was registered."""
         self._wake.set()
 
-    async def clock_set(self, by: float) -> None:
-        """Shift the times of waiting deliveries after the clock was set, so that each waits as long as it was to.
-
-        Returns once that is written, however long the ledger is down.
+    def clock_set(self, by: float) -> None:
+        """Run a round now, which judges the waiting deliveries by the new time.
 
         :param by: seconds that it was set ahead; negative for back
         """
-        at = self._clock()
-        while True:
-            try:
-                await self._store.run(self._clock_set, by, at)
-                return
-            except StoreError as exc:
-                log.warning("clock_not_followed", by_seconds=round(by, 1), error=str(exc))
-            await asyncio.sleep(AGAIN_SECONDS)
-
-    def _clock_set(self, conn: sa.Connection, by: float, at: float) -> None:
-        home = None
-        moved: list[deliveries.Due] = []
-        if self._store.alone:
-            moved = deliveries.clock_set(conn, by, at)
-        else:  # the other servers' clocks were not set
-            home = self._store.node
-            if by > FAR_SECONDS:
-                deliveries.new_day(conn, home)
-        moved += deliveries.bring_forward(conn, self._clock(), home, self._retry_seconds())
-        for due in moved:
-            self._enqueue(conn, due)
-        after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
+        self._set_by += by
+        self._wake.set()
 
     async def round(self, *, first: bool = False) -> None:
         """Heartbeat, takeover and parking, once, in one transaction.
 
         :raises StoreError: the ledger is down
         """
-        await self._store.run(self._round, first)
+        by, self._set_by = self._set_by, 0.0
+        try:
+            await self._store.run(self._round, first, by)
+        except StoreError:
+            self._set_by += by
+            raise
 
     async def _rounds(self) -> None:
         while True:
@@ -162,7 +143,7 @@ class DeliveryMaintenance:
                     return True
         return False
 
-    def _round(self, conn: sa.Connection, first: bool) -> None:
+    def _round(self, conn: sa.Connection, first: bool, set_by: float) -> None:
         now = self._clock()
         mine = self._store.node
         names = [entry.name for entry in self._registry if not entry.name.startswith(OBJECT)]
@@ -180,15 +161,24 @@ class DeliveryMaintenance:
         for due in deliveries.release(conn, keep, now):
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
-        home = None if self._store.alone else mine
-        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds()) if first else []
+        if first or set_by:
+            self._follow_clock(conn, now, set_by)
+        served = {name for server in living for name in server.sinks}
+        holds.forget(conn, served)
+        self._park(conn, served, now)
+
+    def _follow_clock(self, conn: sa.Connection, now: float, set_by: float) -> None:
+        """Nothing waits longer than any delivery waits, and nothing is given up because the clock went ahead."""
+        home = None if self._store.alone else self._store.node  # the others' clocks were not set
+        if set_by > FAR_SECONDS:
+            deliveries.new_day(conn, home)
+        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds())
         for due in brought:
             self._enqueue(conn, due)
         if brought:
             log.warning("deliveries_brought_forward", count=len(brought), hint="the clock was ahead before")
-        served = {name for server in living for name in server.sinks}
-        holds.forget(conn, served)
-        self._park(conn, served, now)
+        if set_by:
+            after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
 
     def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
         """Park the deliveries of sinks that no server has, and unpark those of sinks that this server has."""

@@ -126,9 +126,8 @@ class DeliveryWorker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._upkeep.stop()
 
-    async def clock_set(self, by: float) -> None:
-        """Shift waiting deliveries, and the probes of sinks that are down, after the clock was set: each waits as long
-        as it was to.
+    def clock_set(self, by: float) -> None:
+        """Judge the waiting deliveries by the new time: none waits longer or is given up because the clock was set.
 
         :param by: seconds that it was set ahead; negative for back
         """
@@ -136,7 +135,7 @@ class DeliveryWorker:
             if breaker.open_until is not None:
                 breaker.open_until += by
                 self._dispatcher.throttle(self._queues.get(name, ""), 1, breaker.open_until)
-        await self._upkeep.clock_set(by)
+        self._upkeep.clock_set(by)
 
     def enqueue(
         self,

@@ -127,9 +127,9 @@ class RecordingService:
         if not self._store.alone:
             keep(parts.takeover.run(), "takeover")
 
-    async def _clock_set(self, by: float) -> None:
+    def _clock_set(self, by: float) -> None:
         self.parts.evidence.doubt_clock(by)
-        await self._courier.clock_set(by)
+        self._courier.clock_set(by)
 
     async def drain(self, seconds: float) -> None:
         """Wait for endings that have begun, at most so many seconds. What is asked meanwhile is done."""

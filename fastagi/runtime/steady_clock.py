@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -59,7 +59,7 @@ class SteadyClock:
         """Set this clock to the machine's clock."""
         self._offset, self._seen = self._wall() - self._monotonic(), 0.0
 
-    async def follow(self, idle: Callable[[], bool], taken_over: Callable[[float], Awaitable[None]]) -> None:
+    async def follow(self, idle: Callable[[], bool], taken_over: Callable[[float], None]) -> None:
         """Take over each jump as soon as `idle` says that nothing is being measured. Runs until cancelled.
 
         The recorder owns the task.
@@ -73,4 +73,4 @@ class SteadyClock:
                 by = self.off_seconds
                 log.warning("clock_taken_over", by_seconds=round(by, 1))
                 self.take_over()
-                await taken_over(by)
+                taken_over(by)

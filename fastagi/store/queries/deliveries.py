@@ -305,30 +305,6 @@ def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Du
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def clock_set(conn: sa.Connection, by: float, at: float) -> list[Due]:
-    """Shift waiting and running deliveries along with a clock that was set, so that each back-off and the time until
-    giving up stay as long as they were. Deliveries made since then are left as they are. For a ledger with one server,
-    whose times come from one clock.
-
-    :param by: seconds that it was set ahead; negative for back
-    :param at: when it was set, unix seconds by the new clock
-    :returns: the waiting deliveries, with their new times
-    """
-    # when the clock was set ahead, all that was made before is older; when it was set back, it is in the future, or
-    # older than the step
-    before = table.c.created_at < (at - by / 2 if by > 0 else at)
-    if by < 0:
-        before = before | (table.c.created_at > at + CLOCKS_DIFFER_SECONDS)
-    conn.execute(sa.update(table).where(table.c.status == RUNNING, before).values(first_at=table.c.first_at + by))
-    statement = (
-        sa.update(table)
-        .where(table.c.status == WAITING, before)
-        .values(next_at=table.c.next_at + by, first_at=table.c.first_at + by)
-        .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
-    )
-    return [Due(*row) for row in conn.execute(statement)]
-
-
 def bring_forward(
     conn: sa.Connection, now: float, home: str | None = None, retry_seconds: Mapping[str, float] | None = None
 ) -> list[Due]:
@@ -365,12 +341,15 @@ def bring_forward(
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def new_day(conn: sa.Connection, home: str) -> None:
-    """Restart the retry period of waiting deliveries: the clock was set far ahead, and they were not tried for so long.
+def new_day(conn: sa.Connection, home: str | None) -> None:
+    """Restart the retry period of what waits or runs: the clock was set far ahead, and it was not tried for so long.
 
-    :param home: of this node's recordings
+    :param home: only of this node's recordings
     """
-    conn.execute(sa.update(table).where(table.c.status == WAITING, table.c.home == home).values(first_at=None))
+    which: list[Any] = [table.c.status.in_((WAITING, RUNNING))]
+    if home is not None:
+        which.append(table.c.home == home)
+    conn.execute(sa.update(table).where(*which).values(first_at=None))
 
 
 def sinks(conn: sa.Connection, status: DeliveryStatus) -> list[str]:

@@ -322,6 +322,20 @@ async def test_a_long_wait_stays_with_long_hours(office: Office) -> None:
     assert (await office.get(made)).next_at == before.next_at == office.clock.now + 360_000.0
 
 
+@pytest.mark.parametrize("by", [100 * 86_400.0, -86_400.0])
+async def test_clock_that_is_set_kills_no_delivery(office: Office, by: float) -> None:
+    """Set ahead by 100 days, the 72 h of each delivery were over; set back by a day, each waited that long."""
+    sink = NotingSink(lambda metadata: SinkError("down") if len(sink.seen) < 3 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await office.reaches(made, "waiting", attempts=1)
+    office.clock.now += by
+    office.courier.clock_set(by)
+    await office.reaches(made, "waiting", attempts=2)  # it was due at once
+    office.turn(3700)
+    await office.reaches(made, "delivered", attempts=3)
+
+
 async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) -> None:
     gate = asyncio.Event()
     slow, quick = NotingSink(lambda metadata: gate.wait()), NotingSink()
@@ -431,7 +445,10 @@ async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_aga
     await office.open()
     names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
     made = await office.finish(1, *names)
-    assert [d.sink for d in made] == [f"both/{NotingSink.__module__}.NotingSink.{n}of2" for n in (1, 2)]
+    assert [d.sink for d in made] == [
+        "both/support.delivery_harness.NotingSink.1of2",
+        "both/support.delivery_harness.NotingSink.2of2",
+    ]
     for attempts in (1, 2):
         await office.reaches(made[1], "waiting", attempts=attempts)  # written, so that the clock turns past its wait
         office.turn(60)
