@@ -1,8 +1,8 @@
-"""int16 samples in, a file of one of the formats out, block by block.
+"""Encoding of int16 samples into a file of any format, block by block.
 
-IMA is encoded in `ima`, Opus and MP3 by the system's libopus and LAME (`opus`, `lame`). libsndfile encodes all else,
-and those two where they are not installed; what it gets wrong is put right here and explained beside the line. Which
-format exists at which rate is `fastagi.domain.formats`; sizes known ahead are `sizes`; reading back is `reader`.
+IMA is encoded in `ima`, Opus and MP3 by the system's libopus and LAME (`opus`, `lame`). libsndfile encodes all other
+formats, and Opus and MP3 where these libraries are not installed. Faults of libsndfile are mended here, each explained
+beside its line. `fastagi.domain.formats` lists formats and rates, `sizes` computes sizes ahead, `reader` reads files.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from fastagi.errors import AudioError, DiskFull
 Samples = NDArray[np.int16]
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""errno values that mean the finished file has no room: disk, quota, the process's file size limit."""
+"""errno values of a finished file without room: full disk, quota, the process's file size limit."""
 
 LARGEST_WAV = 0xFFFFFFFF - 4096
-"""RIFF sizes have 32 bits; libsndfile would wrap them silently."""
+"""Largest WAV in bytes: RIFF sizes have 32 bits, and libsndfile would wrap them silently."""
 
 _LIBSNDFILE = {
     "alaw": ("WAV", "ALAW"),
@@ -51,20 +51,20 @@ _OKI_HEADER = 60
 
 
 class _Writer(Protocol):
-    """What encodes samples into an `Output`."""
+    """Encoder of samples into an `Output`."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of encoded audio that were not handed to the output yet."""
+        """Bytes of encoded audio not handed to the output yet."""
 
     def write(self, samples: Samples) -> None:
         """Append samples."""
 
     def close(self) -> None:
-        """Write what is left, and the header."""
+        """Write the remaining audio, and the header."""
 
     def abort(self) -> None:
-        """Let go of everything; the file stays as it is."""
+        """Release everything; the file stays as it is."""
 
 
 class Encoder:
@@ -73,10 +73,10 @@ class Encoder:
     :param target: a path (created or emptied), a binary file open for writing, or None to count bytes only
     :param file_format: a name of `fastagi.domain.formats.FORMATS`
     :param rate: Hz; :param channels: 1 or 2
-    :param bit_rate: bits a second of opus and mp3; 0 for what is usual
-    :param frames: how many samples of each channel will come, where that is known: IMA then chooses its blocks by that
-    :param most_bytes: which these blocks do not make larger; 0 for no limit
-    :param name: what errors call an open file
+    :param bit_rate: bits a second of opus and mp3; 0 for the usual one
+    :param frames: samples of each channel that will come, if known: IMA chooses its block size by this number
+    :param most_bytes: size that the choice of blocks must not exceed; 0 for no limit
+    :param name: name of an open file in errors
     :raises BadArgument: the codec cannot do that
     :raises AudioError: the file cannot be opened; :raises DiskFull: there is no room
     """
@@ -126,7 +126,7 @@ class Encoder:
 
     @property
     def bytes_written(self) -> int:
-        """Bytes so far; a codec may hold back what it has not encoded yet. After `close`: the file's size."""
+        """Bytes so far, without audio that the codec still holds back. After `close`: the file's size."""
         return self._output.size + (self._file.held_bytes if self._file is not None else 0)
 
     def write(self, block: Samples) -> None:
@@ -143,7 +143,7 @@ class Encoder:
             raise AudioError(f"{self._name}: longer than a WAV file can be (4 GB); choose flac, opus or mp3")
         self.frames = frames
         if self.file_format == "u8bit":
-            # libsndfile truncates to 8 bits: 9 dB worse, and a bias. Rounded here, the truncation has nothing to lose.
+            # libsndfile truncates to 8 bits: 9 dB worse, and a bias. After rounding here, truncation loses nothing.
             block = (np.minimum(block, 32767 - 128) + np.int16(128)) & np.int16(-256)
         elif self.file_format == "oki":
             if self._odd is not None:
@@ -156,7 +156,7 @@ class Encoder:
         self._put(block)
 
     def close(self) -> None:
-        """Finish the file: what the codec holds back, then the header. Idempotent.
+        """Finish the file: write the audio that the codec holds back, then the header. Idempotent.
 
         :raises DiskFull: there is no room; :raises AudioError: the codec failed
         """
@@ -179,7 +179,7 @@ class Encoder:
             raise self._reason(failure)
 
     def abort(self) -> None:
-        """Let go of the file as it is. Never raises."""
+        """Release the file as it is. Never raises."""
         file, self._file = self._file, None
         if file is not None:
             file.abort()
@@ -224,7 +224,7 @@ class Encoder:
         return None
 
     def _mend(self) -> None:
-        """Headers that libsndfile does not write as they should be."""
+        """Correct headers that libsndfile writes wrongly."""
         if self.file_format == "oki":
             data = self._output.size - _OKI_HEADER
             if data & 1:
@@ -253,7 +253,7 @@ class _SoundFile:
     def __init__(self, output: Output | Counter, file_format: str, rate: int, channels: int, bit_rate: int) -> None:
         container, codec = _LIBSNDFILE[file_format]
         level = _compression(file_format, rate, channels, bit_rate)
-        # a constant one leaves out LAME's frame with the length where it is low; this one is up to 20 % higher
+        # At a low constant bit rate LAME leaves out its frame with the length; an average one is up to 20 % higher.
         mode = "AVERAGE" if file_format == "mp3" else None
         self._floats = file_format == "mp3"
         self._file = SequentialFile(
@@ -261,7 +261,7 @@ class _SoundFile:
         )
 
     def write(self, samples: Samples) -> None:
-        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats it gets right (26 dB).
+        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats come out right (26 dB).
         self._file.write(samples.astype(np.float32) / 32768 if self._floats else samples)
 
     def close(self) -> None:
@@ -273,17 +273,18 @@ class _SoundFile:
 
 
 def _compression(file_format: str, rate: int, channels: int, bit_rate: int) -> float | None:
-    """Return what libsndfile takes instead of a bit rate: a place between its largest (0) and its smallest (1)."""
+    """Return libsndfile's compression level for a bit rate: 0 is the largest bit rate, 1 the smallest."""
     if file_format == "opus":  # 6 to 256 kbit/s for each channel
         return 1 - (bit_rate / channels - 6_000) / 250_000
     if file_format == "mp3":
         most = 64_000 if rate < 16_000 else 160_000
-        return min((most - bit_rate) / (most - 8_000), 0.99)  # it refuses 1
+        return min((most - bit_rate) / (most - 8_000), 0.99)  # libsndfile refuses 1
     return None
 
 
 def oki_header(rate: int, frames: int, data_bytes: int) -> bytes:
-    """The 60 bytes before OKI ADPCM (tag 0x0010, Dialogic VOX): libsndfile writes that codec without a container.
+    """Return the 60 bytes before OKI ADPCM (tag 0x0010, Dialogic VOX): libsndfile writes that codec without a
+    container.
 
     :param frames: the true sample count, for `fact`; :param data_bytes: bytes of audio, a pad byte not counted
     """

@@ -1,7 +1,7 @@
-"""Ogg Opus (RFC 7845) by the system's libopus, where it is installed.
+"""Encoding of Ogg Opus (RFC 7845) by the system's libopus, where it is installed.
 
 The encoder inside libsndfile's wheel is built without the processor's vector instructions, holds a second of audio back
-and cannot be told a bit rate in so many words. It remains for machines without libopus (`encoder`).
+and takes no bit rate in numbers. `encoder` uses that one on machines without libopus.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Samples = NDArray[np.int16]
 
 LIBRARY = "libopus.so.0"
 PACKAGE = "libopus0"
-"""Debian's name of it."""
+"""Name of the library's Debian package."""
 
 _GRANULES = 48_000
-"""Positions a second, whatever the rate of the audio."""
+"""Granule positions a second, at any rate of the audio."""
 
 _PACKETS_PER_SECOND = 50
 _PACKETS_PER_PAGE = 50
 _MOST_PACKET = 1500
 _APPLICATION_AUDIO = 2049
-"""Keeps what was said as it was; the other one, for calls, raises formants and cuts off below 60 Hz."""
+"""libopus' mode that keeps the sound unchanged; its mode for calls raises formants and cuts off below 60 Hz."""
 
 _SET_BITRATE, _SET_COMPLEXITY, _GET_LOOKAHEAD = 4002, 4010, 4027
 COMPLEXITY = 9
-"""Of 0 to 10. libopus' own default; 10 costs a fifth more and is not heard."""
+"""Complexity, 0 to 10. libopus' default; 10 takes a fifth more time without an audible difference."""
 
 
 @cache
@@ -54,7 +54,7 @@ def library() -> ctypes.CDLL | None:
 
 
 class OpusFile:
-    """One Ogg Opus file being written.
+    """Ogg Opus file being written.
 
     :param rate: Hz; :param bit_rate: bits a second
     :raises AudioError: libopus refuses this
@@ -89,7 +89,7 @@ class OpusFile:
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of packets that are not in the file yet."""
+        """Bytes of packets that are not in the file yet."""
         return self._pages.held_bytes
 
     def write(self, samples: Samples) -> None:
@@ -101,7 +101,7 @@ class OpusFile:
         self._encode(samples.reshape(-1, self._channels))
 
     def close(self) -> None:
-        """Encode what libopus looks ahead, and end the file at the true length.
+        """Encode libopus' look-ahead, and end the file at the true length.
 
         :raises AudioError: libopus failed
         """
@@ -113,7 +113,7 @@ class OpusFile:
         self.abort()
 
     def abort(self) -> None:
-        """Let go of the encoder."""
+        """Release the encoder."""
         encoder, self._encoder = self._encoder, None
         if encoder:
             self._opus.opus_encoder_destroy(encoder)
@@ -122,7 +122,7 @@ class OpusFile:
         self._opus.opus_encoder_ctl(ctypes.c_void_p(self._encoder), what, ctypes.c_int32(value))
 
     def _encode(self, samples: Samples) -> None:
-        """Encode whole packets; what is left over is kept. No packet's position is beyond the last sample."""
+        """Encode whole packets and keep the rest. No packet's position is beyond the last sample."""
         audio = np.ascontiguousarray(np.concatenate((self._rest, samples)) if len(self._rest) else samples)
         at, width = audio.ctypes.data, 2 * self._channels
         whole = len(audio) // self._size
