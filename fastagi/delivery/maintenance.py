@@ -168,8 +168,8 @@ class DeliveryMaintenance:
         self._park(conn, served, now)
 
     def _follow_clock(self, conn: sa.Connection, now: float, set_by: float) -> None:
-        """Nothing waits longer than any delivery waits, and nothing is given up because the clock went ahead."""
-        home = None if self._store.alone else self._store.node  # the others' clocks were not set
+        """Judge waiting deliveries by the new time: none waits too long or is given up because the clock went ahead."""
+        home = None if self._store.alone else self._store.node  # the other servers' clocks were not set
         if set_by > FAR_SECONDS:
             deliveries.new_day(conn, home)
         brought = deliveries.bring_forward(conn, now, home, self._retry_seconds())
