@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
+from fastagi.domain.formats import media_type_of
 from fastagi.domain.metadata import RecordingMetadata
-
-AUDIO = {"wav": "audio/x-wav", "flac": "audio/flac", "opus": "audio/ogg", "mp3": "audio/mpeg", "gsm": "audio/x-gsm"}
-UNKNOWN = "application/octet-stream"
 
 ENCRYPTED = "application/vnd.fastagi.encrypted"
 """Media type that no player takes for sound. `scheme` is the encryption, `content` the type of the clear file."""
@@ -18,6 +16,6 @@ def media_type(metadata: RecordingMetadata) -> str:
 
     For example ``application/vnd.fastagi.encrypted; scheme=aes-256-gcm; content="audio/x-wav"``.
     """
-    audio = AUDIO.get(metadata.format, UNKNOWN)
+    audio = media_type_of(metadata.format)
     scheme = re.sub(r"[^A-Za-z0-9.+-]", "_", str(metadata.extra.get("encryption") or ""))  # a header's token
     return f'{ENCRYPTED}; scheme={scheme}; content="{audio}"' if scheme else audio
