@@ -285,7 +285,7 @@ async def test_stamp_needs_an_action(up: Manager) -> None:
 
 async def test_unanswered_action_times_out(peer: Peer, up: Manager) -> None:
     peer.script["foo"] = lambda row: None
-    with pytest.raises(ActionTimeout, match="did not answer within 0.01 s"):
+    with pytest.raises(ActionTimeout, match=r"did not answer within 0.01 s"):
         await up.send_action({"Action": "Foo"}, timeout=0.01)
     assert up.actions_timed_out == 1
     peer.script["foo"] = lambda row: "Response: Error\r\nMessage: no\r\n\r\n"
