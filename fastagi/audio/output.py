@@ -14,16 +14,17 @@ _BUFFER = 1 << 18
 
 
 class _Position:
-    """State of both targets: libsndfile's position, the farthest position so far, and the first failure.
+    """State of both targets: libsndfile's position, the farthest position so far, and the first failure."""
 
-    :param base: bytes at the front that libsndfile must not see (a header written by `encoder`)
-    """
-
-    def __init__(self, base: int = 0) -> None:
-        self._base = base
+    def __init__(self) -> None:
+        self._base = 0
         self._pos = 0
         self._size = 0
         self.failure: OSError | None = None
+
+    def reserve(self, count: int) -> None:
+        """Keep bytes at the front that libsndfile must not see, for a header; before anything is written."""
+        self._base = count
 
     @property
     def size(self) -> int:
@@ -48,8 +49,8 @@ class Output(_Position):
     :param fd: open for writing at its beginning; stays open
     """
 
-    def __init__(self, fd: int, base: int = 0) -> None:
-        super().__init__(base)
+    def __init__(self, fd: int) -> None:
+        super().__init__()
         self._fd = fd
         self._buffer = bytearray()
         self._at = 0  # file position of the buffer's first byte

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fastagi.audio import wavfile
 from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.sequential import SequentialFile
+from fastagi.domain.formats import FORMATS
 from fastagi.errors import AudioError
 from fastagi.exposed_files import open_file
 
@@ -34,9 +35,9 @@ HEADERLESS = {
     ".ul": ("ULAW", 8000),
     ".pcm": ("ULAW", 8000),
     ".mu": ("ULAW", 8000),
-    ".gsm": ("GSM610", 8000),
     ".sln": ("PCM_16", 8000),
     ".sln16": ("PCM_16", 16000),
+    **{form.suffix: (form.sndfile[1], form.rates[0]) for form in FORMATS.values() if form.headerless},
 }
 """Codecs by Asterisk's suffixes of files without a header (adopted recordings): only the name tells the codec."""
 

@@ -28,6 +28,7 @@ from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.silence import SilenceWatch
 from fastagi.audio.sizes import max_frames
 from fastagi.audio.timeline import Timeline, lay_out
+from fastagi.domain.formats import format_named
 from fastagi.errors import AudioError
 
 Samples = NDArray[np.int16]
@@ -37,9 +38,6 @@ _NO_PEAKS = np.zeros(0, np.bool_)
 
 _WATCHED_FRAMES = 1 << 11
 """Frames between two looks at the size of a FLAC, Opus or MP3 file: 0.26 s."""
-
-_HELD_BACK_SECONDS = {"flac": 0.6, "mp3": 0.5, "opus": 1.2}
-"""Audio in seconds that a codec may still hold: a FLAC block, MP3's look-ahead, libsndfile's Ogg page."""
 
 _TRIES = 12
 """Most attempts to meet a size that cannot be computed ahead."""
@@ -321,5 +319,5 @@ def _would_pass(plan: RenderPlan, encoder: Encoder, empty: int, more: int, budge
     """Tell whether `more` frames may take the file past its budget, by its bytes per frame so far."""
     done = max(1, encoder.frames)
     per_frame = max((encoder.bytes_written - empty) / done, 0.05)
-    waiting = more + _HELD_BACK_SECONDS[plan.file_format] * plan.rate
+    waiting = more + format_named(plan.file_format).held_back_seconds * plan.rate
     return encoder.bytes_written + waiting * per_frame > budget

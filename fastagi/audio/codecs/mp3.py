@@ -11,13 +11,13 @@ import struct
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fastagi.audio.codecs.base import Samples, Wanted, Writer
+from fastagi.audio.codecs.sndfile import SndFile
 from fastagi.audio.output import Counter, Output
 from fastagi.errors import AudioError
 
-Samples = NDArray[np.int16]
-
+LIBRARY_NAME = "LAME"
 LIBRARY = "libmp3lame.so.0"
 PACKAGE = "libmp3lame0"
 """Name of the library's Debian package."""
@@ -54,6 +54,30 @@ def library() -> ctypes.CDLL | None:
     for name in ("encoder_delay", "encoder_padding", "frameNum"):
         getattr(lame, f"lame_get_{name}").argtypes = [pointer]
     return lame
+
+
+def open_writer(output: Output | Counter, wanted: Wanted) -> Writer:
+    """Return a writer of one file, by LAME where it is installed.
+
+    :raises AudioError: LAME refuses this
+    """
+    if library() is not None:
+        return LameFile(output, wanted.rate, wanted.channels, wanted.bit_rate)
+    return FloatFile(output, wanted)
+
+
+class FloatFile(SndFile):
+    """One file that libsndfile writes, from floats: it garbles int16 on its way into stereo MP3 (2 dB SNR for 26)."""
+
+    def __init__(self, output: Output | Counter, wanted: Wanted) -> None:
+        most = 64_000 if wanted.rate < 16_000 else 160_000
+        level = min((most - wanted.bit_rate) / (most - 8_000), 0.99)  # libsndfile refuses 1
+        # At a low constant bit rate LAME leaves out its frame with the length; an average one is up to 20 % higher.
+        super().__init__(output, wanted, compression=level, bit_rate_mode="AVERAGE")
+
+    def write(self, samples: Samples) -> None:
+        """Append samples."""
+        self._file.write(samples.astype(np.float32) / 32768)
 
 
 class LameFile:

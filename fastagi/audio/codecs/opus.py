@@ -1,7 +1,7 @@
 """Encoding of Ogg Opus (RFC 7845) by the system's libopus, where it is installed.
 
 The encoder inside libsndfile's wheel is built without the processor's vector instructions, holds a second of audio back
-and takes no bit rate in numbers. `encoder` uses that one on machines without libopus.
+and takes no bit rate in numbers. It is used on machines without libopus.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import struct
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastagi.audio.ogg import OggPages
+from fastagi.audio.codecs.base import Samples, Wanted, Writer
+from fastagi.audio.codecs.ogg import OggPages
+from fastagi.audio.codecs.sndfile import SndFile
 from fastagi.audio.output import Counter, Output
 from fastagi.errors import AudioError
 
-Samples = NDArray[np.int16]
-
+LIBRARY_NAME = "libopus"
 LIBRARY = "libopus.so.0"
 PACKAGE = "libopus0"
 """Name of the library's Debian package."""
@@ -51,6 +51,17 @@ def library() -> ctypes.CDLL | None:
     opus.opus_encoder_destroy.argtypes = [ctypes.c_void_p]
     opus.opus_encoder_destroy.restype = None
     return opus
+
+
+def open_writer(output: Output | Counter, wanted: Wanted) -> Writer:
+    """Return a writer of one file, by libopus where it is installed.
+
+    :raises AudioError: libopus refuses this
+    """
+    if library() is not None:
+        return OpusFile(output, wanted.rate, wanted.channels, wanted.bit_rate)
+    # libsndfile's levels are 6 to 256 kbit/s for each channel
+    return SndFile(output, wanted, compression=1 - (wanted.bit_rate / wanted.channels - 6_000) / 250_000)
 
 
 class OpusFile:

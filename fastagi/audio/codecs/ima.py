@@ -12,9 +12,9 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from fastagi.audio.codecs.base import Samples, Wanted
 from fastagi.audio.output import Counter, Output
 
-Samples = NDArray[np.int16]
 Ints = NDArray[np.int32]
 
 HEADER_BYTES = 60
@@ -82,6 +82,13 @@ def fitting_block(frames: int, rate: int, most_bytes: int = 0) -> int:
         if not most_bytes or HEADER_BYTES + -(-frames // block_frames(block)) * block <= most_bytes
     ]
     return min(sizes or [usual], key=badness)
+
+
+def open_writer(output: Output | Counter, wanted: Wanted) -> ImaFile:
+    """Return a writer of one file. Its blocks fit the number of samples, where that is known."""
+    known = wanted.frames > 0
+    block = fitting_block(wanted.frames, wanted.rate, wanted.most_bytes) if known else usual_block(wanted.rate)
+    return ImaFile(output, wanted.rate, block)
 
 
 class ImaFile:
