@@ -209,7 +209,7 @@ def _value(value: str | None) -> str:
 
 
 def _words(command: str) -> list[str]:
-    """Split a command as res_agi does: blanks separate, quotes hold together, a backslash escapes the next character."""
+    """Split a command as res_agi does: blanks separate, quotes join, a backslash escapes the next character."""
     words: list[str] = []
     word, quoted, escaped, started = "", False, False, False
     for char in command:
