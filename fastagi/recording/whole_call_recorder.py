@@ -23,6 +23,7 @@ from fastagi.recording.lifecycle.starting import Request
 from fastagi.recording.parameters import LONGEST_WAIT_SECONDS, given, spec_from
 from fastagi.recording.recorded_call import (
     RecordedCall,
+    ask_session,
     is_of_another_call,
     must_be_answered,
     must_be_free,
@@ -243,12 +244,12 @@ class UASWholeCallFileRecorder:
         mid_call = options.pop("mid_call", False)
         return await self._start(filename, options, cipher, mid_call, sink)
 
-    async def end(self, *, hung_up: bool) -> bool:
-        """`stop` that may come from a channel which has hung up: then the cause is HANGUP."""
+    async def end(self) -> bool:
+        """`stop` that may come from a channel which has hung up: then the cause is HANGUP. For routes."""
         job = self._recorder.current(self._key)
         if job is None:
             return True
-        if hung_up:
+        if (await ask_session(self._call, recorded=True)).over:
             await self._recorder.hung_up(job)
         else:
             await self._recorder.stop(job)
@@ -296,7 +297,7 @@ class UASWholeCallFileRecorder:
         if not mid_call and not call.pbx.up:  # the session itself would be asked, and what plays has taken it
             await must_be_free(call, None)
         await must_be_answered(call)
-        live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
+        live = call.pbx.live_channel(call.uniqueid)
         running = self._recorder.current(self._key)
         if running is not None:
             if not await is_of_another_call(running.recording, call):

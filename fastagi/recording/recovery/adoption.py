@@ -24,6 +24,7 @@ from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError, HeldElsewhere
 from fastagi.recording.asterisk import external, raw_files
+from fastagi.recording.asterisk.call_state import call_state
 from fastagi.recording.asterisk.channel_table import LiveChannel, called_number
 from fastagi.recording.asterisk.external import Found
 from fastagi.recording.asterisk.pbx import Pbx
@@ -93,7 +94,7 @@ class Adoption:
             self._stopped_at_the_end(pbx, channel)
             self._ours.pop(key, None)
         elif name == "MixMonitorStart" or (name == "MixMonitorStop" and self._adopted_on(pbx, channel)):
-            if name == "MixMonitorStop" and not channel.hangup_requested:
+            if name == "MixMonitorStop" and not call_state(channel, True).over:
                 self._stops.setdefault(key, []).append(self._clock())
             self._look_at(pbx, channel.uniqueid, self._clock())
 

@@ -25,6 +25,7 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import FastAGIError
 from fastagi.recording.asterisk import raw_files, spool_inventory
+from fastagi.recording.asterisk.call_state import CallState
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.asterisk.spool_inventory import RawFileSet
 from fastagi.recording.compliance.evidence import Proof, check_file
@@ -175,7 +176,7 @@ class Sweep:
     # -- finished, and its raw files are still there
 
     async def _finished(self, pbx: Pbx, raw: RawFileSet, row: Recording) -> tuple[bool, bool]:
-        if UNREACHED in row.facts and not self._over(pbx, row):
+        if UNREACHED in row.facts and pbx.call_state(row.pieces[-1].uniqueid) is not CallState.GONE:
             return False, True  # its call may be up yet, and Asterisk writing
         if row.deleted_at is None:
             finding = await self._threads.run(check_file, row)
@@ -189,9 +190,6 @@ class Sweep:
         self.removed += len(raw.files)
         log.info("raw_files_removed", **row.ids, count=len(raw.files))
         return True, True
-
-    def _over(self, pbx: Pbx, row: Recording) -> bool:
-        return pbx.up and pbx.channels.get(row.pieces[-1].uniqueid) is None
 
     # -- could not be finished
 
