@@ -19,6 +19,7 @@ import structlog
 
 from fastagi.ami import actions
 from fastagi.ami.actions import MixMonitorRow
+from fastagi.domain.facts import AS_RECORDED, FILE_FORMAT, RENAMED, Facts
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
@@ -225,11 +226,11 @@ class Adoption:
         name, relative = external.name_of(found, spec)
         facts: dict[str, Any] = {}
         if not external.readable(found.suffix):
-            facts = {external.AS_RECORDED: True, "file_format": Path(relative).suffix.removeprefix(".") or "unknown"}
+            facts = {AS_RECORDED: True, FILE_FORMAT: Path(relative).suffix.removeprefix(".") or "unknown"}
         try:
             path, renamed = await self._threads.run(raw_files.reserve, self._settings.directory, relative, recording_id)
             if renamed:
-                facts["renamed"] = True
+                facts[RENAMED] = True
         except OSError as exc:  # it is tracked all the same: there may be room when it ends
             log.error(
                 "name_not_reserved",
@@ -264,7 +265,7 @@ class Adoption:
             adopted=True,
             requested_at=now,
             started_at=started,
-            facts=facts,
+            facts=Facts(facts),
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from fastagi.domain.lifecycle import UNREACHED
+from fastagi.domain.facts import UNREACHED
 from fastagi.domain.lifecycle.events import ChannelRenamed
 from fastagi.domain.recording import Recording
 from fastagi.errors import FastAGIError, Hangup
