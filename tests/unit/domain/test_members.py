@@ -19,7 +19,7 @@ def test_members_come_and_go() -> None:
     facts = members.facts()
     assert facts["member_numbers"] == ["4711"]
     assert spans_of(Facts(facts), "1.1") == [(10.0, 20.0), (30.0, None)]
-    assert spans_of(Facts(facts), "1.3") == spans_of({}, "1.1") == []
+    assert spans_of(Facts(facts), "1.3") == spans_of(Facts(), "1.1") == []
 
 
 def test_members_survive_in_facts() -> None:
