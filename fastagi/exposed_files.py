@@ -133,7 +133,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _target(folder: int, part: str, trusted: set[int], path: str) -> str:
-    """Where a link in that folder leads."""
+    """Return the target of a link in that folder."""
     link = os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         found = os.fstat(link)

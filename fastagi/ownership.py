@@ -1,4 +1,4 @@
-"""Whose a file is, in words: a file of the server that it may not use is a fault with a remedy, not an errno."""
+"""The owner of a file, in words: a file of the server that it may not use is a fault with a remedy, not an errno."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def remedy(path: str | PathLike[str]) -> str:
 
 
 def inherit_owner(fd: int, folder: str | PathLike[str]) -> None:
-    """What root makes for a server that is another user's becomes that user's: whoever owns the folder.
+    """Hand what root makes for a server to the server's user: the owner of the folder.
 
     A command run as root (`fastagi store rekey`, a `serve` by hand) would else leave files that the server may not use.
     """

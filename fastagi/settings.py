@@ -33,10 +33,10 @@ from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import BadArgument, ConfigError
 
 CONFIG_VARIABLE = "FASTAGI_CONFIG"
-"""Names the settings file, where no `--config` does."""
+"""Environment variable that names the settings file when no `--config` does."""
 
 CONFIG_FILE = Path("/etc/fastagi/fastagi.toml")
-"""Where a packaged server has its settings."""
+"""Settings file of a packaged server."""
 
 
 class _Section(BaseModel):
@@ -45,7 +45,7 @@ class _Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """`port = true` would be port 1."""
+        """Refuse a switch for a number: `port = true` would be port 1."""
         kind = cls.model_fields[info.field_name].annotation if info.field_name else None
         if isinstance(value, bool) and kind in (int, float):
             raise ValueError("must be a number")
@@ -63,7 +63,7 @@ _NO_AGI_KEY = (
 
 
 class AgiSettings(_Section):
-    """`[agi]`: where dialplans reach the server."""
+    """`[agi]`: the address for dialplans."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Port = Field(4573, description="TCP port; 0 picks a free one")
@@ -93,9 +93,9 @@ class AgiSettings(_Section):
         return self
 
     def shared_key(self) -> str:
-        """The key that AGI lines must have; empty where none is asked for.
+        """Return the key that AGI lines must have; empty when none is required.
 
-        :raises ConfigError: the file cannot be read, or what it holds is no key
+        :raises ConfigError: the file cannot be read, or its content is no key
         """
         if self.key is not None:
             return self.key.get_secret_value()
@@ -162,9 +162,9 @@ class AsteriskSettings(_Section):
         return self
 
     def password(self) -> str:
-        """The manager secret.
+        """Return the manager secret.
 
-        :raises ConfigError: the file cannot be read, or neither is set
+        :raises ConfigError: the file cannot be read, or neither setting is there
         """
         if self.secret is not None:
             return self.secret.get_secret_value()
@@ -174,7 +174,7 @@ class AsteriskSettings(_Section):
 
 
 class RecordingSettings(_Section):
-    """`[recordings]`: where finished files go, and what a recording is when nobody says."""
+    """`[recordings]`: the folder of finished files, and the defaults of a recording."""
 
     directory: Path = Field(Path("/var/spool/asterisk/recording"), description="finished files")
     defaults: dict[str, Any] = Field(
@@ -213,8 +213,9 @@ class RecordingSettings(_Section):
 
     @property
     def side_folder(self) -> Path:
-        """Where side files are. Beside the finished files: another disk than the ledger's, which may be full or gone,
-        and one that all servers see where `shared` is set."""
+        """Return the folder of side files. It is beside the finished files, because the ledger's disk may be full or
+        gone, and because all servers see it when `shared` is set.
+        """
         return self.side_files or self.directory / ".side-files"
 
     @field_validator("directory", "side_files")
@@ -240,7 +241,7 @@ class RecordingSettings(_Section):
 
 
 def _typed(key: str, value: Any) -> Any:
-    """A number or a switch that came from the environment as text, where that parameter is one."""
+    """Convert a text from the environment into the number or switch that the parameter takes."""
     default = RecordingSpec.__dataclass_fields__[key].default
     if not isinstance(value, str):
         return value
@@ -255,7 +256,7 @@ def _typed(key: str, value: Any) -> Any:
 
 
 _SWITCH = TypeAdapter(bool)
-"""Reads a switch as it is read everywhere in the settings: ``no``, ``off``, ``0``."""
+"""Reads a switch as everywhere in the settings: ``no``, ``off``, ``0``."""
 
 
 class StoreSettings(_Section):
@@ -279,7 +280,7 @@ class StoreSettings(_Section):
 
 
 class TokenSettings(_Section):
-    """`[[http.tokens]]`: a bearer token and what it may do."""
+    """`[[http.tokens]]`: a bearer token and its role."""
 
     name: Name = Field(description="who has it; written to the log instead of the token")
     token: SecretStr = Field(description="at least 16 characters")
@@ -318,7 +319,7 @@ class SinkSettings(_Section):
     model_config = ConfigDict(extra="allow")
 
     name: Name = Field(description="under which deliveries are kept: survives a restart")
-    type: Literal["webhook", "local", "objectstore", "vcon", "command"] = Field(description="what kind of sink")
+    type: str = Field(description="what kind of sink")
     default: bool = Field(True, description="recordings go there unless the call says otherwise")
     concurrency: int = Field(8, ge=1, le=256, description="deliveries at once")
     retry_hours: float = Field(
@@ -341,7 +342,7 @@ class LogSettings(_Section):
 
 
 class Settings(_Section):
-    """All of it. Every section has defaults: an empty file is a server on this machine with one local Asterisk."""
+    """All settings. Every section has defaults: an empty file is a server on this machine with one local Asterisk."""
 
     agi: AgiSettings = AgiSettings()
     asterisk: list[AsteriskSettings] = Field([], description="the PBXs")
@@ -387,7 +388,7 @@ def read_secrets(path: Path, key: str) -> list[str]:
 
 
 def discover(environ: dict[str, str] | None = None, default: Path = CONFIG_FILE) -> Path | None:
-    """The settings file that applies when nobody names one: $FASTAGI_CONFIG, else `default` where it is, else None.
+    """Return the settings file to use without `--config`: $FASTAGI_CONFIG, else `default` when it exists, else None.
 
     :param environ: variables; the process's own when None
     """
@@ -398,7 +399,7 @@ def discover(environ: dict[str, str] | None = None, default: Path = CONFIG_FILE)
 
 
 def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
-    """Settings from a TOML file (or defaults alone) with the environment on top.
+    """Load the settings from a TOML file (or defaults alone) with the environment on top.
 
     :param path: the file; None reads only the environment
     :param environ: variables; the process's own when None
@@ -425,15 +426,17 @@ def load(path: Path | None = None, environ: dict[str, str] | None = None) -> Set
         for error in exc.errors():
             fault = _fault(dict(error))
             missing = error["type"] == "missing"
-            where = variables.blame(error["loc"], fault, missing, origins, environ, file) or path
-            lines.append(f"{where}: {fault}" if where else fault)
+            blamed = variables.blame(error["loc"], fault, missing, origins, file)
+            where = ", ".join(variables.named(name, environ.get(name), fault) for name in blamed) or path
+            hint = variables.hint(blamed[0], Settings) if blamed else ""
+            lines.append(f"{where}: {fault}{hint}" if where else fault)
     if lines:
         raise ConfigError("\n".join(lines))
     return settings
 
 
 def _fault(error: dict[str, Any]) -> str:
-    """One pydantic error as a line that a person can act on."""
+    """Return one pydantic error as a line that a person can act on."""
     location = error["loc"]
     key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in location).lstrip(".") or "settings"
     message = str(error["msg"]).removeprefix("Value error, ")

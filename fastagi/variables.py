@@ -1,15 +1,17 @@
 """`FASTAGI_SECTION__KEY`: settings from the environment, laid over the file's.
 
-Knows how a variable is written and where it leads; what a value must be is the settings' own to say. A variable that
-leads nowhere is a fault, and so is one that was meant for a setting and would not be read (`FASTAGI_AGI_PORT`).
+Lays the variables over the file's settings and names the variable that a fault comes from. Which keys there are and
+what a value must be is said by the settings (pydantic). A variable with single underscores that would be a setting with
+double ones (`FASTAGI_AGI_PORT`) is a fault; any other is somebody else's.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -35,40 +37,78 @@ DEEPEST = 32
 TOO_DEEP = f": tables or lists are nested more than {DEEPEST} deep: no setting needs that"
 
 
-class _Kind(NamedTuple):
-    """What a field may hold: `model` is that of a section, or of each item of a list."""
-
-    key: str
-    listed: bool
-    table: bool
-    model: Model | None
-
-
 def merge(data: dict[str, Any], environ: Mapping[str, str], model: Model) -> tuple[dict[Path, str], list[str]]:
     """Lays the variables over `data`: ``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``.
 
     :param model: the settings, for which keys there are
-    :returns: which variable set what, and a line for each that leads nowhere
+    :returns: which variable set what, and a line for each that cannot be read
     """
     origins: dict[Path, str] = {}
     faults: list[str] = []
     for variable in sorted(environ):
         if not variable.startswith(ENV_PREFIX):
             continue
-        parts = variable[len(ENV_PREFIX) :].lower().split("__")
-        value = environ[variable]
+        parts, value = variable[len(ENV_PREFIX) :].lower().split("__"), environ[variable]
+        fault = ""
         if len(parts) == 1:
-            fault = _misspelt(model, parts[0], value)
+            if not value.startswith(_ORCHESTRATORS) and (meant := _spelt_otherwise(variable, model)):
+                fault = f"{shown(parts[0], value)}: is not read: write {meant}"
         else:
-            fault = TOO_DEEP if len(parts) > DEEPEST else _astray(model, parts, value)
-        if not fault and len(parts) > 1:
             try:
                 origins[_put(data, parts, _value(value))] = variable
             except ConfigError as exc:
-                fault = f": {exc}"
+                fault = f"{shown(variable.lower(), value)}: {exc}{hint(variable, model)}"
         if fault:
             faults.append(f"{variable}{fault}")
     return origins, faults
+
+
+def hint(variable: str, model: Model) -> str:
+    """``; write FASTAGI_…`` where a variable is none of the settings' and resembles one; else empty."""
+    names = list(_names(model))
+    first = re.sub(r"__[0-9]+", "__0", variable)
+    if any(f"{name}__".startswith(f"{first}__") or (name.endswith("__") and first.startswith(name)) for name in names):
+        return ""
+    parent, _, key = first.rpartition("__")
+    beside = [name.rpartition("__")[2] for name in names if name.rpartition("__")[0] == parent]
+    close = [f"{variable.rpartition('__')[0]}__{found}" for found in difflib.get_close_matches(key, beside, 1)]
+    right = _spelt_otherwise(variable, model) or "".join(close)
+    return f"; write {right}" if right else ""
+
+
+def _spelt_otherwise(variable: str, model: Model) -> str:
+    """The setting's variable of which this one differs in underscores and indices only; empty where there is none."""
+    index = re.search(r"_([0-9]+)(_|$)", variable)
+    plain = _plain(variable)
+    for name in _names(model):
+        known = _plain(name)
+        if plain == known or known.startswith(plain + "_"):  # the setting, or a section that is named alone
+            right = name
+        elif name.endswith("__") and plain.startswith(known):
+            right = name + plain[len(known) :]
+        else:
+            continue
+        return right.replace("__0", f"__{index[1]}") if index else right
+    return ""
+
+
+def _plain(variable: str) -> str:
+    return re.sub(r"_+([0-9]+(_+|$))?", "_", variable)
+
+
+def _names(model: Model, prefix: str = ENV_PREFIX) -> Iterator[str]:
+    """The variables that there are, each list with its first item; with `__` at the end where any key may follow."""
+    for name, field in model.model_fields.items():
+        inside = (field.annotation, *get_args(field.annotation))
+        section = next((t for t in inside if isinstance(t, type) and issubclass(t, BaseModel)), None)
+        origin = get_origin(field.annotation)
+        here = prefix + (field.alias or name).upper() + ("__0" if origin is list else "")
+        if section is not None:
+            yield from _names(section, here + "__")
+        else:
+            yield here + ("__" if origin is dict else "")
+    if model.model_config.get("extra") == "allow":
+        yield prefix
 
 
 def blame(
@@ -76,29 +116,28 @@ def blame(
     fault: str,
     missing: bool,
     origins: Mapping[Path, str],
-    environ: Mapping[str, str],
     file: Mapping[str, Any],
-) -> str:
-    """The variable or variables that a fault at `location` comes from; empty when it is the file's.
+) -> list[str]:
+    """The variables that a fault at `location` comes from; empty when it is the file's.
 
     :param missing: nothing is there; whoever set its neighbours should have set it
     :param file: what the file alone says
     """
     for length in range(len(location), 0, -1):
         if location[:length] in origins:
-            return origins[location[:length]]
+            return [origins[location[:length]]]
     beside = any(path[: len(location) - 1] == location[:-1] for path in origins)
     if missing and beside and not _there(file, location[:-1]):
-        return _spelt(location)
+        return [ENV_PREFIX + "__".join(str(part).upper() for part in location)]
     under = [(path[-1], name) for path, name in origins.items() if location and path[: len(location)] == location]
     named = [name for key, name in under if re.search(rf"\b{re.escape(str(key))}\b", fault)]
-    found = named or ([] if _there(file, location) else [name for _, name in under])
-    return ", ".join(name + _unless_told(name, environ[name], fault) for name in found)
+    return named or ([] if _there(file, location) else [name for _, name in under])
 
 
-def _unless_told(name: str, value: str, fault: str) -> str:
-    told = repr(value) in fault or f"={value} " in fault
-    return "" if told else shown(name.lower(), value)
+def named(variable: str, value: str | None, fault: str) -> str:
+    """The variable, with its value where the fault does not tell that."""
+    told = value is None or repr(value) in fault or f"={value} " in fault
+    return variable if told else variable + shown(variable.lower(), value)
 
 
 def _there(data: Any, location: Path) -> bool:
@@ -149,110 +188,10 @@ def too_deep(data: Any) -> bool:
     return True
 
 
-def _misspelt(model: Model, text: str, value: str) -> str:
-    """The fault of a variable with single underscores, if a setting is meant; empty for somebody else's variable."""
-    right = _right(model, text)
-    if right is None or value.startswith(_ORCHESTRATORS):
-        return ""
-    return f"{shown(text, value)}: is not read: write {_spelt((*right, *_first_key(model, right)))}"
-
-
-def _astray(model: Model, parts: list[str], value: str) -> str:
-    """The fault of a variable that leads to no setting; empty when it leads to one."""
-    inner: Model | None = model
-    for depth, part in enumerate(parts):
-        here = ".".join(parts[:depth])
-        if inner is None:
-            return _fault(model, parts, value, f"{here} has no keys of its own")
-        kind = _kind(inner, part)
-        if kind is None:
-            if inner.model_config.get("extra") == "allow":
-                return ""
-            known = ", ".join(k.key for k in _kinds(inner))
-            return _fault(model, parts, value, f"there is no such key; allowed are {known}")
-        inner = kind.model
-        following = parts[depth + 1 :]
-        if kind.listed and following:
-            if not _is_index(following[0]):
-                return _fault(model, parts, value, f"{'.'.join(parts[: depth + 1])} is a list")
-            if inner is None:
-                return "" if len(following) == 1 else _fault(model, parts, value, "it has no keys of its own")
-            return _astray_in(model, inner, parts, depth + 2, value)
-        if kind.table and following:
-            return "" if len(following) == 1 else _fault(model, parts, value, "it has no keys of its own")
-    return ""
-
-
-def _astray_in(model: Model, item: Model, parts: list[str], start: int, value: str) -> str:
-    """As `_astray`, in an item of a list."""
-    if _astray(item, parts[start:], value):
-        known = ", ".join(k.key for k in _kinds(item))
-        return _fault(model, parts, value, f"there is no such key; allowed are {known}")
-    return ""
-
-
-def _fault(model: Model, parts: list[str], value: str, what: str) -> str:
-    right = _right(model, "_".join(part for part in parts if part))
-    hint = f"; write {_spelt((*right, *_first_key(model, right)))}" if right and right != parts else ""
-    return f": {'.'.join(parts)}{shown('__'.join(parts), value)}: {what}{hint}"
-
-
-def _right(model: Model, text: str) -> list[str] | None:
-    """The keys that are meant by words with single underscores between them; None when there is no such setting."""
-    for kind in sorted(_kinds(model), key=lambda k: -len(k.key)):
-        if text == kind.key:
-            return [text]
-        if not text.startswith(kind.key + "_"):
-            continue
-        rest, found = text[len(kind.key) + 1 :], [kind.key]
-        if kind.listed:
-            index = re.match(r"([0-9]+)(_|$)", rest)
-            rest, found = (rest[index.end() :], [*found, index[1]]) if index else (rest, [*found, "0"])
-        if not rest:
-            return found
-        deeper = _right(kind.model, rest) if kind.model else [rest] if kind.table else None
-        if deeper is not None:
-            return [*found, *deeper]
-    return [text] if model.model_config.get("extra") == "allow" else None
-
-
-def _first_key(model: Model, path: list[str]) -> list[str]:
-    """For a section or a list that is named alone: how one of its keys is reached."""
-    inner: Model | None = model
-    kind: _Kind | None = None
-    for part in path:
-        if inner is None:
-            return []
-        if kind is not None and kind.listed and _is_index(part):
-            kind = kind._replace(listed=False)
-            continue
-        kind = _kind(inner, part)
-        inner = kind.model if kind else None
-    if kind is None or inner is None:
-        return []
-    return [*(["0"] if kind.listed else []), _kinds(inner)[0].key]
-
-
-def _kinds(model: Model) -> list[_Kind]:
-    found = []
-    for name, field in model.model_fields.items():
-        inside = (field.annotation, *get_args(field.annotation))
-        section = next((t for t in inside if isinstance(t, type) and issubclass(t, BaseModel)), None)
-        origin = get_origin(field.annotation)
-        found.append(_Kind(field.alias or name, origin is list, origin is dict, section))
-    return found
-
-
-def _kind(model: Model, key: str) -> _Kind | None:
-    return next((k for k in _kinds(model) if k.key == key), None)
-
-
-def _spelt(path: Path | list[str]) -> str:
-    return ENV_PREFIX + "__".join(str(part).upper() for part in path)
-
-
 def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
     """Sets it in `data`; where that was. :raises ConfigError: what is there is another thing"""
+    if len(parts) > DEEPEST:
+        raise ConfigError(TOO_DEEP.removeprefix(": "))
     where: Any = data
     keys: list[str | int] = []
     for depth, part in enumerate(parts):

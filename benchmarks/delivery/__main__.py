@@ -184,7 +184,7 @@ def main() -> int:
             url = arguments.postgres
             if not url:
                 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-                from postgres_server import PostgresServer
+                from support.postgres_server import PostgresServer
 
                 server = PostgresServer()
                 server.start()

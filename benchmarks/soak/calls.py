@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lost_scene import DIALPLAN, Receiver, Serving, account, until, watched_calls
-
 from fastagi.errors import AsteriskError
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Receiver, Serving, account, until, watched_calls
 
 FIRST_SECONDS = 3.0
 """Until every file has grown for the first time."""

@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ami_gate import AmiGate
-from lost_scene import Receiver, Serving, file_faults, until
-
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession, Row
+from support.ami_gate import AmiGate
+from support.crash_harness import Receiver, Serving, file_faults, until
 
 DIALPLAN = """
 [commanded]

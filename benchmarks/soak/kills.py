@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lost_scene import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
-
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
 
 SHORTEST, LONGEST = 3.0, 45.0
 """Seconds a call lasts: some end between two kills, some live through many."""

@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lost_scene import DIALPLAN, Receiver, Serving, until
-
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
@@ -16,6 +14,7 @@ from fastagi.store import open_store
 from fastagi.store.queries import recordings
 from fastagi.testing import AsteriskServer
 from fastagi.testing.sound import save, speech_samples
+from support.crash_harness import DIALPLAN, Receiver, Serving, until
 
 AGE = 600.0
 

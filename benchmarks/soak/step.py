@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from in_step import DIALPLAN, MONITOR_MS, SHORTEST_SECONDS, STEP_MS, keep_marking, lay_markers, step
-from recording_scene import Scene, recording_scene
 
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import Scene, recording_scene
+from support.sync_check import DIALPLAN, MONITOR_MS, SHORTEST_SECONDS, STEP_MS, keep_marking, lay_markers, step
 
 MOST_MS = {"mixmonitor": STEP_MS, "monitor": MONITOR_MS}
 

@@ -1,36 +1,29 @@
-"""Threads for handlers that are plain functions: a limited number, started when needed, never waited for at exit.
-
-Not a ThreadPoolExecutor: its threads are joined when the interpreter ends, and one handler in a long `time.sleep` would
-keep the server from stopping.
-"""
+"""Threads for handlers that are plain functions: limited in number, started when needed, not joined at exit."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from fastagi.errors import Error
+from fastagi.runtime.threads import Pool
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5.0
-"""How long a call may wait for a thread. A caller hears nothing meanwhile; after that the dialplan can do better."""
-
-ActiveRecording = Callable[[], None]
+"""Longest wait of a call for a thread, in seconds. The caller hears nothing meanwhile; the dialplan can do better."""
 
 
 class HandlerThreads:
-    """Runs plain functions beside the event loop, at most `limit` at once.
+    """Run plain functions beside the event loop, at most `limit` at once.
 
-    :param limit: threads; `[agi] threads`
-    :param wait_seconds: how long `run` waits for a free one
+    :param limit: most threads; `[agi] threads`
+    :param wait_seconds: longest wait of `run` for a free thread
     """
 
     def __init__(self, limit: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -38,14 +31,13 @@ class HandlerThreads:
         self.busy = 0
         self._wait_seconds = wait_seconds
         self._free = asyncio.Semaphore(limit)
-        self._jobs: SimpleQueue[ActiveRecording | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._pool = Pool("fastagi-handler", limit, as_error=_as_error)
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._stopped = False
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Result of `function`, run in a thread. Cancelling stops the waiting, not the function: tell it first.
+        """Run `function` in a thread and return its result. Cancelling ends the wait only, not the function.
 
         :raises Error: no thread came free in time, or the function ended its thread by `sys.exit` with a status
         """
@@ -60,62 +52,46 @@ class HandlerThreads:
         if self._stopped:
             self._free.release()
             raise Error("the handler threads are stopped")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        try:
+            running = self._pool.submit(_exits, function)
+        except RuntimeError:  # no thread can be started
+            self._free.release()
+            raise
         self.busy += 1
         self._quiet.clear()
-        if self.busy > len(self._threads):
-            self._add()
-        self._jobs.put(lambda: self._work(function, future, loop))
-        return await future
+        running.add_done_callback(self._done)
+        await asyncio.wait((running,))  # even if this is cancelled, the thread is free only once the function has ended
+        return running.result()
 
-    def _add(self) -> None:
-        thread = threading.Thread(target=self._serve, name=f"fastagi-handler-{len(self._threads) + 1}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            job()
-            del job  # holds a call's channel until the next one otherwise
-
-    def _work(self, function: Callable[[], T], future: asyncio.Future[T], loop: asyncio.AbstractEventLoop) -> None:
-        result: Any = None
-        error: BaseException | None = None
-        try:
-            result = function()
-        except SystemExit as exc:  # how a script ends; Asterisk takes a status for a failure, and so do we
-            error = None if exc.code in (None, 0) else Error(f"the handler exited with {exc.code!r}")
-        except Exception as exc:
-            error = exc
-        except BaseException as exc:  # handed to who awaits it, as something a future can carry
-            error = Error(f"the handler ended by {type(exc).__name__}")
-        try:
-            loop.call_soon_threadsafe(self._done, future, result, error)
-        except RuntimeError:
-            pass  # the loop is gone, and with it everybody who waited
-
-    def _done(self, future: asyncio.Future[T], result: T, error: BaseException | None) -> None:
+    def _done(self, running: asyncio.Future[Any]) -> None:
         self.busy -= 1
         self._free.release()
         if not self.busy:
             self._quiet.set()
-        if future.done():  # cancelled meanwhile
-            return
-        if isinstance(error, StopIteration):
-            error = RuntimeError("the handler raised StopIteration")  # a future cannot carry it
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        if not running.cancelled():
+            running.exception()  # mark the exception as retrieved: the caller may be cancelled
 
     async def stop(self, seconds: float) -> None:
-        """Wait for running functions for so long, then leave them behind: they end with the process. Idempotent."""
+        """Wait at most `seconds` for running functions; the others end with the process. Idempotent."""
         self._stopped = True
         try:
             await asyncio.wait_for(self._quiet.wait(), seconds)
         except TimeoutError:
             log.error("agi_handler_threads_left_behind", count=self.busy)
-        for _ in self._threads:
-            self._jobs.put(None)
-        self._threads.clear()
+        self._pool.close(0.0)
+
+
+def _exits(function: Callable[[], T]) -> T:
+    """Run `function`. `sys.exit` ends it; a status other than 0 is a failure, as in Asterisk."""
+    try:
+        return function()
+    except SystemExit as exc:
+        if exc.code not in (None, 0):
+            raise Error(f"the handler exited with {exc.code!r}") from None
+        return None  # type: ignore[return-value]
+
+
+def _as_error(exc: BaseException) -> Exception:
+    if isinstance(exc, StopIteration):
+        return RuntimeError("the handler raised StopIteration")
+    return Error(f"the handler ended by {type(exc).__name__}")

@@ -5,7 +5,7 @@
     @app.route("survey")                  # AGI(agi://host/survey)
     async def survey(call): ...
 
-What it is made of while it runs, and in which order that starts and stops, is `parts`'.
+The parts of a running app, and the order in which they start and stop, are in `runtime`.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ F = TypeVar("F", bound=Handler)
 BUILT_IN = {**record.ROUTES, **ping.ROUTES}
 
 LINKEDID_SECONDS = 2.0
-"""For one question to a session on which nothing else runs yet."""
+"""Seconds for one query on a session on which nothing else runs yet."""
 
 NO_KEY = "the AGI line has no key: write agi://HOST/ROUTE?key=KEY with the key of [agi] key or key_file"
 
 WRONG_KEY = "the AGI line has a wrong key: write agi://HOST/ROUTE?key=KEY with the key of [agi] key or key_file"
 
 DRAIN_SECONDS = 20.0
-"""SIGTERM: time for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
+"""After SIGTERM: seconds for sessions and endings; below systemd's 90 s and Docker's usual 30 s."""
 
 
 class App:
     """The application.
 
-    :param settings: where everything is; None for the settings file that `fastagi.settings.discover` finds, and the
-        environment (`FASTAGI_...`)
+    :param settings: None for the settings file that `fastagi.settings.discover` finds, and the environment
+        (`FASTAGI_...`)
     :param recording_sink: gets every recording that names no other sink
-    :param clock: unix seconds; the machine's, without its jumps, when None
+    :param clock: unix seconds; None for the machine's clock without its jumps
     :raises BadArgument: `recording_sink` is no sink
     """
 
@@ -88,9 +88,9 @@ class App:
     # -- what users call before it starts
 
     def route(self, path: str) -> Callable[[F], F]:
-        """The handler of ``AGI(agi://host/path)``: async, or a plain def that runs in a worker thread.
+        """Register the handler of ``AGI(agi://host/path)``: async, or a plain def that runs in a worker thread.
 
-        :raises ConfigError: that route has one already, or `path` is none
+        :raises ConfigError: that route has a handler already, or `path` is no route
         """
         if not isinstance(path, str):
             raise ConfigError(f"a route needs its path: @app.route({getattr(path, '__name__', 'survey')!r})")
@@ -102,7 +102,7 @@ class App:
         return keep
 
     def default(self, *wrong: object) -> Callable[[F], F]:
-        """The handler of calls that no route matches: ``@app.default()``.
+        """Register the handler of calls that no route matches: ``@app.default()``.
 
         :raises ConfigError: there is one already, or the parentheses are missing
         """
@@ -119,14 +119,14 @@ class App:
         """Register a sink under a name that survives a restart.
 
         An async sink of your own runs on a thread and event loop of its own, so that it cannot hold calls when it
-        blocks. One that has a client of the main loop (a `ClientSession`, a pool) runs there all the same, and the log
-        says so.
+        blocks. A sink with a client of the main loop (a `ClientSession`, a pool) runs on the main loop all the same,
+        and the log says so.
 
-        :param default: it gets every recording that names no other, as those of the settings do; else only those that
-            name it (``sink="crm"``)
-        :param loop: ``main`` runs it on the main event loop, beside the calls: it must not block
-        :raises ConfigError: the name is taken (by one of the settings: `start` raises it)
-        :raises BadArgument: it is no sink, or no name, or `loop` is neither ``own`` nor ``main``
+        :param default: the sink gets every recording that names no other, like the sinks of the settings; otherwise
+            only those that name it (``sink="crm"``)
+        :param loop: ``main`` runs the sink on the main event loop, beside the calls: it must not block
+        :raises ConfigError: the name is taken (a name of the settings: `start` raises)
+        :raises BadArgument: no sink, no name, or `loop` is neither ``own`` nor ``main``
         """
         must_be_sink(sink)
         must_be_name(name)
@@ -143,12 +143,12 @@ class App:
         return sink
 
     def configure(self, settings: Settings, source: str = "", reread: Callable[[], Settings] | None = None) -> None:
-        """Use these settings from the next `start` on. What was registered with `ami` holds for those Asterisks too.
+        """Use these settings from the next `start` on. Handlers registered with `ami` apply to these Asterisks too.
 
-        :param source: where they are from; logged once they are found to be right
+        :param source: where the settings are from; logged once they are checked
         :param reread: reads them again, for `reload`
-        :raises Error: it is started
-        :raises ConfigError: they lack an Asterisk whose events somebody wants
+        :raises Error: the app is started
+        :raises ConfigError: an Asterisk with registered handlers is missing in them
         """
         if self._parts is not None:
             raise Error("the app is started: stop it before it gets other settings")
@@ -167,12 +167,12 @@ class App:
 
     @property
     def configured(self) -> bool:
-        """Was it given settings, or has it read them already?"""
+        """Return whether the app was given settings, or has read them already."""
         return self._settings is not None
 
     @property
     def settings(self) -> Settings:
-        """Its settings; the first time they are read, when none were given.
+        """Return the settings. The first call reads them when none were given.
 
         :raises ConfigError: every fault of the file and the environment, one per line
         """
@@ -182,9 +182,10 @@ class App:
         return self._settings
 
     def ami(self, name: str = "") -> Manager:
-        """The AMI connection to that Asterisk, for callbacks and actions of your own. It connects when the app starts.
+        """Return the AMI connection to that Asterisk, for callbacks and actions of your own. It connects when the app
+        starts.
 
-        :param name: `[[asterisk]] name`; may be left out where there is one
+        :param name: `[[asterisk]] name`; may be left out when there is one
         :raises ConfigError: there is none of that name
         """
         known = [a.name for a in self.settings.asterisk]
@@ -201,26 +202,26 @@ class App:
 
     @property
     def parts(self) -> Runtime:
-        """What it is made of, once started.
+        """Return the parts of the started app.
 
-        :raises Error: it is not started
+        :raises Error: the app is not started
         """
         if self._parts is None:
             raise Error("the app is not started")
         return self._parts
 
     async def start(self) -> None:
-        """Start everything; returns when dialplans can call. After `stop` it may be started again.
+        """Start everything; returns when dialplans can call. After `stop` the app may be started again.
 
-        Cancelling it, or `stop`, breaks it off; nothing of it is left.
+        Cancelling `start`, or calling `stop`, breaks the start off; nothing of it is left.
 
-        :raises Error: it is started already, or was stopped before it was
+        :raises Error: the app is started already, or was stopped during the start
         :raises ConfigError: a port is taken, a secret cannot be read, ...
         :raises StoreError: the ledger cannot be opened
         """
         if self._starting is not None or self._parts is not None or self._draining is not None:
             raise Error("the app is started already")
-        # a task of its own: who stops the app cancels that, and not whoever happens to wait for it
+        # a task of its own: `stop` cancels it, and not a caller that happens to wait for it
         self._starting = starting = asyncio.create_task(self._start(), name="fastagi-start")
         try:
             await starting
@@ -240,21 +241,23 @@ class App:
         try:
             await parts.start(lambda: self._serves(parts))
         except BaseException:
-            # calls may have come already: they are given their time
+            # calls may have come already: let them finish
             await self._close(parts, DRAIN_SECONDS if parts.agi.sessions else 0.0)
             raise
 
     def _serves(self, parts: Runtime) -> None:
-        """Calls come from here on."""
+        """Note that calls come from now on."""
         self._parts = parts
 
     async def stop(self, drain_seconds: float = DRAIN_SECONDS) -> None:
-        """Finish what has begun, close. Recordings of calls that are up go on in Asterisk. Until it is closed, calls
-        can start, stop, pause and resume recordings; all else is refused. A start that is under way is broken off.
+        """Finish what has begun, then close. Recordings of calls that are up go on in Asterisk.
+
+        Until the app is closed, calls can start, stop, pause and resume recordings; all other requests are refused. A
+        start that is under way is broken off.
         """
         starting = self._starting
         if starting is not None:
-            if not starting.cancelling():  # a second time would break off its tidying up
+            if not starting.cancelling():  # cancelling a second time would break off the clean-up
                 starting.cancel()
             await asyncio.wait({starting})
         if self._parts is not None:
@@ -268,12 +271,13 @@ class App:
             self._draining = None
 
     async def reload(self, settings: Settings | None = None) -> Reloaded:
-        """Take over changed settings: tokens, log, required contexts and sinks. SIGHUP does it while it is served.
+        """Take over changed settings: tokens, log, required contexts and sinks. A served app does so on SIGHUP.
 
-        :param settings: the new ones; read again from where they came when None
+        :param settings: the new settings; None reads them again from where they came
         :returns: which keys were taken over, and which need a restart
-        :raises Error: it is not started
-        :raises ConfigError: they have a mistake, or came from the program and not from a file; nothing was changed
+        :raises Error: the app is not started
+        :raises ConfigError: the settings have a fault, or came from the program and not from a file; nothing was
+            changed
         """
         if settings is None:
             if self._reread is None:
@@ -289,13 +293,13 @@ class App:
     async def serve(self) -> None:
         """Run until SIGTERM or SIGINT, then drain. SIGHUP reloads the settings.
 
-        Several apps may be served in one event loop; in a thread that is not the main one no signal comes, and whoever
-        cancels this ends it.
+        Several apps may be served in one event loop. A thread other than the main one gets no signals; cancelling the
+        call ends it there.
 
         :raises Error: a background task died; the service must not go on half alive
         """
         hung_up = asyncio.Event()
-        with told_of_hangups(hung_up):  # also while it starts and drains: the signal must not end it
+        with told_of_hangups(hung_up):  # handled also during start and drain: the signal must not kill the process
             await self._serve(hung_up)
 
     async def _serve(self, hung_up: asyncio.Event) -> None:
@@ -304,7 +308,8 @@ class App:
         fault = ""
         starting = asyncio.ensure_future(self.start())
         try:
-            with ended_by_signals(ended):  # a second one, while it drains or breaks the start off, ends it at once
+            # a second signal, during the drain or a start that is broken off, ends the process at once
+            with ended_by_signals(ended):
                 # a database that does not answer holds the start for a while
                 either: set[asyncio.Future[Any]] = {starting, ended}
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -330,7 +335,7 @@ class App:
             raise Error(f"stopped because a background task died: {fault}")
 
     async def _ended_or_dead(self, ended: asyncio.Future[str]) -> str:
-        """Wait for a signal, or for the death of a background task; returns what is wrong, empty for nothing."""
+        """Wait for a signal, or for the death of a background task; return the fault, empty for a signal."""
         dying = asyncio.ensure_future(self.parts.recorder.death())
         try:
             await asyncio.wait({ended, dying}, return_when=asyncio.FIRST_COMPLETED)
@@ -339,10 +344,10 @@ class App:
             dying.cancel()
 
     def run(self, *, leave: bool = False) -> None:
-        """`serve` on an event loop of its own (uvloop).
+        """Call `serve` on an event loop of its own (uvloop).
 
-        :param leave: the process has nothing else to do: after the drain it is ended by force if something of the
-            user's does not end
+        :param leave: the process has nothing else to do: after the drain it is ended by force when a part of the user's
+            does not end
         """
         import uvloop
 
@@ -356,7 +361,7 @@ class App:
                     leave_within(LEAVE_SECONDS, code)
 
     async def handle(self, parts: Runtime, call: CallChannel) -> None:
-        """One call: give it its recorder, find its handler, run it.
+        """Serve one call: give it its recorder, find its handler, run the handler.
 
         :param parts: of the server that it reached; the first call can come before `start` has returned
         """
@@ -366,7 +371,7 @@ class App:
         if parts is self._draining and call.route.strip("/") not in record.WHILE_STOPPING:
             await call.fail("fastagi is being stopped: try again")
             return
-        if self._routes.find(call.route) is ping.ping:  # answers whoever may connect, and touches no call
+        if self._routes.find(call.route) is ping.ping:  # answers every peer, and touches no call
             await ping.ping(call)
             return
         try:
@@ -375,7 +380,7 @@ class App:
             await _deny(parts, call, str(exc))
             return
         call.bind(parts.recorder, pbx, parts.sink_names)
-        # this session's task has a context of its own: whatever is logged on its behalf says which call it is
+        # this session's task has a context of its own: each log line written for it names the call
         structlog.contextvars.bind_contextvars(channel=call.channel, uniqueid=call.uniqueid, asterisk=pbx.name)
         handler = self._routes.find(call.route)
         if handler is None:
@@ -383,7 +388,7 @@ class App:
             log.warning("route_unknown", route=call.route, channel=call.channel, uniqueid=call.uniqueid, known=known)
             await call.fail(f"fastagi has no route {call.route!r}")
             return
-        if handler not in BUILT_IN.values():  # those ask for it where they need it
+        if handler not in BUILT_IN.values():  # built-in handlers read it when they need it
             await _know_linkedid(call)
         if blocking(handler):
             context = contextvars.copy_context()
@@ -404,7 +409,9 @@ def _read_again() -> Settings:
 
 
 async def _know_linkedid(call: CallChannel) -> None:
-    """A session may be quicker than the event that tells of its channel, and without AMI there is none."""
+    """Read the linkedid from Asterisk: a session may be quicker than its channel's event, and without AMI there is
+    none.
+    """
     if not call.linkedid:
         with contextlib.suppress(FastAGIError, TimeoutError):
             async with asyncio.timeout(LINKEDID_SECONDS):
@@ -412,7 +419,7 @@ async def _know_linkedid(call: CallChannel) -> None:
 
 
 def _where(section: AsteriskSettings) -> dict[str, Any]:
-    """What a `Manager` needs to connect to that Asterisk."""
+    """Return the arguments with which a `Manager` connects to that Asterisk."""
     return {
         "host": section.host,
         "port": section.port,

@@ -1,5 +1,5 @@
-"""The end of a process in which something does not end: a sink or a handler that takes no notice of being cancelled, a
-thread of its own that waits, a disk on the network that does not answer. Everything of ours is closed by then.
+"""Ends a process in which something does not end: a sink or a handler that ignores its cancellation, a waiting thread,
+a network disk that does not answer. The app's own parts are closed by then.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import structlog
 log = structlog.get_logger(__name__)
 
 LEAVE_SECONDS = 5.0
-"""After the drain; with it the end comes well within systemd's 90 s, and Docker's 30 s."""
+"""Seconds after the drain. The exit then comes well within systemd's 90 s, and Docker's 30 s."""
 
 
 def leave_within(seconds: float, code: int) -> None:
-    """This process ends so soon, by itself or by force.
+    """End this process within `seconds`, by itself or by force.
 
-    :param code: its exit code where force is needed
+    :param code: exit code of a forced end
     """
     timer = threading.Timer(seconds, _leave, (code,))
-    timer.daemon = True  # it holds nobody who ends by himself
+    timer.daemon = True  # a daemon: it does not delay a process that ends by itself
     timer.start()
 
 

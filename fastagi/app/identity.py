@@ -1,9 +1,9 @@
-"""Which Asterisk an AGI session is on, and whether its channel is the one that it names.
+"""Finds the Asterisk that an AGI session comes from, and checks that the session's channel is the one that it names.
 
-Whoever reaches the AGI port can write any header block. Its channel and uniqueid are held against the channel table of
-that Asterisk, and where the table does not have them (a call can be younger than its event), against Asterisk itself.
-Where two Asterisks have a channel of that name and uniqueid, the session proves on which it is: a variable that is set
-through it is looked for on both. Without a manager connection nothing can be checked.
+Any peer that reaches the AGI port can send any header block. Its channel and uniqueid are compared with the channel
+table of that Asterisk. Channels that the table does not have (a call can be younger than its event) are asked of
+Asterisk itself. When two Asterisks have a channel of that name and uniqueid, the session proves its origin: a variable
+that is set through the session is read on both. Without a manager connection nothing can be checked.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fastagi.recording.call import CallChannel
 log = structlog.get_logger(__name__)
 
 ASK_SECONDS = 2.0
-"""For one question. Asterisk answers it in a millisecond; a manager that answers nothing holds a call no longer."""
+"""Seconds for one query. Asterisk answers in a millisecond; a manager that never answers holds a call no longer."""
 
 PROOF = "FASTAGI_PROOF"
-"""Channel variable by which a session shows where it is."""
+"""Channel variable by which a session proves its Asterisk."""
 
 
 class Answer(Enum):
-    """What one Asterisk says of a session's channel."""
+    """The answer of one Asterisk about a session's channel."""
 
     HAS = "has"
     HAS_NOT = "has not"
@@ -55,7 +55,7 @@ class Identity:
     async def pbx_of(self, call: CallChannel) -> Pbx:
         """Return the Asterisk of that session: the one it names with ``asterisk=``, else the one that has its channel.
 
-        :raises Error: none has it, or several do and it cannot be told which one calls
+        :raises Error: none has the channel, or several do and the session cannot be told apart
         """
         named = self._pbxs.get(call.params.get("asterisk", ""))
         candidates = [named] if named is not None else list(self._pbxs.values())
@@ -106,7 +106,7 @@ TWINS_REMEDY = "give each a systemname in asterisk.conf and restart it, or say a
 def twins(found: list[tuple[str, str, frozenset[str]]]) -> list[tuple[str, str]]:
     """Return the pairs of names whose calls can have equal uniqueids and come from one address.
 
-    :param found: of each Asterisk its name, system name and addresses
+    :param found: name, system name and addresses of each Asterisk
     """
     return [
         (name, other)
@@ -122,7 +122,7 @@ def _in_table(pbx: Pbx, call: CallChannel) -> bool:
 
 
 async def _ask(pbx: Pbx, call: CallChannel) -> Answer:
-    """Ask Asterisk for a channel that the table does not have: it may be younger, or have another name by now."""
+    """Query Asterisk for a channel that the table does not have: it may be younger, or renamed by now."""
     assert pbx.manager is not None
     try:
         row = await actions.status(pbx.manager, call.channel, timeout=ASK_SECONDS)
@@ -137,12 +137,12 @@ async def _ask(pbx: Pbx, call: CallChannel) -> Answer:
     else:
         same = (row.channel, row.uniqueid) == (well_formed(call.channel), well_formed(call.uniqueid))
         return Answer.HAS if same else Answer.HAS_NOT
-    # no answer: what is known to be another channel's uniqueid is refused, what is not known at all may be true
+    # no answer: a uniqueid that is known as another channel's is refused, an unknown one may be true
     return Answer.SILENT if known is None else Answer.HAS_NOT
 
 
 async def _proved(call: CallChannel, having: list[Pbx]) -> Pbx | None:
-    """Return the one of these Asterisks on whose channel a variable appears that is set through the session."""
+    """Return the Asterisk on whose channel a variable appears that is set through the session; None when it is none."""
     token = secrets.token_hex(16)
 
     async def shows(pbx: Pbx) -> bool:

@@ -1,4 +1,4 @@
-"""Where the master key is: `[recordings] key_file`, else beside the ledger; and is it the one that the ledger needs?"""
+"""The master key's file: `[recordings] key_file`, else beside the ledger. Checks that it opens the ledger's keys."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fastagi.settings import Settings
 from fastagi.store.queries import keys
 
 SHARED = Path("/var/lib/fastagi")
-"""Where it is beside a ledger that is no file."""
+"""Folder of the master key when the ledger is no file."""
 
 
 def key_file(settings: Settings) -> Path:
-    """Its path; nothing is made."""
+    """Return its path; no file is made."""
     if settings.recordings.key_file is not None:
         return settings.recordings.key_file
     url = settings.store.url
@@ -25,9 +25,9 @@ def key_file(settings: Settings) -> Path:
 
 
 async def opens_the_ledger(master: MasterKey, read: Callable[..., Awaitable[Any]]) -> bool:
-    """Is it the key that wrapped the ledger's youngest one? True where there is none.
+    """Return whether the key wrapped the ledger's newest key; True when there is none.
 
-    :param read: a ledger's, of a `Store` or a `OfflineLedger`
+    :param read: the `read` of a `Store` or an `OfflineLedger`
     """
     found = await read(keys.newest)
     if found is None:

@@ -1,4 +1,4 @@
-"""Finds the `App` that ``--app module:attr`` names. What is wrong is one line, inside the user's module too."""
+"""Finds the `App` that ``--app module:attr`` names. A fault, inside the user's module too, is reported in one line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fastagi.errors import ConfigError, FastAGIError
 
 
 def load_app(name: str, folder: Path) -> App:
-    """The App of that name; a function without parameters that returns one is called.
+    """Return the App of that name; a function without parameters is called for it.
 
     :param name: ``module:attr``; both may have dots
-    :param folder: where modules are looked for first
+    :param folder: the folder to look for modules in first
     :raises ConfigError: there is none, or its module does not run; the text says where
     """
     module_name, colon, attribute = name.partition(":")
@@ -54,7 +54,7 @@ def load_app(name: str, folder: Path) -> App:
 
 
 def _place(exc: Exception) -> str:
-    """The error and where in the user's code it is, in one line."""
+    """Return the error and its place in the user's code, in one line."""
     what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
     if isinstance(exc, SyntaxError):
         return f"{exc.filename}, line {exc.lineno}: {type(exc).__name__}: {exc.msg}"

@@ -1,8 +1,9 @@
-"""What a log line looks like and what never gets into one. Set up once per process, by `fastagi.cli`.
+"""The form of log lines, and the values that are kept out of them. Set up once per process, by `fastagi.cli`.
 
-One line per event on standard error: JSON for machines, or for people (`[log] json = false`). The standard library's
-logging (alembic, aiohttp, panoramisk, asyncio) goes through the same steps. Tracebacks show no local variables: they
-hold secrets and callers' numbers. Which call a line belongs to comes from context variables that `App.handle` sets.
+One line per event on standard error: JSON for machines, or text for people (`[log] json = false`). The standard
+library's logging (alembic, aiohttp, panoramisk, asyncio) goes through the same steps. Tracebacks show no local
+variables, which hold secrets and callers' numbers. The call that a line belongs to comes from context variables that
+`App.handle` sets.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _SECRET_NAME = re.compile(
     r"(private|master|api|secret|access|signing|encryption)_?key)$|^key$",
     re.IGNORECASE,
 )
-"""Keys whose value is hidden, whatever it is. `key_file`, `call_key` and `token_name` are not among them."""
+"""Keys whose value is hidden. `key_file`, `call_key` and `token_name` do not match."""
 
 _SECRET_TEXT = re.compile(
     r"(?i)\b(secret|password|passwd|passphrase|token|authorization|signing_secret|api_?key|access_?key)"
@@ -33,11 +34,12 @@ _SECRET_TEXT = re.compile(
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 DEEPEST = 4
-"""Levels of nested values that are looked through; nobody logs deeper ones."""
+"""Levels of nested values that are searched for secrets; no log line has deeper ones."""
 
 QUIET = ("aiohttp", "alembic", "asyncio", "asyncpg", "panoramisk", "pgqueuer", "PgQueuer", "sqlalchemy")
-"""Libraries whose information is noise to an operator: they are heard from WARNING on. At level debug, too: each SQL
-statement is information to sqlalchemy, and a call has dozens."""
+"""Libraries whose information is noise to an operator: only their warnings are logged, at level debug too. Each SQL
+statement is information to sqlalchemy, and a call has dozens.
+"""
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: bool = False) -> None:
@@ -68,7 +70,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, quiet: boo
 
 
 def in_use() -> bool:
-    """Whether this process's log lines are made here: a program of its own may have its own logging."""
+    """Return whether this process's log lines are made here: a program of its own may have its own logging."""
     return any(isinstance(handler, Bridge) for handler in logging.getLogger().handlers)
 
 
@@ -103,7 +105,7 @@ def _steps(json_lines: bool, out: TextIO) -> list[Callable[..., Any]]:
 
 
 class LineLogger:
-    """Writes lines. A log that cannot be written stops no recording: what fails here is dropped."""
+    """Writes lines. A log that cannot be written stops no recording: errors of writing are dropped."""
 
     def __init__(self, out: TextIO, name: str = "") -> None:
         self._out = out
@@ -113,7 +115,7 @@ class LineLogger:
         try:
             try:
                 self._out.write(message + "\n")
-            except UnicodeEncodeError:  # half a character from a caller, or a terminal that has no such letters
+            except UnicodeEncodeError:  # half a character from a caller, or a terminal without such letters
                 code = self._out.encoding
                 self._out.write(message.encode(code, "backslashreplace").decode(code) + "\n")
             self._out.flush()
@@ -124,16 +126,16 @@ class LineLogger:
 
 
 class Bridge(logging.Handler):
-    """The standard library's records, as lines of ours."""
+    """Turns records of the standard library's logging into lines of this log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # somebody else's format string does not fit its arguments
+        except (TypeError, ValueError):  # a record's arguments do not fit its format string
             text = str(record.msg)
         fields: dict[str, Any] = {}
         if record.exc_info and record.levelno < logging.ERROR and record.exc_info[1] is not None:
-            # a database that is away is told of every second: its words are enough, the way through a library is not
+            # a database that is away is logged every second: its error text is enough, without the library's traceback
             fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
         elif record.exc_info:
             fields["exc_info"] = record.exc_info
@@ -141,7 +143,7 @@ class Bridge(logging.Handler):
 
 
 def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """structlog processor: hides secrets by the name of their key, and in texts that name one."""
+    """Hide secrets by the name of their key, and in texts that name one. A structlog processor."""
     for name, value in event.items():
         event[name] = _clean(name, value, 0)
     return event
@@ -161,7 +163,7 @@ def _clean(name: str, value: Any, depth: int) -> Any:
 
 
 def hide_in_text(text: str) -> str:
-    """``token=…``, ``Authorization: Bearer …`` and passwords in URLs, hidden."""
+    """Hide ``token=…``, ``Authorization: Bearer …`` and passwords in URLs."""
     if "=" in text or ":" in text:
         text = _SECRET_TEXT.sub(lambda m: f"{m[1]}{m[2]}{HIDDEN}", text)
         text = _URL_PASSWORD.sub(rf"\g<1>{HIDDEN}@", text)
@@ -179,14 +181,14 @@ _FIRST = ("timestamp", "level", "event", "recording_id", "channel", "uniqueid", 
 
 
 def _in_order(logger: Any, method: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
-    """When, how bad, what, of which call: in the same place on every line."""
+    """Order the keys: time, level, event and call stand in the same place on every line."""
     ordered = {name: event.pop(name) for name in _FIRST if name in event}
     last = {name: event.pop(name) for name in ("logger", "exception") if name in event}
     return {**ordered, **event, **last}
 
 
 def _printable(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A caller's name with an escape sequence in it must not write to an operator's terminal."""
+    """Replace control characters: an escape sequence in a caller's name must not write to an operator's terminal."""
     for name, value in event.items():
         if isinstance(value, str) and name != "exception":
             event[name] = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)

@@ -1,4 +1,6 @@
-"""A new master key: every key in the ledger is wrapped with it instead of the old one. Recordings are not touched."""
+"""Makes a new master key: every key in the ledger is wrapped with it instead of the old one. Recordings are not
+touched.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,16 @@ from fastagi.store.schema import recording_key
 from fastagi.store.sqlite import path_of
 
 LIVES_SECONDS = 15.0
-"""A server on PostgreSQL that was heard of within it runs."""
+"""Seconds within which a server on PostgreSQL that has sent a heartbeat counts as running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rekeyed:
-    """What was done.
+    """The result.
 
-    :param count: keys that are wrapped anew; :param current: the master key's file; :param old: the old one's now
+    :param count: keys that were wrapped anew
+    :param current: file of the new master key
+    :param old: file of the old one
     """
 
     count: int
@@ -40,11 +44,12 @@ class Rekeyed:
 
 
 async def rekey(settings: Settings) -> Rekeyed:
-    """Wraps every key anew, in one transaction, and puts the new master key in the old one's place. A run that was
-    broken off is finished by the next.
+    """Wrap every key anew, in one transaction, and put the new master key in the old one's place.
+
+    A run that was broken off is finished by the next.
 
     :raises Error: a server runs, or keys wait in side files that only a server brings into the ledger
-    :raises CipherError: there is no master key, or it does not open the ledger's keys: then nothing has changed
+    :raises CipherError: there is no master key, or it does not open the ledger's keys; nothing has changed
     :raises StoreDown: the ledger cannot be written
     """
     current = key_file(settings)
@@ -66,7 +71,7 @@ async def rekey(settings: Settings) -> Rekeyed:
 
 @asynccontextmanager
 async def _alone(settings: Settings, ledger: OfflineLedger) -> AsyncIterator[None]:
-    """No server runs on this ledger, and on SQLite none can be started meanwhile."""
+    """Check that no server runs on this ledger; on SQLite none can start before the context ends."""
     if not settings.store.url.startswith("sqlite:///"):
         living = [s.node for s in await ledger.read(servers, time.time()) if s.silent_seconds < LIVES_SECONDS]
         if living:
@@ -89,7 +94,7 @@ def _wrap_anew(conn: sa.Connection, before: MasterKey, after: MasterKey) -> int:
         try:
             secret = before.unwrap(bytes(row.wrapped), aad)
         except CipherError:
-            secret = after.unwrap(bytes(row.wrapped), aad)  # of a run that was broken off
+            secret = after.unwrap(bytes(row.wrapped), aad)  # left by a run that was broken off
         keys.put(conn, row.recording_id, row.scheme, after.wrap(secret, aad))
     return len(rows)
 

@@ -1,7 +1,7 @@
-"""Changed settings, taken over by a server that runs: SIGHUP, `systemctl reload`, `App.reload`.
+"""Takes over changed settings in a running server: SIGHUP, `systemctl reload`, `App.reload`.
 
-Everything new is checked and built before anything is touched, so a mistake leaves the server as it was. What a running
-server cannot change is left as it was, too, and named: it needs a restart.
+Everything new is checked and built before anything is touched, so a fault leaves the server as it was. A setting that a
+running server cannot change is left as it was and named: it needs a restart.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from pydantic import BaseModel
 
 from fastagi.app import logs
 from fastagi.app.runtime import Runtime
-from fastagi.delivery.registry import build_sink
 from fastagi.delivery.sink import AnySink
+from fastagi.delivery.sink_type import build_sink
 from fastagi.errors import ConfigError, FastAGIError
 from fastagi.settings import Settings, SinkSettings
 
 log = structlog.get_logger(__name__)
 
 TAKEN = ("http.tokens", "log.level", "log.json", "recordings.required", "sinks")
-"""Keys that a running server takes over. Every other one is bound to what was opened with it."""
+"""Keys that a running server takes over. All others are bound to what was opened with them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What became of changed settings.
+    """The result of a reload.
 
-    :param settings: those that are in force now
-    :param taken: keys whose new value is in force; :param restart: keys whose new value needs a restart
+    :param settings: the settings in force now
+    :param taken: keys whose new value is in force
+    :param restart: keys whose new value needs a restart
     """
 
     settings: Settings
@@ -40,9 +41,10 @@ class Reloaded:
 
 
 def reload(parts: Runtime, before: Settings, after: Settings) -> Reloaded:
-    """Take over what can be taken over.
+    """Take over the changed settings that a running server can change.
 
-    :param before: settings in force; :param after: those of the file now
+    :param before: settings in force
+    :param after: those of the file now
     :raises ConfigError: a sink cannot be built; nothing was changed
     """
     changed = tuple(_changed(before, after))
@@ -80,7 +82,7 @@ async def reload_when(told: asyncio.Event, reload: Callable[[], Awaitable[object
 
 
 def _changed(before: BaseModel, after: BaseModel, within: str = "") -> Iterator[str]:
-    """Name the keys that differ, as they are written in the settings; a list of sections is one key."""
+    """Yield the keys that differ, as the settings write them; a list of sections is one key."""
     for name, field in type(before).model_fields.items():
         key = f"{within}{field.alias or name}"
         old, new = getattr(before, name), getattr(after, name)
@@ -95,7 +97,7 @@ def _changed(before: BaseModel, after: BaseModel, within: str = "") -> Iterator[
 class _SinkChange:
     """The sinks of the settings, before and after.
 
-    :ivar keys: ``sinks`` where one comes, goes or is made anew
+    :ivar keys: ``sinks`` when one comes, goes or is made anew
     """
 
     def __init__(self, parts: Runtime, before: list[SinkSettings], after: list[SinkSettings]) -> None:
@@ -126,12 +128,12 @@ class _SinkChange:
                 registry.remove(name)
         for section, sink in self._made:
             registry.register(section.name, sink, concurrency=section.concurrency, retry_hours=section.retry_hours)
-        others = [name for name in names.defaults if name not in self._before]  # those of the program
+        others = [name for name in names.defaults if name not in self._before]  # default sinks of the program
         names.defaults = (*(section.name for section in self._after if section.default), *others)
 
 
 def _differ(old: SinkSettings, new: SinkSettings) -> bool:
-    """Whether a sink must be made anew. What a file holds may have changed under the same name."""
+    """Return whether a sink must be made anew. The content of a file may have changed under the same name."""
     ignored = {"default": True}
     return old.model_copy(update=ignored) != new.model_copy(update=ignored) or any(
         key.endswith("_file") for key in new.options

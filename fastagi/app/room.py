@@ -1,4 +1,4 @@
-"""How many AGI sessions the file descriptors of a process allow, before any call comes."""
+"""Computes how many AGI sessions the file descriptors of a process allow, before any call comes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which handler a call goes to, by the path of its AGI request."""
+"""Finds a call's handler by the path of its AGI request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Handler = Callable[..., Any]
 
 
 class Routes:
-    """Handlers by route; built-in ones can be replaced, others not twice."""
+    """Handlers by route. Built-in ones can be replaced; others cannot be registered twice."""
 
     def __init__(self, builtin: dict[str, Handler]) -> None:
         self._builtin = dict(builtin)
@@ -20,7 +20,10 @@ class Routes:
         self._default: Handler | None = None
 
     def add(self, route: str, handler: Handler) -> None:
-        """:raises ConfigError: that route has a handler already, or the handler takes no call"""
+        """Register the handler of a route.
+
+        :raises ConfigError: that route has a handler already, or the handler takes no call
+        """
         path = route.strip("/")
         if path in self._own:
             raise ConfigError(f"route {path!r} has a handler already: {_name(self._own[path])}")
@@ -28,14 +31,17 @@ class Routes:
         self._own[path] = handler
 
     def set_default(self, handler: Handler) -> None:
-        """:raises ConfigError: there is a default already"""
+        """Register the handler of calls without a route.
+
+        :raises ConfigError: there is a default already
+        """
         if self._default is not None:
             raise ConfigError(f"there is a default handler already: {_name(self._default)}")
         _check("default", handler)
         self._default = handler
 
     def find(self, route: str) -> Handler | None:
-        """The handler of a route, else the default, else None."""
+        """Return the handler of a route, else the default, else None."""
         path = route.strip("/")
         return self._own.get(path) or self._builtin.get(path) or self._default
 
@@ -44,15 +50,15 @@ class Routes:
 
 
 def blocking(handler: Handler) -> bool:
-    """Is it a plain function, to run in a thread? A decorated one is what it wraps (`functools.wraps`)."""
+    """Return whether a handler is a plain function, to run in a thread. A decorated one counts as what it wraps."""
     handler = inspect.unwrap(handler)
     return not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__))
 
 
 def must_have_run(handler: Handler, result: object) -> None:
-    """A coroutine as the result of a plain function is work that nobody would ever do.
+    """Check that a plain function returned no coroutine, which would never run.
 
-    :raises Error: it is one
+    :raises Error: it did
     """
     if inspect.iscoroutine(result):
         result.close()

@@ -1,7 +1,7 @@
-"""What a started `App` is made of, and in which order it starts and stops.
+"""The parts of a started `App`, and the order in which they start and stop.
 
-The order of starting is the order of need: ledger, sinks, recovery, Asterisks, and the dialplan last; stopping is the
-reverse, and waits for endings that have begun.
+Parts start in the order of need: ledger, sinks, recovery, Asterisks, and the dialplan last. Stopping is the reverse,
+and waits for endings that have begun.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ FOLDER_SECONDS = 2.0
 class OwnSinks:
     """Sinks that a program has given its app.
 
-    :ivar named: and the loop that each is to run on, by the names under which they were registered
-    :ivar defaults: those that get whatever names no sink
+    :ivar named: sinks and their loops, by the names under which they were registered
+    :ivar defaults: sinks of the recordings that name none
     :ivar recording_sink: the one without a name
     """
 
@@ -61,11 +61,11 @@ class OwnSinks:
 
 
 class Runtime:
-    """Everything a started app owns, in the order in which it starts.
+    """Everything that a started app owns, in the order in which it starts.
 
     :param managers: the AMI connections, by `[[asterisk]] name`
     :param own: sinks that are not from the settings
-    :param handle: takes a call; given these parts with each, because the first can come before `start` has returned
+    :param handle: serves a call; gets these parts with each, because the first can come before `start` has returned
     """
 
     def __init__(
@@ -169,9 +169,10 @@ class Runtime:
         return path
 
     async def _same_master(self) -> None:
-        """Another master key than before opens nothing that was encrypted so far; new recordings are made all the same.
+        """Log when the master key is not the one that wrapped the ledger's keys.
 
-        A ledger was moved, or restored, and its key was not.
+        The ledger was moved or restored without its key. Older recordings cannot be opened; new ones are made all the
+        same.
         """
         if not await opens_the_ledger(self.master, self.store.read):
             log.error(
@@ -181,9 +182,9 @@ class Runtime:
             )
 
     async def start(self, on_calls: Callable[[], None]) -> None:
-        """Whoever calls it also calls `stop`, where it fails or is cancelled, too.
+        """Start all parts. The caller also calls `stop`, even when this fails or is cancelled.
 
-        :param on_calls: told just before calls can come, which is before this returns
+        :param on_calls: called just before calls can come, which is before this returns
         """
         await self.store.start()
         await self._same_master()
@@ -219,7 +220,7 @@ class Runtime:
         )
 
     async def _look_whose_it_is(self) -> None:
-        """Root may use everything, and the folders of the day that it makes are no other user's."""
+        """Log when root serves and the folders belong to another user, who cannot use the folders that root makes."""
         directory = self.settings.recordings.directory
         owner = await asyncio.to_thread(_owner, directory) if os.geteuid() == 0 else 0
         if owner:
@@ -231,11 +232,11 @@ class Runtime:
             )
 
     async def _look_at_folders(self) -> None:
-        """Recordings would fail one by one: say at the start what `/readyz` says from then on."""
+        """Log the faults of folders at the start: recordings would fail one by one. `/readyz` shows them later."""
         folders = dict.fromkeys([*(pbx.spool for pbx in self.pbxs.values()), self.settings.recordings.directory])
         for folder in folders if self.settings.asterisk else ():
             try:
-                async with asyncio.timeout(FOLDER_SECONDS):  # one that is on the network may never answer
+                async with asyncio.timeout(FOLDER_SECONDS):  # a network folder may never answer
                     ok = await self.recorder.run_in_thread(_ours, folder)
             except TimeoutError:
                 ok = False
@@ -243,7 +244,7 @@ class Runtime:
                 log.error("folder_not_writable", path=str(folder), hint="fastagi doctor says what to do")
 
     async def stop(self, drain_seconds: float) -> None:
-        """Each step is taken whatever became of the one before; when cancelled, they wait for nothing any more."""
+        """Stop all parts. Each step is taken even if another failed; when cancelled, none waits any more."""
         deadline = time.monotonic() + drain_seconds
         cancelled: asyncio.CancelledError | None = None
 
@@ -257,7 +258,7 @@ class Runtime:
         steps: dict[str, Callable[[], Awaitable[None]]] = {
             **({"http": self.http.stop} if self.http is not None else {}),
             "agi sessions": lambda: self.agi.drain(min(drain_seconds / 2, left(0.0))),
-            # until nothing is left to wait for, the dialplan is heard: who asks to stop or pause is not refused
+            # the dialplan is served until nothing is left to wait for, so that a stop or pause is not refused
             "recordings": lambda: self.recorder.drain(left()),
             "agi": lambda: self.agi.stop(0.0 if cancelled else min(1.0, drain_seconds)),
             "recorder": lambda: self.recorder.close(left()),
@@ -281,12 +282,12 @@ class Runtime:
 
 
 def _ours(folder: Path) -> bool:
-    """May this process read and write there? One that is not there yet is another's to say."""
+    """Return whether this process may read and write there; True for a folder that is not there yet."""
     return not folder.exists() or os.access(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
 def _owner(folder: Path) -> int:
-    """Whose it is; root's where it is not there yet."""
+    """Return the owner's uid; root's for a folder that is not there yet."""
     try:
         return folder.stat().st_uid
     except OSError:

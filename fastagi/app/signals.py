@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP, told to every app that is served in an event loop: there may be several."""
+"""Passes SIGTERM, SIGINT and SIGHUP to every app that is served in an event loop: there may be several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _reloading: dict[asyncio.AbstractEventLoop, set[asyncio.Event]] = {}
 
 @contextmanager
 def ended_by_signals(ended: asyncio.Future[str]) -> Iterator[None]:
-    """As long as this lasts a signal resolves `ended`. Beside the main thread none ever comes: nothing is changed."""
+    """Let a signal resolve `ended` while the context lasts. Does nothing outside the main thread, which gets all
+    signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -38,7 +40,7 @@ def ended_by_signals(ended: asyncio.Future[str]) -> Iterator[None]:
 
 @contextmanager
 def told_of_hangups(told: asyncio.Event) -> Iterator[None]:
-    """As long as this lasts SIGHUP sets `told`, and ends nothing. The same holds of threads as above."""
+    """Let SIGHUP set `told`, and end nothing, while the context lasts. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Tells systemd that the server serves, lives, and stops (sd_notify(3)). Without systemd it does nothing.
+"""Tells systemd when the server serves, lives, and stops (sd_notify(3)). Does nothing without systemd.
 
 ``Type=notify`` makes `systemctl start` wait until dialplans can call; ``WatchdogSec=`` restarts a server whose event
 loop hangs.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 
 class Systemd:
-    """One process's line to its service manager.
+    """The connection of one process to its service manager.
 
     :param environ: NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; the process's own when None
     """
@@ -24,13 +24,13 @@ class Systemd:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._task: asyncio.Task[None] | None = None
         self.watchdog_seconds = 0.0
-        """Within which it must be told that we live; 0 for never."""
+        """Seconds within which systemd expects a sign of life; 0 for none."""
         usec, pid = given.get("WATCHDOG_USEC", ""), given.get("WATCHDOG_PID", "")
         if usec.isdigit() and pid in ("", str(os.getpid())):
             self.watchdog_seconds = int(usec) / 1e6
 
     def tell(self, state: str) -> None:
-        """Send ``READY=1`` or the like. A service manager that does not listen is no fault of ours."""
+        """Send ``READY=1`` or the like. A service manager that does not listen is not an error."""
         if not self._address:
             return
         try:
@@ -41,7 +41,7 @@ class Systemd:
             pass
 
     def serving(self) -> None:
-        """Ready; from now on it hears that the event loop lives, as often as it wants."""
+        """Report readiness and begin to send signs of life, as often as systemd expects."""
         self.tell("READY=1")
         if self._address and self.watchdog_seconds:
             self._task = asyncio.get_running_loop().create_task(self._live(), name="systemd watchdog")
@@ -52,11 +52,11 @@ class Systemd:
             await asyncio.sleep(self.watchdog_seconds / 3)
 
     def stopping(self) -> None:
-        """Draining; it goes on hearing that we live until `close`."""
+        """Report the drain; signs of life go on until `close`."""
         self.tell("STOPPING=1")
 
     def close(self) -> None:
-        """No more signs of life. Idempotent."""
+        """End the signs of life. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             self._task = None

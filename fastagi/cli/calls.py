@@ -1,4 +1,4 @@
-"""`fastagi calls …`: which answered calls had to be recorded (`[recordings] required`), and were they?"""
+"""`fastagi calls …`: the answered calls that had to be recorded (`[recordings] required`), and whether each was."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Which settings a command uses: `--config`, else FASTAGI_CONFIG, else /etc/fastagi/fastagi.toml, else none; and which
-ledger they name."""
+"""Finds a command's settings and the ledger that they name.
+
+The settings file is `--config`, else FASTAGI_CONFIG, else /etc/fastagi/fastagi.toml, else none.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ Config = Annotated[
 
 
 def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
-    """The settings, with logging set up by them. What is loaded later in this process finds the same file.
+    """Load the settings and set up logging by them. Settings loaded later in this process come from the same file.
 
     :param config: `--config`
     :raises ConfigError: every fault, one per line
@@ -42,7 +44,7 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
     found = discover()
     settings = load(found)
     logs.configure(settings.log, quiet=quiet_logs)
-    if found is None and quiet_logs:  # a server says it in its log
+    if found is None and quiet_logs:  # a server logs the file's path instead
         console(stderr=True).print(
             f"no settings file (--config, ${CONFIG_VARIABLE}, {CONFIG_FILE}): every setting has its default",
             style="dim",
@@ -51,7 +53,7 @@ def settings_for(config: Path | None, *, quiet_logs: bool = True) -> Settings:
 
 
 def ledger_of(settings: Settings) -> OfflineLedger:
-    """``async with ledger_of(settings) as ledger``: a look into the ledger beside the server that has it."""
+    """Open the ledger beside the server that has it: ``async with ledger_of(settings) as ledger``."""
     from fastagi.store.offline import OfflineLedger
 
     return OfflineLedger(settings.store.url)

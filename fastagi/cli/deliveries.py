@@ -1,4 +1,4 @@
-"""`fastagi deliveries …`: what has arrived, what waits, what was given up."""
+"""`fastagi deliveries …`: deliveries that arrived, that wait, and that were given up."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def retry(
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have deliveries tried again now: a dead or parked one gets a new day, a waiting one waits no longer.
+    """Have deliveries tried again now: a dead or parked one gets a new retry period, a waiting one waits no longer.
 
     A running server takes them up within seconds. Exit code 1 when one of them cannot be tried again.
     """
@@ -141,7 +141,8 @@ def retry(
                 status = DeliveryStatus.DEAD if dead else DeliveryStatus.PARKED
                 chosen = await ledger.read(units.to_revive, status, sink)
             there = await ledger.read(servers.sinks_served, time.time(), servers.SILENT_SECONDS)
-            served = there or {section.name for section in settings.sinks}  # the next server will have these, or more
+            # a later server will have these sinks, or more
+            served = there or {section.name for section in settings.sinks}
             for each in chosen:
                 try:
                     due.append(

@@ -1,4 +1,4 @@
-"""`fastagi demo`: what a recording is, seen in under three minutes."""
+"""`fastagi demo`: shows a recording in under three minutes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def demo(
 
 
 class Told:
-    """Progress on standard error: a turning sign on a terminal, lines elsewhere."""
+    """Shows progress on standard error: a spinner on a terminal, lines elsewhere."""
 
     def __init__(self, out: Console) -> None:
         self._out = out

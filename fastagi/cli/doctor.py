@@ -1,4 +1,4 @@
-"""`fastagi doctor`: is everything as the server needs it?"""
+"""`fastagi doctor`: checks that everything is as the server needs it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _sum_up(out: Console, findings: list[Finding], failed: bool) -> None:
 
 
 def _examined(settings: Settings, serving: ServingUser | None, send_ping: bool, out: Console | None) -> list[Finding]:
-    """All findings, shown as they come where there is an `out`."""
+    """Return all findings; `out` shows each as it comes."""
     if serving is None:
         return run(_collect(settings, send_ping, out))
     from fastagi.app.doctor.borrowed_rights import examine_as
@@ -117,9 +117,10 @@ def _fixed(
     findings: list[Finding],
     out: Console | None,
 ) -> tuple[list[Finding], list[Done]]:
-    """Carries out what can be, and examines again, for as long as that shows more to do: a folder hides what is in it.
+    """Carry out the fixes and examine again, until a round shows nothing new to do: a missing folder hides its
+    contents.
 
-    :returns: what is found afterwards, and what was done
+    :returns: the last findings, and what was done
     """
     from fastagi.app.doctor.fixing import Fixer
 
@@ -148,7 +149,7 @@ def _show_done(out: Console, done: Done) -> None:
 
 
 def _show(out: Console, finding: Finding) -> None:
-    """One line. What to do stands below it for people, and on the same line for grep."""
+    """Print a finding on one line. The remedy stands below it for people, and on the same line for grep."""
     line = Text.assemble(
         (f"{finding.status.value:4}", STYLES[finding.status.value]),
         "  ",

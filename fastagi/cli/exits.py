@@ -1,4 +1,4 @@
-"""How a command ends: every error of ours is a line and an exit code, never a traceback."""
+"""The end of a command: every error of `fastagi.errors` is a line and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fastagi.errors import BadArgument, ConfigError, FastAGIError
 FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""128 + SIGINT, as in shells."""
 
 
 def complain(text: str) -> None:
-    """One line on standard error for each line of `text`."""
+    """Print each line of `text` on standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in text.splitlines() or [""]:
         console.print(Text.assemble(("fastagi: ", "bold red"), "".join(c if c.isprintable() else " " for c in line)))
 
 
 class Commands(TyperGroup):
-    """The root of all commands: turns errors into exit codes."""
+    """The root of all commands; turns errors into exit codes."""
 
-    def invoke(self, ctx: Any) -> Any:  # click's Context: typer brings a click of its own, or uses the one there is
+    def invoke(self, ctx: Any) -> Any:  # click's Context: typer brings a click of its own, or uses the installed one
         try:
             return super().invoke(ctx)
         except (ConfigError, BadArgument) as exc:
@@ -43,7 +43,7 @@ class Commands(TyperGroup):
                 raise
             complain("an argument is not UTF-8: write it as the terminal's UTF-8 text")
             raise typer.Exit(MISUSED) from None
-        except BrokenPipeError:  # `fastagi recordings list | head`
+        except BrokenPipeError:  # the reader closed the pipe: `fastagi recordings list | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(FAILED) from None
         except OSError as exc:
@@ -55,5 +55,5 @@ class Commands(TyperGroup):
 
 
 def _halves(arguments: list[str]) -> set[str]:
-    """Return what stands for bytes of the command line that are no UTF-8."""
+    """Return the characters that stand for bytes of the command line that are no UTF-8."""
     return {c for argument in arguments for c in argument if "\ud800" <= c <= "\udfff"}

@@ -1,4 +1,4 @@
-"""Options that choose recordings, the same on every command that takes them."""
+"""Options that choose recordings, shared by all commands that take them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def wanted(
     cause: str = "",
     **exact: Any,
 ) -> RecordingFilter:
-    """The filter of these options.
+    """Return the filter of these options.
 
-    :raises BadArgument: a time, state or cause that there is not
+    :raises BadArgument: an unknown time, state or cause
     """
     from fastagi.store.queries.catalogue import RecordingFilter
 

@@ -1,4 +1,4 @@
-"""When: ``2026-11-20``, ``2026-11-20 14:05``, ``14:05``, ``today``, ``friday``, ``36h``, ``36 hours ago``."""
+"""Parses times: ``2026-11-20``, ``2026-11-20 14:05``, ``14:05``, ``today``, ``friday``, ``36h``, ``36 hours ago``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def moment(option: str, text: str, now: datetime | None = None) -> float | None:
-    """Unix seconds; None for no text. Times without a zone are this machine's.
+    """Return unix seconds; None for an empty text. Times without a zone are this machine's.
 
-    :param option: named in the error
+    :param option: its name, for the error
     :param now: for tests; with a zone
     :raises BadArgument: not understood
     """

@@ -1,4 +1,4 @@
-"""How data is printed: JSON on standard output for programs, tables for people."""
+"""Prints data: JSON on standard output for programs, tables for people."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ STYLES = {
     "warn": "yellow", "parked": "yellow", "deleted": "yellow", "encrypted": "yellow",
     "fail": "bold red", "ERROR": "bold red", "dead": "bold red", "missing": "bold red", "changed": "bold red",
 }  # fmt: skip
-"""Words that have a colour wherever they stand in a column of their own."""
+"""Words that are coloured when they stand alone in a column."""
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output or error; paths and ids are never broken over two lines."""
+    """Return a console for standard output or error, which never breaks paths and ids over two lines."""
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
-    """Indented for people who look, plain for programs; UTF-8 either way."""
+    """Print JSON, indented on a terminal and plain for programs; UTF-8 in both cases."""
     typer.echo(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False, default=str))
 
 
 def styled(value: object) -> Text:
-    """A cell: control characters out, known words in their colour."""
+    """Return a table cell: control characters removed, known words coloured."""
     text = "" if value is None else str(value)
     return Text("".join(c if c.isprintable() else " " for c in text), style=STYLES.get(text, ""))
 
@@ -43,9 +43,9 @@ def styled(value: object) -> Text:
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = (), empty: str = ""
 ) -> None:
-    """Prints columns; the last one runs on. On standard error `empty`, when there is nothing.
+    """Print columns; the last one may run over. An empty table prints `empty` on standard error.
 
-    What is piped elsewhere is separated by tabs: for cut and awk.
+    Output to a pipe is separated by tabs, for cut and awk.
 
     :param right: columns of numbers
     """
@@ -74,7 +74,7 @@ def show_table(
 
 
 def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one pair a line."""
+    """Print names and values, one pair a line."""
     rows = list(rows)
     width = max((len(name) for name, _ in rows), default=0)
     out = console()
@@ -83,7 +83,7 @@ def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
 
 
 def outline(value: Any, depth: int = 2) -> str:
-    """JSON for people: an object's keys a line each down to `depth`, what is deeper on that line."""
+    """Return JSON for people: one line per key down to `depth`, deeper values on their key's line."""
     if depth <= 0 or not isinstance(value, dict) or not value:
         return json.dumps(value, ensure_ascii=False, default=str)
     lines = []
@@ -94,7 +94,7 @@ def outline(value: Any, depth: int = 2) -> str:
 
 
 def words(value: Any) -> str:
-    """What an object or list holds, on one line, without the punctuation of JSON and without what is not so."""
+    """Return the content of an object or list on one line, without JSON's punctuation and without false values."""
     if isinstance(value, dict):
         told = {k: v for k, v in value.items() if v is not None and v is not False and v not in ("", [], {})}
         return ", ".join(
@@ -107,12 +107,12 @@ def words(value: Any) -> str:
 
 
 def when(seconds: float | None) -> str:
-    """Unix seconds in this machine's time zone."""
+    """Format unix seconds in this machine's time zone."""
     return "" if seconds is None else datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def length(seconds: float | None) -> str:
-    """``4:05``, ``1:02:03``."""
+    """Format a duration: ``4:05``, ``1:02:03``."""
     if seconds is None:
         return ""
     whole = round(seconds)
@@ -121,7 +121,7 @@ def length(seconds: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """``1.4 MB``."""
+    """Format a size: ``1.4 MB``."""
     if count is None:
         return ""
     if count < 1000:

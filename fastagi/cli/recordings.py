@@ -1,4 +1,4 @@
-"""`fastagi recordings …`: what was recorded, whether it is still that, and what to do with it."""
+"""`fastagi recordings …`: finds, shows, verifies, exports, decrypts, holds and deletes recordings."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def verify(
     from fastagi.recording.compliance.evidence import Proof
 
     settings = settings_for(config)
-    # another server's files are on another machine; with SQLite there is no other server, whatever its name was
+    # another server's files are on another machine; SQLite has no other server, whatever name its rows have
     own = "" if settings.store.url.startswith("sqlite") else settings.store.node
     chosen = wanted(since=since, until=until, phase="finished", deleted=False, node=own)
     selection = archive.Selection(tuple(names or ()), chosen)

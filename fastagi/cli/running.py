@@ -1,4 +1,4 @@
-"""Runs a command's coroutine so that Ctrl-C and SIGTERM cancel it, and it can clean up behind itself."""
+"""Runs a command's coroutine so that Ctrl-C and SIGTERM cancel it and let it clean up."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import typer
 T = TypeVar("T")
 
 TERMINATED = 143
-"""128 + SIGTERM, as shells have it."""
+"""128 + SIGTERM, as in shells."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Its result.
+    """Run the coroutine and return its result.
 
     :raises KeyboardInterrupt: Ctrl-C, after the coroutine has cleaned up
     :raises typer.Exit: SIGTERM, likewise
@@ -33,7 +33,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
-            return await task  # signals are the main thread's
+            return await task  # only the main thread gets signals
         loop.add_signal_handler(signal.SIGTERM, end)
         try:
             return await task

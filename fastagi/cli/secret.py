@@ -1,4 +1,4 @@
-"""`fastagi secret`: a signing secret for a webhook."""
+"""`fastagi secret`: makes a signing secret for a webhook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def secret(as_json: AsJson = False) -> None:
 
     Every Standard Webhooks library takes it as it is.
     """
-    from fastagi.delivery.signing import new_secret
+    from fastagi.delivery.sinks.signing import new_secret
 
     made = new_secret()
     if as_json:

@@ -1,4 +1,4 @@
-"""`fastagi serve`: the server, until SIGTERM."""
+"""`fastagi serve`: runs the server until SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def serve(
     """
     settings = settings_for(config, quiet_logs=False)
 
-    from fastagi.app import App  # only now: what is wrong in the settings is said at once
+    from fastagi.app import App  # imported only now, so that a fault in the settings is reported at once
     from fastagi.app.loading import load_app
     from fastagi.settings import discover, load
 

@@ -1,4 +1,4 @@
-"""`fastagi store …`: the ledger itself."""
+"""`fastagi store …`: backs up, moves and re-keys the ledger."""
 
 from __future__ import annotations
 

@@ -25,32 +25,32 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from fastagi.delivery.command import CommandSink
-    from fastagi.delivery.composite import CompositeSink
     from fastagi.delivery.dispatch import Dispatcher
-    from fastagi.delivery.local import LocalFileSink
-    from fastagi.delivery.objectstore import ObjectStoreSink
     from fastagi.delivery.opening import open_dispatcher
     from fastagi.delivery.registry import SinkRegistry
     from fastagi.delivery.sink import RecordingSink, current_delivery
-    from fastagi.delivery.vcon import VconSink
-    from fastagi.delivery.webhook import WebhookSink
+    from fastagi.delivery.sinks.command import CommandSink
+    from fastagi.delivery.sinks.composite import CompositeSink
+    from fastagi.delivery.sinks.local import LocalFileSink
+    from fastagi.delivery.sinks.objectstore import ObjectStoreSink
+    from fastagi.delivery.sinks.vcon import VconSink
+    from fastagi.delivery.sinks.webhook import WebhookSink
     from fastagi.delivery.worker import DeliveryWorker
 else:
     __getattr__, __dir__ = exports(
         __name__,
         __all__,
         {
-            "fastagi.delivery.command": ["CommandSink"],
-            "fastagi.delivery.composite": ["CompositeSink"],
+            "fastagi.delivery.sinks.command": ["CommandSink"],
+            "fastagi.delivery.sinks.composite": ["CompositeSink"],
             "fastagi.delivery.worker": ["DeliveryWorker"],
             "fastagi.delivery.dispatch": ["Dispatcher"],
-            "fastagi.delivery.local": ["LocalFileSink"],
-            "fastagi.delivery.objectstore": ["ObjectStoreSink"],
+            "fastagi.delivery.sinks.local": ["LocalFileSink"],
+            "fastagi.delivery.sinks.objectstore": ["ObjectStoreSink"],
             "fastagi.delivery.opening": ["open_dispatcher"],
             "fastagi.delivery.registry": ["SinkRegistry"],
             "fastagi.delivery.sink": ["RecordingSink", "current_delivery"],
-            "fastagi.delivery.vcon": ["VconSink"],
-            "fastagi.delivery.webhook": ["WebhookSink"],
+            "fastagi.delivery.sinks.vcon": ["VconSink"],
+            "fastagi.delivery.sinks.webhook": ["WebhookSink"],
         },
     )

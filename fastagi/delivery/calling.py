@@ -6,65 +6,19 @@ Whatever comes out of them is an `Exception`, so that no sink ends the task, the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import inspect
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from fastagi.errors import SinkError
+from fastagi.runtime.threads import Pool
 
 
-class Threads:
-    """Threads for the plain functions of one sink: at most `limit` at once, never waited for at exit.
-
-    A thread cannot be killed. One that does not return keeps its place, and dies with the process: a
-    ThreadPoolExecutor's would be joined when the interpreter ends, and keep a stopped server alive.
-    """
+class Threads(Pool):
+    """Threads for the plain functions of one sink. One that does not return keeps its place to the end."""
 
     def __init__(self, name: str, limit: int) -> None:
-        self._name = name
-        self._free = asyncio.Semaphore(limit)
-
-    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Its result; waits for a place. Cancelling stops the waiting, not the function."""
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        await self._free.acquire()
-        future: asyncio.Future[Any] = loop.create_future()
-
-        def answer(value: Any, error: Exception | None) -> None:
-            self._free.release()
-            if future.done():  # nobody waits any more
-                return
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
-
-        def work() -> None:
-            value: Any = None
-            error: Exception | None = None
-            try:
-                value = context.run(function, *args)
-            except StopIteration as exc:  # no future can carry it
-                error = _ended(exc)
-            except Exception as exc:
-                error = exc
-            except (
-                BaseException
-            ) as exc:  # handed to who awaits it; no signal is raised in a thread, KeyboardInterrupt is its own
-                error = _ended(exc)
-            with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who waited
-                loop.call_soon_threadsafe(answer, value, error)
-
-        try:
-            threading.Thread(target=work, name=self._name, daemon=True).start()
-        except RuntimeError:
-            self._free.release()
-            raise
-        return await future
+        super().__init__(name, limit, as_error=_ended)
 
 
 async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> None:
@@ -82,7 +36,7 @@ async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> No
         if is_async(function):
             await function(*args)
             return
-        answer = await threads.run(function, *args)
+        answer = await threads.submit(function, *args)
         if inspect.isawaitable(answer):
             await answer
     except asyncio.CancelledError as exc:

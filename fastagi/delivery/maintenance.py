@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -35,9 +34,6 @@ ALONE_BEAT_SECONDS = 60.0
 
 FAR_SECONDS = 3600.0
 """A step after which the time that a delivery has is not what it was."""
-
-AGAIN_SECONDS = 5.0
-"""After a ledger that was down when the clock was set."""
 
 LOOK_SECONDS = 2.0
 """So often SQLite is asked whether a command beside this server (a retry) has written: it costs 0.1 ms and no fsync."""
@@ -71,6 +67,7 @@ class DeliveryMaintenance:
         self._beat = ALONE_BEAT_SECONDS if store.alone else BEAT_SECONDS
         self._version = version
         self._started_at = 0.0
+        self._set_by = 0.0
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
 
@@ -96,39 +93,22 @@ class DeliveryMaintenance:
         """A sink with a name came: the next round is now."""
         self._wake.set()
 
-    async def clock_set(self, by: float) -> None:
-        """The clock was set: what waits goes on waiting for as long as it was to.
-
-        Returns once that is written, however long the ledger is down.
+    def clock_set(self, by: float) -> None:
+        """The clock was set: the next round, which is now, judges what waits anew.
 
         :param by: seconds that it was set ahead; negative for back
         """
-        at = self._clock()
-        while True:
-            try:
-                await self._store.run(self._clock_set, by, at)
-                return
-            except StoreError as exc:
-                log.warning("clock_not_followed", by_seconds=round(by, 1), error=str(exc))
-            await asyncio.sleep(AGAIN_SECONDS)
-
-    def _clock_set(self, conn: sa.Connection, by: float, at: float) -> None:
-        home = None
-        moved: list[deliveries.Due] = []
-        if self._store.alone:
-            moved = deliveries.clock_set(conn, by, at)
-        else:  # the others' clocks were not set
-            home = self._store.node
-            if by > FAR_SECONDS:
-                deliveries.new_day(conn, home)
-        moved += deliveries.bring_forward(conn, self._clock(), home, self._retry_seconds())
-        for due in moved:
-            self._enqueue(conn, due)
-        after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
+        self._set_by += by
+        self._wake.set()
 
     async def round(self, *, first: bool = False) -> None:
         """Heartbeat, takeover, parking: once, in one transaction. :raises StoreError: the ledger is down"""
-        await self._store.run(self._round, first)
+        by, self._set_by = self._set_by, 0.0
+        try:
+            await self._store.run(self._round, first, by)
+        except StoreError:
+            self._set_by += by
+            raise
 
     async def _rounds(self) -> None:
         while True:
@@ -157,7 +137,7 @@ class DeliveryMaintenance:
                     return True
         return False
 
-    def _round(self, conn: sa.Connection, first: bool) -> None:
+    def _round(self, conn: sa.Connection, first: bool, set_by: float) -> None:
         now = self._clock()
         mine = self._store.node
         names = [entry.name for entry in self._registry if not entry.name.startswith(OBJECT)]
@@ -175,15 +155,24 @@ class DeliveryMaintenance:
         for due in deliveries.release(conn, keep, now):
             log.info("delivery_taken_over", delivery_id=due.id, sink=due.sink)
             self._enqueue(conn, due)
-        home = None if self._store.alone else mine
-        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds()) if first else []
+        if first or set_by:
+            self._follow_clock(conn, now, set_by)
+        served = {name for server in living for name in server.sinks}
+        holds.forget(conn, served)
+        self._park(conn, served, now)
+
+    def _follow_clock(self, conn: sa.Connection, now: float, set_by: float) -> None:
+        """Nothing waits longer than any delivery waits, and nothing is given up because the clock went ahead."""
+        home = None if self._store.alone else self._store.node  # the others' clocks were not set
+        if set_by > FAR_SECONDS:
+            deliveries.new_day(conn, home)
+        brought = deliveries.bring_forward(conn, now, home, self._retry_seconds())
         for due in brought:
             self._enqueue(conn, due)
         if brought:
             log.warning("deliveries_brought_forward", count=len(brought), hint="the clock was ahead before")
-        served = {name for server in living for name in server.sinks}
-        holds.forget(conn, served)
-        self._park(conn, served, now)
+        if set_by:
+            after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
 
     def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
         """Parks what nobody can deliver, and takes up what this server now can."""
@@ -192,9 +181,8 @@ class DeliveryMaintenance:
         def nobody(sink: str) -> bool:
             return sink not in served and not self._registry.serves(sink, processes)
 
-        inherited = self._inherit(conn)
         waiting = deliveries.sinks(conn, DeliveryStatus.WAITING)
-        homeless = [sink for sink in waiting if nobody(sink) and sink not in inherited]
+        homeless = [sink for sink in waiting if nobody(sink)]
         if homeless:
             count = deliveries.park(conn, homeless)
             log.warning("deliveries_parked", sinks=homeless[:20], count=count)
@@ -203,19 +191,6 @@ class DeliveryMaintenance:
             count = deliveries.unpark(conn, back, now)
             log.info("deliveries_unparked", sinks=back[:20], count=count)
             after_commit(conn, lambda: self._refresh_all(back))
-
-    def _inherit(self, conn: sa.Connection) -> set[str]:
-        """Deliveries to children by place, of a ledger that is older than their names."""
-        pending = {*deliveries.sinks(conn, DeliveryStatus.WAITING), *deliveries.sinks(conn, DeliveryStatus.PARKED)}
-        old = [sink for sink in pending if self._registry.successor(sink, ()) is not None]
-        known = {sink for status in DeliveryStatus for sink in deliveries.sinks(conn, status)} if old else ()
-        successors = {
-            sink: successor for sink in old if (successor := self._registry.successor(sink, known)) is not None
-        }
-        for sink, successor in successors.items():
-            log.info("sink_inherited", sink=successor, inherited=sink)
-            after_commit(conn, partial(self._registry.inherit, sink, successor))
-        return set(successors)
 
     def _retry_seconds(self) -> dict[str, float]:
         return {e.name: e.retry_seconds for e in self._registry if e.retry_seconds != GIVE_UP_SECONDS}

@@ -10,21 +10,12 @@ import asyncio
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from fastagi.delivery.closing import close
-from fastagi.delivery.command import CommandSink
-from fastagi.delivery.composite import splits
 from fastagi.delivery.identity import child_names
-from fastagi.delivery.keys import DEFAULT_TEMPLATE
-from fastagi.delivery.local import LocalFileSink
-from fastagi.delivery.objectstore import ObjectStoreSink
 from fastagi.delivery.runner import SinkRunner, Where, must_be_where
 from fastagi.delivery.sink import (
     CONCURRENCY,
@@ -36,14 +27,11 @@ from fastagi.delivery.sink import (
     number_of,
 )
 from fastagi.delivery.sink_loop import SinkLoop
-from fastagi.delivery.vcon import VconSink
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sink_type import build_sink, is_built_in
+from fastagi.delivery.sinks.composite import splits
 from fastagi.domain.delivery import GIVE_UP_SECONDS, MOST_RETRY_HOURS, OBJECT, RETRY_HOURS
 from fastagi.errors import BadArgument, ConfigError
-from fastagi.settings import SinkSettings, read_secrets
-
-BUILT_IN = (LocalFileSink, WebhookSink, ObjectStoreSink, VconSink, CommandSink)
-"""Never block, and run on the main loop. A subclass has code of its own."""
+from fastagi.settings import SinkSettings
 
 
 @dataclass(slots=True)
@@ -186,26 +174,6 @@ class SinkRegistry:
         """Whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
 
-    def successor(self, name: str, known: Collection[str]) -> str | None:
-        """The child that a delivery by place (`group/1`, as they were named before) is for, where that is certain: the
-        group has one child, and never had another one by place.
-
-        :param known: all names that the ledger has
-        """
-        group, _, place = name.rpartition("/")
-        children = self._groups.get(group, ())
-        if place != "1" or len(children) != 1 or name in self._entries:
-            return None
-        others = (other.rpartition("/") for other in known)
-        return None if any(g == group and n.isdecimal() and n != "1" for g, _, n in others) else children[0]
-
-    def inherit(self, name: str, successor: str) -> None:
-        """Deliveries under that name are the successor's, too. Idempotent."""
-        entry = self._entries.get(successor)
-        if entry is not None and name not in self._entries:
-            self._entries[name] = replace(entry, name=name)
-            self.changed(name)
-
     def _own_name(self, sink: AnySink) -> str | None:
         """The name that it was registered under."""
         name = self._names.get(id(sink))
@@ -270,7 +238,7 @@ class SinkRegistry:
         Objects without a name share one per class: each call may bring a new object, and there must not be a thread
         for each.
         """
-        if loop == "main" or type(sink) in BUILT_IN:
+        if loop == "main" or is_built_in(sink):
             return None
         for entry in self._entries.values():
             if entry.sink is sink:
@@ -294,93 +262,6 @@ def must_be_name(name: object) -> None:
         )
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class LocalOptions(_Options):
-    base_dir: Path = Field(Path("/var/spool/asterisk/recording"), description="where recordings are; only shown")
-
-
-class WebhookOptions(_Options):
-    url: str = Field(description="http or https address that takes a POST")
-    signing_secret: list[SecretStr] = Field(
-        [],
-        description="key of the signatures; a list signs with each, the newest first; `fastagi secret` makes one",
-    )
-    signing_secret_file: Path | None = Field(
-        None, description="a file that holds it, or several, one a line, instead of `signing_secret`"
-    )
-    timeout_seconds: float = Field(10.0, gt=0, le=600, description="for the whole exchange")
-
-    @field_validator("signing_secret", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        return ([value] if value else []) if isinstance(value, str) else value
-
-
-class ObjectStoreOptions(_Options):
-    url: str = Field(description="s3://bucket/prefix, gs://…, az://… or file:///folder")
-    key_template: str = Field(DEFAULT_TEMPLATE, description="key below it")
-    delete_local: bool = Field(False, description="delete the file here once every sink has taken it")
-    verify: Literal["content", "size"] = Field("content", description="content reads it back, size compares the length")
-    with_metadata: bool = Field(False, description="put the metadata beside it as .json")
-    options: dict[str, Any] = Field(
-        {}, description="obstore's own settings: region, endpoint, credentials, allow_http, …"
-    )
-
-
-class VconOptions(_Options):
-    target: str = Field(description="http(s) address or absolute folder")
-    audio_url: str = Field("", description="https address of the audio; empty puts it into the vCon")
-    key_template: str = Field("{date:%Y/%m/%d}/{recording_id}.vcon.json", description="file name below the folder")
-    timeout_seconds: float = Field(60.0, gt=0, le=600, description="of a POST")
-
-
-class CommandOptions(_Options):
-    argv: list[str] = Field(min_length=1, description="the program and its arguments, a list; there is no shell")
-    timeout_seconds: float = Field(60.0, gt=0, le=86_400, description="after it the program is killed")
-    env: dict[str, str] = Field({}, description="more environment variables")
-
-
-def _webhook(options: WebhookOptions, key: str) -> AnySink:
-    signing = [secret.get_secret_value() for secret in options.signing_secret]
-    if options.signing_secret_file is not None:
-        if signing:
-            raise ConfigError(f"{key}: has both signing_secret and signing_secret_file: keep one")
-        signing = read_secrets(options.signing_secret_file, f"{key}.signing_secret_file")
-    return WebhookSink(options.url, signing_secret=signing, timeout_seconds=options.timeout_seconds)
-
-
-_TYPES: dict[str, tuple[type[_Options], Callable[[Any, str], AnySink]]] = {
-    "local": (LocalOptions, lambda o, key: LocalFileSink(o.base_dir)),
-    "webhook": (WebhookOptions, _webhook),
-    "objectstore": (ObjectStoreOptions, lambda o, key: ObjectStoreSink(**o.model_dump())),
-    "vcon": (VconOptions, lambda o, key: VconSink(**o.model_dump())),
-    "command": (CommandOptions, lambda o, key: CommandSink(**o.model_dump())),
-}
-
-
-def build_sink(settings: SinkSettings) -> AnySink:
-    """The sink that a ``[[sinks]]`` section describes.
-
-    :raises ConfigError: an option that its type does not have, lacks, or cannot use; every fault, one per line
-    """
-    key = f"sinks[{settings.name}]"
-    model, make = _TYPES[settings.type]
-    try:
-        options = model.model_validate(settings.options)
-    except ValidationError as exc:
-        raise ConfigError("\n".join(_fault(key, settings.type, model, error) for error in exc.errors())) from None
-    try:
-        return make(options, key)
-    except BadArgument as exc:
-        raise ConfigError(f"{key}: {exc}") from None
-    except ConfigError as exc:
-        text = str(exc)
-        raise ConfigError(text if text.startswith(key) else f"{key}: {text}") from None
-
-
 def registry_of(settings: Iterable[SinkSettings]) -> SinkRegistry:
     """A registry with all sinks of the settings.
 
@@ -400,16 +281,3 @@ def registry_of(settings: Iterable[SinkSettings]) -> SinkRegistry:
     if faults:
         raise ConfigError("\n".join(faults))
     return registry
-
-
-def _fault(key: str, kind: str, model: type[_Options], error: Any) -> str:
-    name = ".".join(str(part) for part in error["loc"])
-    field = model.model_fields.get(str(error["loc"][0]) if error["loc"] else "")
-    if error["type"] == "extra_forbidden":
-        allowed = ", ".join([*SinkSettings.model_fields, *model.model_fields])
-        return f"{key}.{name}: a sink of type {kind} has no such key; allowed are {allowed}"
-    if error["type"] == "missing":
-        return f"{key}.{name}: is missing ({field.description if field else ''})"
-    secret = "secret" in name
-    shown = "" if secret or isinstance(error.get("input"), (dict, list)) else f" = {error.get('input')!r}"
-    return f"{key}.{name}{shown}: {error['msg']}" + (f" ({field.description})" if field else "")

@@ -104,7 +104,7 @@ class SinkRunner:
         assert own is not None
 
         async def run(*args: Any) -> None:
-            answer = await threads.run(function, *args)
+            answer = await threads.submit(function, *args)
             if inspect.isawaitable(answer):
                 await own.run(_identity, answer)
 

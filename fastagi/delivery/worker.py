@@ -126,8 +126,8 @@ class DeliveryWorker:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._upkeep.stop()
 
-    async def clock_set(self, by: float) -> None:
-        """The clock was set: what waits, and a sink that is down, go on waiting for as long as they were to.
+    def clock_set(self, by: float) -> None:
+        """The clock was set: nothing waits longer for it, and nothing is given up for it.
 
         :param by: seconds that it was set ahead; negative for back
         """
@@ -135,7 +135,7 @@ class DeliveryWorker:
             if breaker.open_until is not None:
                 breaker.open_until += by
                 self._dispatcher.throttle(self._queues.get(name, ""), 1, breaker.open_until)
-        await self._upkeep.clock_set(by)
+        self._upkeep.clock_set(by)
 
     def enqueue(
         self,

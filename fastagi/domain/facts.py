@@ -178,7 +178,7 @@ class Facts(Mapping[str, Any]):
 
     @property
     def bridge_noted(self) -> bool:
-        """Was the bridged time of an adopted recording measured? It may be one that records bridges only."""
+        """Return whether the bridged time was noted: an adopted recording may be one of bridges only."""
         return BRIDGED_SECONDS in self._all
 
     @property

@@ -1,1 +1,1 @@
-"""Built-in handlers: what a dialplan or another AMI client can ask for without a line of Python."""
+"""Built-in handlers: commands that a dialplan or another AMI client can use without any Python."""

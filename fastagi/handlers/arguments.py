@@ -1,6 +1,7 @@
-"""Parameters of a recording as text (AGI arguments, a query string, UserEvent headers) into what `record()` takes.
+"""Turns a recording's parameters from text (AGI arguments, a query string, UserEvent headers) into values for
+`record()`.
 
-Everything here may come from a caller: an unknown name or a wrong value is one line, and nothing is sent.
+Every value here may come from a caller. An unknown name or a wrong value is one error line, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from fastagi.errors import BadArgument
 _YES = {"yes": True, "true": True, "1": True, "on": True, "no": False, "false": False, "0": False, "off": False}
 
 CALL_KEYS = ("filename", "mid_call", "sink", "recorder", "asterisk")
-"""Arguments that say something of the call or the file, beside those of `RecordingSpec`."""
+"""Arguments about the call or the file, beside those of `RecordingSpec`."""
 
 
 def flag(name: str, text: str) -> bool:
-    """yes/no, true/false, on/off, 1/0.
+    """Read yes/no, true/false, on/off or 1/0.
 
     :raises BadArgument: anything else
     """
@@ -29,9 +30,9 @@ def flag(name: str, text: str) -> bool:
 
 
 def number(name: str, text: str) -> float:
-    """A decimal number; a whole one comes as an int.
+    """Read a decimal number; a whole one is returned as an int.
 
-    :raises BadArgument: it is none
+    :raises BadArgument: the text is no number
     """
     try:
         return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
@@ -40,16 +41,16 @@ def number(name: str, text: str) -> float:
 
 
 def seconds(name: str, text: str | None) -> float | None:
-    """Seconds, or None for nothing and for ``none``."""
+    """Read seconds; None for an empty text and for ``none``."""
     if text is None or text.strip().lower() in ("", "none"):
         return None
     return number(name, text)
 
 
 def only(params: Mapping[str, str], allowed: tuple[str, ...]) -> None:
-    """Nothing else is among the arguments.
+    """Check that `params` holds no name beside the allowed ones.
 
-    :raises BadArgument: something is
+    :raises BadArgument: it does
     """
     for name in params:
         if name not in allowed:
@@ -57,10 +58,10 @@ def only(params: Mapping[str, str], allowed: tuple[str, ...]) -> None:
 
 
 def options(params: Mapping[str, str], also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The parameters of `RecordingSpec` among `params`, typed.
+    """Return the parameters of `RecordingSpec` among `params`, typed.
 
-    :param also: further names that are allowed here and left alone
-    :raises BadArgument: a name that there is not, or a value that is not of its type
+    :param also: further names that are allowed and left alone
+    :raises BadArgument: an unknown name, or a value of the wrong type
     """
     found: dict[str, Any] = {}
     fields = RecordingSpec.__dataclass_fields__

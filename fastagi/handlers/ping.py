@@ -1,4 +1,4 @@
-"""The AGI route `fastagi/ping`: says that this is a fastagi, and does nothing else. `fastagi doctor` asks for it."""
+"""The AGI route `fastagi/ping`: says that this is a fastagi, and does nothing else. `fastagi doctor` calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GREETING = "fastagi is here"
 
 
 async def ping(call: CallChannel) -> None:
-    """A line on Asterisk's console."""
+    """Write a line to Asterisk's console."""
     await call.verbose(GREETING)
 
 

@@ -1,8 +1,8 @@
 """The AGI routes `record`, `record/start`, `/stop`, `/wait`, `/pause`, `/resume`, `/status`, for the dialplan.
 
-Each leaves RECORDING_ID, RECORDING_FILE, RECORDING_STATE, RECORDING_CAUSE and RECORDING_ERROR in the channel. A wrong
-argument is one line in RECORDING_ERROR and in the log; the call goes on. What could not start has RECORDING_STATE and
-RECORDING_CAUSE ERROR; a refused pause or stop leaves them as the recording's.
+Each sets RECORDING_ID, RECORDING_FILE, RECORDING_STATE, RECORDING_CAUSE and RECORDING_ERROR on the channel. A wrong
+argument is one line in RECORDING_ERROR and in the log, and the call goes on. A recording that could not start has
+RECORDING_STATE and RECORDING_CAUSE ERROR. A refused pause or stop leaves both as they are.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _no_positional(call: CallChannel) -> None:
 
 
 def _only(call: CallChannel, *names: str) -> None:
-    """Nothing but these and which recording is meant.
+    """Check the arguments: only `names` and those that choose the recording are allowed.
 
-    :raises BadArgument: something else
+    :raises BadArgument: there is another one
     """
     only(call.params, (*names, "recorder", "asterisk"))
     _no_positional(call)
@@ -64,49 +64,53 @@ async def start(call: CallChannel) -> None:
 
 
 async def record(call: CallChannel) -> None:
-    """Record and return once it has ended, or once the channel is redirected: then it is recorded on."""
+    """Record and return once the recording has ended. When the channel is redirected, return and go on recording."""
     job = await _begin(call)
-    # known to the dialplan, too, if this server goes away meanwhile
+    # set before waiting, so that the dialplan knows the recording even if this server goes away meanwhile
     await _report(call, job.recording, "", at_once=False)
     with contextlib.suppress(Hangup):
         await _recorder(call).wait_for(job)
 
 
 async def stop(call: CallChannel) -> None:
-    """Stop; on a channel that has hung up (a hangup handler) the cause is HANGUP."""
+    """Stop the recording. On a channel that has hung up (a hangup handler) the cause is HANGUP."""
     _only(call)
     await _recorder(call).end()
 
 
 async def wait(call: CallChannel) -> None:
-    """Wait until it has ended, at most `seconds_timeout` (120)."""
+    """Wait until the recording has ended, at most `seconds_timeout` (120)."""
     _only(call, "seconds_timeout")
     text = call.params.get("seconds_timeout")
     await _recorder(call).wait_until_finished(120 if text is None else seconds("seconds_timeout", text))
 
 
 async def pause(call: CallChannel) -> None:
-    """Silence from here on; `seconds=30` resumes by itself."""
+    """Record silence from here on; `seconds=30` resumes by itself."""
     _only(call, "seconds")
     await _recorder(call).pause(seconds("seconds", call.params.get("seconds")))
 
 
 async def resume(call: CallChannel) -> None:
-    """Record again."""
+    """Resume recording."""
     _only(call)
     await _recorder(call).resume()
 
 
 async def status(call: CallChannel) -> None:
-    """Only look."""
+    """Report the state and change nothing."""
     _only(call)
 
 
 async def _report(call: CallChannel, recording: Recording | None, error: str, *, at_once: bool = True) -> None:
-    """:param at_once: the dialplan goes on next: then all may be set by one application, which a CDR would name"""
+    """Set the RECORDING_ variables of the channel.
+
+    :param at_once: the dialplan goes on next, so all variables may be set by one application. A CDR would name that
+        application as the last one
+    """
     running = recording is not None and recording.state is State.RECORDING
     if error and call.route.strip("/") in STARTING:
-        recording = None  # another one of this call, running or ended, is not what was asked for
+        recording = None  # another recording of this call, running or ended, is not the one that was asked for
         state, cause = State.ERROR, Cause.ERROR
     elif recording is None:
         state, cause = State.IDLE, Cause.NONE
@@ -121,7 +125,7 @@ async def _report(call: CallChannel, recording: Recording | None, error: str, *,
     }
     values = {name: _CONTROL.sub(" ", value)[:LONGEST_VALUE] for name, value in values.items()}
     if at_once and not call.hung_up and all(map(_PLAIN.fullmatch, values.values())):
-        with contextlib.suppress(Error):  # an Asterisk without it: one by one
+        with contextlib.suppress(Error):  # this Asterisk lacks the application: set the variables one by one
             await call.exec("MSet", *(f"{name}={value}" for name, value in values.items()))
             return
     for name, value in values.items():
@@ -129,9 +133,9 @@ async def _report(call: CallChannel, recording: Recording | None, error: str, *,
 
 
 async def deny(call: CallChannel, reason: str) -> None:
-    """End a session that is not let near any recording: RECORDING_ERROR and AGISTATUS=FAILURE, whatever its route.
+    """Refuse a session before it can reach a recording: RECORDING_ERROR and AGISTATUS=FAILURE, whatever its route.
 
-    A start leaves RECORDING_STATE and RECORDING_CAUSE ERROR; other routes leave those as they are.
+    A start sets RECORDING_STATE and RECORDING_CAUSE to ERROR. Other routes leave both as they are.
     """
     text = _CONTROL.sub(" ", reason)[:LONGEST_VALUE]
     values = {"RECORDING_ERROR": text}
@@ -172,9 +176,9 @@ def _route(action: Handler) -> Handler:
 
 
 def refusal(reason: str) -> bytes:
-    """The AGI command that tells a call which cannot be served the reason, in RECORDING_ERROR.
+    """Return the AGI command that sets RECORDING_ERROR on a call that cannot be served.
 
-    Its route is not known yet, so nothing is said of a recording that the call may have.
+    Its route is not known yet, so the state of a recording that the call may have is left alone.
     """
     return encode("SET VARIABLE", "RECORDING_ERROR", f"fastagi refused this call: {_CONTROL.sub(' ', reason)}")
 
@@ -182,17 +186,20 @@ def refusal(reason: str) -> bytes:
 STARTING = ("record", "record/start")
 
 WHILE_STOPPING = frozenset(f"record/{what}" for what in ("start", "stop", "wait", "pause", "resume", "status"))
-"""Routes that are served while the server drains: they take moments, or end with the drain, and what they begin goes on
-in Asterisk without this server."""
+"""Routes that are served while the server drains. Each takes moments, or ends with the drain; a recording that one of
+them starts goes on in Asterisk without this server.
+"""
 
 DENY_SECONDS = 2.0
-"""For the variables of a denied session; an Asterisk takes a millisecond, and whoever is none gets no more."""
+"""Seconds for setting the variables of a denied session. Asterisk takes a millisecond; a peer that is no Asterisk gets
+no more time than this.
+"""
 
 LONGEST_VALUE = 1000
-"""Characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""
+"""Most characters of a variable's value; Asterisk reads lines of 8 kB, and one character can be four bytes."""
 
 _PLAIN = re.compile(r"[\w ./:;@+=-]*")
-"""Values that an application's arguments bear as they are: neither commas, quotes, backslashes nor brackets."""
+"""Values that can stand in an application's arguments unquoted: no commas, quotes, backslashes or brackets."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 

@@ -38,10 +38,10 @@ NAME = "FastAGIRecord"
 COMMANDS = ("start", "stop", "pause", "resume", "mute", "unmute")
 
 MOST_WAITING = 1000
-"""Commands not carried out yet: each takes milliseconds; more than that is a fault or an attack."""
+"""Most commands that may wait. Each takes milliseconds; a longer queue is a fault or an attack."""
 
 LONGEST = 1000
-"""Characters of one value: Asterisk itself reads no longer line."""
+"""Most characters of one value: Asterisk itself reads no longer line."""
 
 _ASTERISKS = frozenset(
     (
@@ -51,14 +51,14 @@ _ASTERISKS = frozenset(
         *("uniqueid", "linkedid"),
     )
 )
-"""Headers that Asterisk itself puts in; `Channel` is read from the first one there is."""
+"""Headers that Asterisk itself adds; `Channel` is read from the first occurrence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command, checked as far as its words go.
+    """One command, its words checked.
 
-    :param own: uniqueid of the channel whose dialplan sent it; empty where a manager did, who may name any channel
+    :param own: uniqueid of the channel whose dialplan sent the command; empty for a manager, which may name any channel
     :param arguments: parameters of `RecordingSpec`, typed
     """
 
@@ -76,9 +76,9 @@ class Command:
 
 
 def parse(headers: Headers) -> Command:
-    """The command in a UserEvent.
+    """Parse the command in a UserEvent.
 
-    :raises BadArgument: an unknown command or key, a value of the wrong type, a key that is there twice
+    :raises BadArgument: an unknown command or key, a value of the wrong type, or a repeated key
     """
     words: dict[str, str] = {}
     own, in_front = "", True
@@ -122,9 +122,10 @@ def parse(headers: Headers) -> Command:
 
 
 class UserEvents:
-    """Carries commands out, those for one channel one after the other.
+    """Carries out commands; those for one channel run one after the other.
 
-    :ivar taken: commands carried out; :ivar refused: wrong ones, and those that could not be; metrics
+    :ivar taken: commands carried out; a metric
+    :ivar refused: wrong commands, and those that could not be carried out; a metric
     """
 
     def __init__(self, recorder: RecordingService, commands: Commands) -> None:
@@ -137,7 +138,7 @@ class UserEvents:
 
     @property
     def event_handler(self) -> EventHandler:
-        """The declaration of the AMI event that carries commands."""
+        """Return the declared handler of the AMI event that carries commands."""
         return EventHandler(("UserEvent",), self._event)
 
     def _event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
@@ -172,14 +173,16 @@ class UserEvents:
                 except FastAGIError as exc:
                     if isinstance(exc, HeldElsewhere) or await self._anothers(pbx, command):
                         log.info("user_event_left", asterisk=pbx.name, command=command.name, channel=command.channel)
-                        continue  # that other server heard it, too, and answers
+                        continue  # the other server got the event too, and answers it
                     self._refuse(pbx, command.name, command.channel, str(exc), command.recording_id)
         finally:
             self._waiting -= len(waiting)
             del self._lanes[lane]
 
     async def _anothers(self, pbx: Pbx, command: Command) -> bool:
-        """Is that recording another server's? Several on one ledger may be connected to the same Asterisk."""
+        """Return whether the recording belongs to another server: several on one ledger may be connected to the same
+        Asterisk.
+        """
         live = pbx.channels.find(command.own or command.channel)
         uniqueid = live.uniqueid if live is not None else ""
         try:
@@ -200,7 +203,7 @@ class UserEvents:
                 sink=command.sink,
                 mid_call=command.mid_call,
             )
-            return  # one that could not be started is announced as failed
+            return  # a recording that could not be started is announced as failed
         if command.recording_id:
             job = do.of_id(command.recording_id)
             if job.recording.asterisk != pbx.name:

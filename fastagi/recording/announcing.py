@@ -175,7 +175,7 @@ SEND_SECONDS = 5.0
 
 
 def about(recording: Recording) -> dict[str, str]:
-    """What is said of a recording; empty values are left out when it is sent."""
+    """Return the headers that describe a recording; empty values are left out when it is sent."""
     leg = recording.pieces[-1].channel if recording.pieces else recording.channel
     return {
         "RecordingID": recording.id,

@@ -59,8 +59,8 @@ class CallChannel(Channel):
         self._recorder.perhaps_over(self.pbx.name, self.uniqueid, self.has_ended)
 
     async def has_ended(self) -> bool:
-        """Is the call over, and not only this AGI session? A redirected channel's session is told HANGUP too, and a
-        lost connection says nothing of the call: False until there is evidence (`ask_session`).
+        """Return whether the call is over, and not only this AGI session. A redirected channel's session is told HANGUP
+        too, and a lost connection says nothing of the call: False until there is evidence (`ask_session`).
         """
         return (await ask_session(self, told=True)).over
 
@@ -149,12 +149,12 @@ class CallChannel(Channel):
 
     @property
     def playing(self) -> bool:
-        """Is something played to the caller by a command of this session, or by the tones that one left sounding?"""
+        """True while a command of this session plays to the caller, or tones that one left sounding do."""
         return self.tones or plays(self.current_command or "")
 
     @property
     def played_until(self) -> float:
-        """When the last command that played something to the caller has ended, by the monotonic clock; 0 for none."""
+        """Monotonic seconds at which the last command that played to the caller ended; 0 for none."""
         name, ended = self.last_long_command
         return ended if plays(name) else 0.0
 

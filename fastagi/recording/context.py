@@ -1,4 +1,4 @@
-"""What every part of the recorder shares: one typed value, made once, never changed."""
+"""The dependencies that all parts of the recorder share: one typed value, made once, never changed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _PLACE: Final = "${CHANNEL(state)}|${CONTEXT}|${EXTEN}|${PRIORITY}|${TIMEOUT(abs
 
 
 class RecordedCall(AgiPath, Protocol):
-    """What the recorder needs of a call: its AGI session and who it is."""
+    """The part of a call that the recorder needs: its AGI session and who it is."""
 
     @property
     def uniqueid(self) -> str: ...
@@ -81,7 +81,7 @@ async def must_be_free(call: RecordedCall, live: LiveChannel | None) -> None:
 
 
 async def _occupied(call: RecordedCall, live: LiveChannel | None) -> str:
-    """What the channel does by its AGI session's command, else by Asterisk's word; empty for nothing."""
+    """Return the channel's occupation by its AGI session's command, else by Asterisk's word; empty for none."""
     channel = live.name if live is not None else call.channel
     if call.playing:
         return occupation.PLAYING
@@ -127,8 +127,11 @@ async def _by_status(call: RecordedCall, known: CallState, recorded: bool) -> Ca
 
 
 async def _stays_in_place(call: RecordedCall) -> bool:
-    """Is a call whose session was told of a hangup still where it was? A redirect has changed its place in the dialplan
-    (pbx.c, `ast_async_goto`), a hangup has not; a masquerade leaves the session on a channel that is not up."""
+    """Return whether a call whose session was told of a hangup is still where it was.
+
+    A redirect has changed its place in the dialplan (pbx.c, `ast_async_goto`), a hangup has not; a masquerade leaves
+    the session on a channel that is not up.
+    """
     try:
         place = await asyncio.wait_for(call.get_full_variable(_PLACE), STATUS_SECONDS)
     except (TimeoutError, FastAGIError):
@@ -167,7 +170,7 @@ async def must_be_answered(call: RecordedCall, job: ActiveRecording | None = Non
 
 
 async def is_of_another_call(recording: Recording, call: RecordedCall) -> bool:
-    """Is that running recording of a call that is over, though nobody has told us yet?
+    """Return whether a running recording is of an earlier call that is over, though no event told of its end.
 
     A restarted Asterisk uses uniqueids again. A channel that is being recorded has the MixMonitor's id in a
     variable of its own; one that has none is another channel.

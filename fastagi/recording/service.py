@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RecordingFigures:
-    """What is counted in the recorder, read at once.
+    """The recorder's counts, read at once.
 
     :param phases: open recordings by (Asterisk, phase); :param alarms: running ones by what is wrong with them
     :param judged: calls that had to be recorded, by verdict; :param calls_open: those that are up
@@ -94,7 +94,7 @@ class RecordingService:
 
     @property
     def event_handlers(self) -> tuple[EventHandler, ...]:
-        """What the app has each Asterisk's events followed for, in order."""
+        """The declarations of the AMI events that the recorder wants, in the order in which its parts are told."""
         return self.parts.event_handlers
 
     @property
@@ -127,9 +127,9 @@ class RecordingService:
         if not self._store.alone:
             keep(parts.takeover.run(), "takeover")
 
-    async def _clock_set(self, by: float) -> None:
+    def _clock_set(self, by: float) -> None:
         self.parts.evidence.doubt_clock(by)
-        await self._courier.clock_set(by)
+        self._courier.clock_set(by)
 
     async def drain(self, seconds: float) -> None:
         """Wait for endings that have begun, at most so many seconds. What is asked meanwhile is done."""
@@ -157,7 +157,7 @@ class RecordingService:
         return await asyncio.shield(self._tasks.spawn(self._start(request), "start"))
 
     async def held_elsewhere(self, asterisk: str, uniqueid: str, recording_id: str = "") -> bool:
-        """Does another living server on this ledger record that channel, or have that recording?
+        """Return whether another living server on this ledger records that channel, or has that recording.
 
         :raises StoreError: the ledger cannot be asked
         """
@@ -286,14 +286,14 @@ class RecordingService:
         self.parts.completeness.refused(asterisk, uniqueid, error)
 
     def start_faults(self) -> list[StartFault]:
-        """Why recordings do not start, or could not be kept while the ledger is away. Blocking."""
+        """Return why recordings do not start, or could not be kept while the ledger is away. Blocking."""
         found = self.parts.starter.faults.current()
         sides = self._journal.sides
         fault, _, do = sides.fault().partition(": ")
         return [*found, StartFault(str(sides.path), fault, do)] if fault else found
 
     def follows_call(self, asterisk: str, uniqueid: str) -> bool:
-        """Is that channel a call that is up and must be recorded?"""
+        """Return whether that channel is a call that is up and must be recorded."""
         return self.parts.completeness.follows(asterisk, uniqueid)
 
     def listen(self, listener: Listener) -> None:
@@ -315,7 +315,7 @@ class RecordingService:
 
     @property
     def ledger_full(self) -> str:
-        """Why no recording may be begun now; empty when one may."""
+        """The reason why no recording may be begun now; empty when one may."""
         return self._journal.full
 
     def figures(self) -> RecordingFigures:
@@ -345,7 +345,7 @@ class RecordingService:
         )
 
     async def over_unseen(self, job: ActiveRecording) -> None:
-        """Its call is over, and its uniqueid is another call's now: end it, and let that one be recorded."""
+        """End a recording whose call is over and whose uniqueid is another call's now; that one may be recorded."""
         log.warning("uniqueid_used_again", **job.recording.ids)
         self._jobs.supersede(job)
         await self.parts.stopper.on_missed_end(job)

@@ -26,7 +26,7 @@ class SinkNames:
         return self._registry.names(sink)
 
     def add_default(self, names: tuple[str, ...]) -> None:
-        """These get every recording from now on, too."""
+        """Add sinks that get every recording from now on."""
         self.defaults = (*self.defaults, *names)
 
     def release(self, names: tuple[str, ...]) -> None:

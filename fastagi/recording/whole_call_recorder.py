@@ -65,7 +65,7 @@ class UASWholeCallFileRecorder:
 
     @property
     def error(self) -> str:
-        """What went wrong with the last recording and what to do; empty when nothing did."""
+        """The fault of the last recording and what to do; empty for none."""
         recording = self.recording
         return recording.error if recording is not None else ""
 
@@ -75,7 +75,9 @@ class UASWholeCallFileRecorder:
         return recording.state if recording is not None else State.IDLE
 
     def cause(self) -> states.Cause:
-        """Why the last recording ended; NONE while one runs or when there was none. Never raises, never waits."""
+        """Return why the last recording ended; NONE while one runs or when there was none. Never raises, never
+        waits.
+        """
         recording = self.recording
         return recording.public_cause if recording is not None else Cause.NONE
 
@@ -148,7 +150,7 @@ class UASWholeCallFileRecorder:
         :param filename: relative to the recordings directory; folders and ``{date:%Y/%m/%d}``, ``{uniqueid}``,
             ``{caller}``, ``{extension}`` are filled in; no suffix means ``.wav``. A name that exists is kept: the new
             file gets ``-<id>``
-        :param file_format: alaw, ulaw, oki, ima, s16bit, u8bit (WAV), flac, opus, mp3, gsm
+        :param file_format: codec of the file, a name of `fastagi.domain.formats.FORMATS`
         :param rate: Hz: 6000, 8000, 11000, 11025, or 16000 for wideband calls
         :param max_bytes: of the finished file, header and encryption included; 0 for no limit
         :param milliseconds_max_silence: stop after so much silence; 0 for no limit

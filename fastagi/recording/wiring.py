@@ -52,7 +52,7 @@ from fastagi.store import Store
 
 @dataclass(frozen=True, slots=True)
 class RecordingParts:
-    """What `fastagi.recording.service.RecordingService` is made of. Nobody else reaches for these, but tests."""
+    """The parts of `fastagi.recording.service.RecordingService`. Only tests reach for them besides."""
 
     context: RecordingContext
     starter: Starter
@@ -76,8 +76,9 @@ class RecordingParts:
 
     @property
     def event_handlers(self) -> tuple[EventHandler, ...]:
-        """Who wants which of Asterisk's events, in the order in which they are told: a call is judged, and whom it
-        talked with is noted, before its recording is ended."""
+        """The declarations of the AMI events that the parts want, in the order in which they are told: a call is
+        judged, and whom it talked with is noted, before its recording is ended.
+        """
         return (
             EventHandler(CALL_EVENTS, self.completeness.event),
             EventHandler(BRIDGE_EVENTS, self.participants.event),

@@ -1,1 +1,1 @@
-"""What work runs on: threads that touch files, tasks with an owner, a clock that does not jump."""
+"""Runtime services of the process: threads for file work, tasks with an owner, a clock without jumps."""

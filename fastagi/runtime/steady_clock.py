@@ -1,30 +1,34 @@
-"""A clock that does not jump: what a recording is measured with while somebody sets the machine's clock.
+"""A clock without jumps, so that setting the machine's clock does not change the measured length of a recording.
 
-It shows the machine's time, and keeps going at its pace when that is set forwards or back: a call of three seconds has
-three seconds, and no silence of a day. It takes the new time over once nothing is being recorded.
+The clock shows the machine's time. When that is set forwards or back, this clock goes on at its own pace: a call of
+three seconds stays three seconds long, and no silence of a day appears. The new time is taken over once nothing is
+being recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
 log = structlog.get_logger(__name__)
 
 JUMP_SECONDS = 1.0
-"""What NTP corrects by slewing is followed at once; what is more is a jump."""
+"""Seconds from which a difference counts as a jump. NTP corrects smaller ones by slewing, and they are followed at
+once.
+"""
 
 LOOK_SECONDS = 2.0
 
 
 class SteadyClock:
-    """Unix seconds. Call it.
+    """A clock in unix seconds; calling the object returns the time.
 
-    :param wall: the machine's clock; :param monotonic: what nobody can set
-    :ivar jumps: how often the machine's clock was set, since the start; a metric
+    :param wall: the machine's clock
+    :param monotonic: a clock that cannot be set
+    :ivar jumps: how often the machine's clock was set since the start; a metric
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -48,23 +52,25 @@ class SteadyClock:
 
     @property
     def off_seconds(self) -> float:
-        """How far the machine's clock is ahead of this one (negative: behind)."""
+        """Return how many seconds the machine's clock is ahead of this one (negative: behind)."""
         return self._wall() - self._monotonic() - self._offset
 
     def take_over(self) -> None:
-        """Show what the machine's clock shows."""
+        """Set this clock to the machine's clock."""
         self._offset, self._seen = self._wall() - self._monotonic(), 0.0
 
-    async def follow(self, idle: Callable[[], bool], taken_over: Callable[[float], Awaitable[None]]) -> None:
-        """For ever: take a jump over as soon as `idle` says that nothing is being measured. Owned by the recorder.
+    async def follow(self, idle: Callable[[], bool], taken_over: Callable[[float], None]) -> None:
+        """Take over each jump as soon as `idle` says that nothing is being measured. Runs until cancelled.
 
-        :param taken_over: called after that with the seconds that the clock was set ahead (negative for back)
+        The recorder owns the task.
+
+        :param taken_over: called afterwards with the seconds that the clock was set ahead (negative: back)
         """
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self()  # counts and logs it, though nobody may have asked meanwhile
+            self()  # reading the clock counts and logs a jump, even when nothing else has read it meanwhile
             if abs(self.off_seconds) >= JUMP_SECONDS and idle():
                 by = self.off_seconds
                 log.warning("clock_taken_over", by_seconds=round(by, 1))
                 self.take_over()
-                await taken_over(by)
+                taken_over(by)

@@ -1,6 +1,4 @@
-"""Background tasks with an owner: each is known by name, its death is logged and counted, and stopping waits
-for them.
-"""
+"""Background tasks with an owner. Each task has a name, its death is logged and counted, and stopping waits for it."""
 
 from __future__ import annotations
 
@@ -18,8 +16,8 @@ log = structlog.get_logger(__name__)
 class Tasks:
     """Short tasks (`spawn`) that a drain waits for, and lasting ones (`keep`) that it cancels.
 
-    :ivar died: how many ended by an error that nobody expected; a metric
-    :ivar dead: lasting ones that are no more, each with its reason; /healthz
+    :ivar died: number of tasks that ended by an unexpected error; a metric
+    :ivar dead: lasting tasks that have ended, each with its reason; shown by /healthz
     """
 
     def __init__(self) -> None:
@@ -33,14 +31,16 @@ class Tasks:
         return len(self._short)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Work that ends by itself and must not be lost on shutdown."""
+        """Start work that ends by itself and must not be lost on shutdown."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._short.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def keep(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        """Work that goes on until the end. If it dies by itself, `death` tells: the app must not go on half alive."""
+        """Start work that goes on until shutdown. If it ends by itself, `death` returns: the app must not go on half
+        alive.
+        """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._lasting.add(task)
         task.add_done_callback(self._lasting_ended)
@@ -52,7 +52,7 @@ class Tasks:
         if isinstance(fault, TakenOver) and not isinstance(fault, HeldElsewhere):
             log.warning("recording_taken_over", task=task.get_name(), error=str(task.exception()))
         elif not task.cancelled() and isinstance(task.exception(), (Error, Hangup, HeldElsewhere)):
-            # a user's mistake or a call that went: whoever asked has been told
+            # a user's mistake or a call that went: the caller has the error already
             log.debug("task_refused", task=task.get_name(), error=str(task.exception()))
         elif not task.cancelled() and task.exception() is not None:
             self.died += 1
@@ -75,7 +75,7 @@ class Tasks:
         return self.dead[0]
 
     async def drain(self, seconds: float) -> bool:
-        """Wait for the short tasks (and those they spawn) at most so long. True when none is left."""
+        """Wait for the short tasks, and those that they spawn, for at most `seconds`. Return True when none is left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while self._short:
@@ -86,7 +86,7 @@ class Tasks:
         return True
 
     async def stop(self) -> None:
-        """Cancel what is left and wait until it is gone."""
+        """Cancel the remaining tasks and wait until they have ended."""
         for task in (*self._lasting, *self._short):
             task.cancel()
         left = (*self._lasting, *self._short)

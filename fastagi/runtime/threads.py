@@ -1,12 +1,18 @@
-"""The threads that touch files: a few for names and stats, fewer for audio. The event loop never waits for a disk."""
+"""Bounded threads beside the event loop: for file work, for blocking handlers, for the plain functions of sinks.
+
+`Pool` is the one way to run a function on a thread. The ledger's threads are apart (`store.connection_threads`): each
+owns a connection and commits many units at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
@@ -19,38 +25,36 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 10.0
-"""A server that stops has drained before; what still runs is a look at a file, or hangs."""
+"""Seconds that closing waits. A drain came before it, so what still runs is a short file check, or hangs."""
 
 FILE_THREADS = 8
-"""A dead network mount holds one thread a call; eight leave room for the others until it is noticed."""
+"""Number of file threads. Each call on a dead network mount holds one; eight leave room until the fault is noticed."""
 
 
 class FileThreads:
-    """Two pools with a name each: `run` for quick file work, `finish` for audio.
+    """Two thread pools: `run` for quick file work, `finish` for audio.
 
-    :param finishers: files finished at once; 0 for one less than the cores (at least one), so that the loop keeps a
-        core
+    :param finishers: files finished at once; 0 for one less than the cores (at least one), which leaves a core to the
+        loop
     """
 
     def __init__(self, finishers: int = 0) -> None:
         self.finishers = finishers or max(1, (os.cpu_count() or 2) - 1)
-        self._files = _Pool("fastagi-files", FILE_THREADS)
-        self._audio = _Pool("fastagi-audio", self.finishers)
+        self._files = Pool("fastagi-files", FILE_THREADS)
+        self._audio = Pool("fastagi-audio", self.finishers)
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Quick file work."""
-        value: T = await self._files.submit(function, args, kwargs)
-        return value
+        """Run quick file work and return its result."""
+        return await self._files.submit(function, *args, **kwargs)
 
     async def finish(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Audio work; waits for its turn."""
-        value: T = await self._audio.submit(function, args, kwargs)
-        return value
+        """Run audio work, once a thread is free, and return its result."""
+        return await self._audio.submit(function, *args, **kwargs)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait for what runs, at most so many seconds, and cancel what has not begun. Idempotent.
+        """Wait at most `seconds` for running work and cancel the work that has not begun. Idempotent.
 
-        What hangs longer (a dead network mount) is left: its thread dies with the process.
+        Work that hangs longer (a dead network mount) is left; its thread dies with the process.
         """
         deadline = time.monotonic() + seconds
         for pool in (self._files, self._audio):
@@ -59,82 +63,124 @@ class FileThreads:
                 log.warning("file_threads_left", pool=pool.name, threads=left, hint="a disk or mount that hangs")
 
 
-class _Pool:
-    """Threads that answer to one event loop. A call has half a dozen pieces of file work: `concurrent.futures`, which
-    knows locks, conditions and waiters of its own, costs three times as much for each.
+class Pool:
+    """Up to `most` threads, started when they are needed and ended when the pool is closed or forgotten.
 
-    :param most: threads; with each piece of work one is started until there are so many
+    Not a ThreadPoolExecutor: that one's threads are joined when the interpreter ends, so a function that never returns
+    would keep a stopped server alive. It also costs three times as much for each piece of work.
+
+    :param name: of the threads, numbered
+    :param as_error: makes an `Exception` of what is none (`sys.exit`, a panic in an extension)
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, *, as_error: Callable[[BaseException], Exception] | None = None) -> None:
         self.name = name
         self._most = most
+        self._as_error = as_error or _as_error
         self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        self._closed = False
+        self._closed = threading.Event()
+        weakref.finalize(self, _end, self._queue, self._threads).atexit = False
 
-    def submit(self, function: Callable[..., Any], args: Any, kwargs: Any) -> asyncio.Future[Any]:
-        """Cancelling the future takes back what has not begun."""
-        if self._closed:
+    def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Run it once a thread is free. Cancelling the future takes back what has not begun; what runs goes on, and
+        keeps its thread.
+
+        :raises RuntimeError: the pool is closed, or no thread can be started
+        """
+        if self._closed.is_set():
             raise RuntimeError(f"{self.name} is closed")
-        work = _Work(asyncio.get_running_loop(), function, args, kwargs)
-        if len(self._threads) < self._most:
-            name = f"{self.name}_{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._run, name=name, daemon=True))
-            self._threads[-1].start()
+        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
+            thread = threading.Thread(
+                target=_serve,
+                args=(self._queue, self._idle, self._closed),
+                name=f"{self.name}_{len(self._threads)}",
+                daemon=True,
+            )
+            thread.start()
+            self._threads.append(thread)
+        work = _Work(asyncio.get_running_loop(), function, args, kwargs, self._as_error)
         self._queue.put(work)
         return work.future
 
-    def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            if self._closed:
-                work.drop()
-            else:
-                work.run()
-            del work  # an idle thread holds nothing
-
     def close(self, deadline: float) -> int:
-        """Wait for what runs until then (monotonic), cancel what has not begun. How many threads still run?"""
-        self._closed = True
-        for _ in self._threads:
-            self._queue.put(None)
+        """Cancel the work that has not begun and wait for the rest until `deadline` (monotonic seconds).
+
+        :returns: the number of threads that still run
+        """
+        self._closed.set()
+        _end(self._queue, self._threads)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return sum(thread.is_alive() for thread in self._threads)
 
 
-class _Work:
-    __slots__ = ("_args", "_function", "_kwargs", "_loop", "future")
+def _serve(queue: SimpleQueue[_Work | None], idle: threading.Semaphore, closed: threading.Event) -> None:
+    """What a thread does. Knows no pool, so that one that is forgotten can end it."""
+    while (work := queue.get()) is not None:
+        if closed.is_set():
+            work.drop()
+        else:
+            work.run()
+        del work  # an idle thread keeps no result alive
+        idle.release()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+
+def _end(queue: SimpleQueue[_Work | None], threads: list[threading.Thread]) -> None:
+    for _ in threads:
+        queue.put(None)
+
+
+def _as_error(exc: BaseException) -> Exception:
+    return RuntimeError(f"{type(exc).__name__}: {exc}")
+
+
+class _Work:
+    __slots__ = ("_args", "_as_error", "_context", "_function", "_kwargs", "_loop", "future")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        function: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        as_error: Callable[[BaseException], Exception],
+    ) -> None:
         self._loop = loop
         self._function = function
         self._args = args
         self._kwargs = kwargs
+        self._as_error = as_error
+        self._context = contextvars.copy_context()
         self.future: asyncio.Future[Any] = loop.create_future()
 
     def run(self) -> None:
-        """On the thread."""
+        """Run the function. Called on the pool's thread."""
         if self.future.cancelled():
             return
         value: Any = None
         error: Exception | None = None
         try:
-            value = self._function(*self._args, **self._kwargs)
+            value = self._context.run(self._function, *self._args, **self._kwargs)
+        except StopIteration as exc:  # no future can carry it
+            error = self._as_error(exc)
         except Exception as exc:
             error = exc
+        except BaseException as exc:  # handed to who awaits it; KeyboardInterrupt is never a signal on a thread
+            error = self._as_error(exc)
         self._soon(self._answer, value, error)
 
     def drop(self) -> None:
-        """On the thread: it is not done any more."""
+        """Cancel the future of work that will not run any more. Called on the pool's thread."""
         self._soon(self.future.cancel)
 
     def _soon(self, callback: Callable[..., object], *args: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits for the result
             self._loop.call_soon_threadsafe(callback, *args)
 
     def _answer(self, value: Any, error: Exception | None) -> None:
-        if self.future.done():  # its caller was cancelled
+        if self.future.done():  # the caller was cancelled
             return
         if error is None:
             self.future.set_result(value)

@@ -1,6 +1,7 @@
-"""The ledger: what was asked for, what became of it, and what is still to be delivered. Nothing else is the truth.
+"""The ledger: which recordings were requested, their outcome, and which deliveries are due. It is the only source of
+truth.
 
-`open_store` gives a `Store`; the units of work it runs are in `fastagi.store.queries`.
+`open_store` gives a `Store`; the units of work that it runs are in `fastagi.store.queries`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ __all__ = ["Store", "after_commit", "open_store"]
 
 
 def open_store(url: str, *, node: str) -> Store:
-    """The store that `url` names; nothing is touched before its `start`.
+    """Return the store that `url` names. The database is opened by the store's `start`, not here.
 
     :param url: ``sqlite:////absolute/path.db``, or ``postgresql://user:password@host/database``
     :param node: this server's name in the ledger
-    :raises StoreError: the URL is none of these, or the `postgres` extra is not installed
+    :raises StoreError: the URL is neither of these, or the `postgres` extra is not installed
     """
     if url.startswith("sqlite:///"):
         from fastagi.store.sqlite import SqliteStore, path_of

@@ -1,4 +1,4 @@
-"""A copy of a SQLite ledger that is whole while its server goes on writing. PostgreSQL has pg_dump."""
+"""Copies a SQLite ledger consistently while its server goes on writing. For PostgreSQL there is pg_dump."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 from fastagi.errors import StoreError
 
 PAGES = 2000
-"""Copied between two looks at the progress: 8 MB."""
+"""Pages copied between two progress reports: 8 MB."""
 
 
 def back_up(source: Path, target: Path, *, progress: Callable[[int], None] = lambda percent: None) -> int:
-    """Copies the ledger `source` to the new file `target`, its owner's alone: whole, checked and synced, or not there.
+    """Copy the ledger `source` to the new file `target`, which only its owner can read.
 
-    :param progress: told how many percent are copied
-    :returns: its size in bytes
-    :raises StoreError: there is no ledger, or something in the target's place; or the copy cannot be made or is damaged
+    The target is complete, checked and synced, or not there at all.
+
+    :param progress: called with the percentage copied so far
+    :returns: size of the copy in bytes
+    :raises StoreError: there is no ledger, the target exists, or the copy cannot be made or is damaged
     """
     if not source.is_file():
         raise StoreError(f"{source}: there is no ledger: the server makes it at its first start")
@@ -32,7 +34,7 @@ def back_up(source: Path, target: Path, *, progress: Callable[[int], None] = lam
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         size = draft.stat().st_size
-        os.link(draft, target)  # never over what somebody else put there meanwhile
+        os.link(draft, target)  # never overwrite a file that was put there meanwhile
     except FileExistsError:
         raise StoreError(f"{target}: is there already, and is left as it is") from None
     except OSError as exc:
@@ -52,7 +54,7 @@ def _copy(source: Path, draft: Path, progress: Callable[[int], None]) -> None:
         there.backup(
             here, pages=PAGES, progress=lambda _, left, all_: progress(100 * (all_ - left) // max(1, all_)), sleep=0.01
         )
-        here.execute("PRAGMA journal_mode = DELETE")  # one file, without the -wal beside it
+        here.execute("PRAGMA journal_mode = DELETE")  # one file, without a -wal beside it
         found = here.execute("PRAGMA quick_check").fetchone()
         if found != ("ok",):
             raise StoreError(f"{source}: is damaged: {found[0] if found else 'it cannot be checked'}")

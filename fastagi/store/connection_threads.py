@@ -1,8 +1,8 @@
 """The threads of a SQLite store: `Writer` commits many units at once, `Reader` and `Searcher` read beside it.
 
-A lane owns its thread, its connection and a bounded queue. SQLite's fsync is what costs, so the writer puts everything
-that waits into one transaction. Where one unit fails, the batch is taken back and run again with each unit in a
-savepoint of its own: one that fails takes nobody with it.
+Each owns its thread, its connection and a bounded queue. The cost of a write is SQLite's fsync, so the writer puts all
+waiting units into one transaction. When one unit fails, the batch is rolled back and run again with each unit in a
+savepoint of its own, so that a failing unit affects no other.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ log = structlog.get_logger(__name__)
 
 BATCH_UNITS = 256
 BATCH_SECONDS = 0.05
-"""A batch ends at either: the first unit in it waits no longer than this for the others."""
+"""A batch ends at this age or at its limit: its first unit waits no longer than this for the others."""
 
 CROWD_UNITS = 4
 GATHER_SECONDS = 0.002
-"""After a batch of so many units the next one waits so long before it begins: more are on their way, and a commit costs
-as much as five of them. Who comes alone never waits."""
+"""After a batch of this many units the writer waits this long before the next one: more are on their way, and a commit
+costs as much as five of them. A single unit never waits.
+"""
 
 READ_SECONDS = 30.0
-"""A read that takes longer is broken off: it would keep the write-ahead log from being reset."""
+"""A read that takes longer is interrupted: it would keep the write-ahead log from being reset."""
 
 ROOM_SECONDS = 30.0
-"""How long `ConnectionThread.run` waits for room in a full queue."""
+"""Seconds that `ConnectionThread.run` waits for room in a full queue."""
 
 STOP_SECONDS = 60.0
-"""How long `ConnectionThread.stop` waits for what is queued: a full queue takes seconds, a locked database five."""
+"""Seconds that `ConnectionThread.stop` waits for queued units: a full queue takes seconds, a locked database five."""
 
 _DOWN = {
     sqlite3.SQLITE_BUSY,
@@ -59,14 +60,14 @@ _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_CORRUPT
 
 
 def error_code(exc: BaseException) -> int:
-    """SQLite's primary result code of an exception, 0 when it is not SQLite's."""
+    """Return SQLite's primary result code of an exception, 0 when it is not SQLite's."""
     origin = getattr(exc, "orig", exc)
     code = getattr(origin, "sqlite_errorcode", 0)
     return int(code) & 0xFF if isinstance(origin, sqlite3.Error) and code else 0
 
 
 def one_line(exc: BaseException, shown: str) -> StoreError:
-    """The error of our tree for what SQLite or SQLAlchemy raised."""
+    """Return the error of `fastagi.errors` for what SQLite or SQLAlchemy raised."""
     if isinstance(exc, StoreError):
         return exc
     text = " ".join(str(getattr(exc, "orig", exc)).split())[:300] or type(exc).__name__
@@ -90,13 +91,14 @@ class _Job:
 
 
 class ConnectionThread:
-    """A thread that runs units on a connection of its own, in the order they came.
+    """A thread that runs units on a connection of its own, in the order in which they came.
 
-    :param connect: opens the connection; called on the thread, again where the file is another one or the connection is
-        of no use any more
-    :param identify: what tells the database's file from another one at its place; raises OSError where there is none
+    :param connect: opens the connection; called on the thread, and again when the file was replaced or the connection
+        is broken
+    :param identify: returns what tells the database's file from another one at its place; raises OSError when there is
+        none
     :param limit: units that may wait; `run` waits for room beyond it
-    :param told: called on the loop after each batch with None, or the error that failed all of it
+    :param told: called on the loop after each batch with None, or with the error that failed the whole batch
     """
 
     kind = "lane"
@@ -124,7 +126,7 @@ class ConnectionThread:
         self._file: object = None
 
     async def start(self) -> None:
-        """Starts the thread and waits until its connection is open; raises what opening raised."""
+        """Start the thread and wait until its connection is open; raises what opening raised."""
         self._loop = asyncio.get_running_loop()
         opened: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(
@@ -134,7 +136,7 @@ class ConnectionThread:
         await opened
 
     async def stop(self) -> None:
-        """Runs what waits, then ends the thread. Idempotent."""
+        """Run the waiting units, then end the thread. Idempotent."""
         self._closing = True
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -148,7 +150,7 @@ class ConnectionThread:
         return self._queue.qsize()
 
     async def run(self, unit: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """The unit's value, once it is committed. Cancelling the caller leaves a unit that is queued to run."""
+        """Run a unit and return its value once committed. A queued unit still runs when the caller is cancelled."""
         if self._room.locked():
             try:
                 async with asyncio.timeout(ROOM_SECONDS):
@@ -181,7 +183,8 @@ class ConnectionThread:
                     conn = self._reopen(conn)
                 self._batch(conn, jobs)
             except Exception as exc:
-                # nothing of these was committed. What came meanwhile is answered too: each would wait as long again
+                # none of these was committed. Units that came meanwhile get the error too: each would wait as long
+                # again
                 self._refuse(jobs, exc)
                 if conn is not None and error_code(exc) != sqlite3.SQLITE_BUSY:
                     _closed(conn)
@@ -209,7 +212,7 @@ class ConnectionThread:
             opened.set_exception(error)
 
     def _elsewhere(self) -> bool:
-        """Whether the database's file is not the one that is open: SQLite would go on with a deleted one."""
+        """Return whether the database's file was replaced or removed: SQLite would go on with the deleted one."""
         try:
             return self._identify() != self._file
         except OSError:
@@ -223,7 +226,7 @@ class ConnectionThread:
         return conn
 
     def _next(self) -> _Job | None:
-        """What waits, without waiting for it."""
+        """Return the next waiting job, or None; never waits."""
         try:
             job = self._queue.get_nowait()
         except queue.Empty:
@@ -242,25 +245,25 @@ class ConnectionThread:
         self._call(self._answer, jobs, [], error)
 
     def _batch(self, conn: sa.Connection, jobs: list[_Job]) -> None:
-        """Runs the one job in `jobs`, and more that wait, which it adds to it. Answers them, or raises."""
+        """Run the job in `jobs` and further waiting ones, which are added to it. Answers all of them, or raises."""
         raise AssertionError(f"a {self.kind} runs nothing by itself")
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(function, *args)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed: nothing waits for the result
             pass
 
     def _answer(self, jobs: list[_Job], callbacks: list[Callable[[], None]], error: Exception | None) -> None:
-        """On the loop: wakes the callers of a batch."""
+        """Wake the callers of a batch. Called on the loop."""
         self._told(error)
         for callback in callbacks:
             callback()
         for job in jobs:
             self._room.release()
             failed = error or job.error
-            if job.future.done():  # its caller was cancelled; the write stands
+            if job.future.done():  # the caller was cancelled; the write stands
                 if failed is not None:
                     log.warning("store_unit_failed_unseen", unit=job.unit.__name__, error=str(failed))
             elif failed is not None:
@@ -270,7 +273,7 @@ class ConnectionThread:
 
 
 def _closed(conn: sa.Connection) -> None:
-    """Closes it, whatever state it is in."""
+    """Close the connection, whatever its state."""
     try:
         conn.invalidate()
     except DATABASE:
@@ -279,7 +282,7 @@ def _closed(conn: sa.Connection) -> None:
 
 
 class Writer(ConnectionThread):
-    """Everything that waits goes into one transaction. Truncates the log after a deletion, between two of them."""
+    """Runs all waiting units in one transaction. Truncates the log after a deletion, between two transactions."""
 
     kind = "writer"
     commits = 0
@@ -323,7 +326,7 @@ class Writer(ConnectionThread):
         self._call(self._answer, jobs, take_hooks(conn), None)
 
     def _coming(self, jobs: list[_Job]) -> Iterator[_Job]:
-        """The one job in `jobs`, and more that wait, which are added to it."""
+        """Yield the job in `jobs` and further waiting ones, which are added to the list."""
         deadline = time.monotonic() + BATCH_SECONDS
         yield jobs[0]
         while len(jobs) < BATCH_UNITS and time.monotonic() < deadline and (job := self._next()) is not None:
@@ -346,7 +349,7 @@ class Writer(ConnectionThread):
 
 
 class Reader(ConnectionThread):
-    """One unit at a time, each on its own snapshot, broken off after `seconds`, or when nobody waits any more."""
+    """Runs one unit at a time, each on its own snapshot, interrupted after `seconds` or when its caller is gone."""
 
     kind = "reader"
     seconds = READ_SECONDS
@@ -373,7 +376,7 @@ class Reader(ConnectionThread):
 
 
 class Searcher(Reader):
-    """A second reader, for what may take long."""
+    """A second reader, for searches that may take long."""
 
     kind = "searcher"
     seconds = SEARCH_SECONDS

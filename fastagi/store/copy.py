@@ -1,4 +1,4 @@
-"""Moves a ledger from SQLite to PostgreSQL, for a server that is stopped. `fastagi.cli` asks for it."""
+"""Moves the ledger of a stopped server from SQLite to PostgreSQL. Called by `fastagi.cli`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ CHUNK = 1000
 
 
 def _tables() -> list[sa.Table]:
-    # which servers live is of the moment; those of the source have stopped
+    # not copied: which servers live is true for the moment only, and those of the source have stopped
     return [table for table in metadata.sorted_tables if table.name != "server"]
 
 
 async def copy_ledger(
     source: Path, target_url: str, *, node: str, progress: Callable[[str, int], None] | None = None
 ) -> dict[str, int]:
-    """Copies every table of the SQLite ledger `source` into the empty ledger at `target_url`.
+    """Copy every table of the SQLite ledger `source` into the empty ledger at `target_url`.
 
-    The source is locked meanwhile and not changed. Recordings keep their node, so give the PostgreSQL server the node
-    name that the SQLite one had. Broken off, the target is left with part of it: drop that database and start again.
+    The source is locked meanwhile and not changed. Recordings keep their node, so the PostgreSQL server needs the node
+    name of the SQLite one. An interrupted copy leaves part of it in the target: drop that database and start again.
 
-    :param progress: told the table and the rows copied so far
+    :param progress: called with the table and the rows copied so far
     :returns: rows by table, counted again in the target
     :raises StoreError: a server runs on the source, it is not there, the target is not empty, or the counts differ
     """
@@ -96,7 +96,7 @@ def _numbered() -> Iterator[sa.Column[Any]]:
 
 
 def _continue_numbers(conn: sa.Connection) -> None:
-    """The rows brought their numbers along; PostgreSQL's sequences must go on after them."""
+    """Set PostgreSQL's sequences behind the numbers that the copied rows brought along."""
     for column in _numbered():
         conn.execute(
             sa.text("SELECT setval(pg_get_serial_sequence(:t, :c), :n)"),

@@ -1,7 +1,7 @@
-"""What was deleted must not stay in SQLite's write-ahead log, where later writes may take days to overwrite it.
+"""Removes deleted secrets from SQLite's write-ahead log, where later writes may take days to overwrite them.
 
-`secure_delete` zeroes the page; the page's earlier content is in the log until that is truncated. A unit that deletes
-something secret says so with `mark_erased`; whoever commits it truncates the log.
+`secure_delete` zeroes the page, but the log keeps the page's earlier content until it is truncated. A unit that deletes
+a secret calls `mark_erased`; the thread that commits the unit truncates the log.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import structlog
 log = structlog.get_logger(__name__)
 
 PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
-"""Between two tries: the first pause, doubled up to the second one. Trying costs nothing where a reader hinders it."""
+"""First pause between two tries; it doubles up to the second number. A try costs nothing while a reader blocks it."""
 
 WARN_TRIES = 20
-"""More than a minute: whoever reads so long (a `sqlite3` shell, a backup) is told of."""
+"""More than a minute of tries: a reader that holds the log so long (a `sqlite3` shell, a backup) is logged."""
 
 _ERASED = "fastagi.erased"
 
 
 def mark_erased(conn: sa.Connection) -> None:
-    """Has the log truncated after the transaction that `conn` is in. Nothing follows on PostgreSQL."""
+    """Have the log truncated after the transaction that `conn` is in. Does nothing on PostgreSQL."""
     conn.info[_ERASED] = True
 
 
 def take_erased(conn: sa.Connection) -> bool:
-    """Whether something was erased since this was asked last."""
+    """Return whether something was erased since the last call."""
     return bool(conn.info.pop(_ERASED, False))
 
 
 class Erasure:
-    """What one connection's thread still owes: tried again until it succeeds.
+    """Truncations that one connection's thread still has to do; each is tried until it succeeds.
 
     :param shown: the database's address, for messages
     """
@@ -46,16 +46,16 @@ class Erasure:
         self._at = 0.0
 
     def owe(self) -> None:
-        """Has the log truncated at the next opportunity. May be called from any thread."""
+        """Have the log truncated at the next opportunity. May be called from any thread."""
         self._owed = True
 
     def due_in(self) -> float | None:
-        """Seconds until the next try; None where nothing is owed."""
+        """Return the seconds until the next try; None when nothing is due."""
         return self._at - time.monotonic() if self._owed else None
 
     def attempt(self, conn: sa.Connection) -> None:
-        """Tries once, outside a transaction."""
-        self._owed = False  # before it is done: `owe` may be called meanwhile
+        """Try once, outside a transaction."""
+        self._owed = False  # cleared before the try: `owe` may be called meanwhile
         if truncate_log(conn):
             self._tries, self._at = 0, 0.0
             return
@@ -71,14 +71,15 @@ class Erasure:
 
 
 def truncate_log(conn: sa.Connection) -> bool:
-    """Brings the log into the database and truncates it, outside a transaction; False while a reader or a writer
-    hinders it. Waits for neither: others could not write meanwhile."""
+    """Write the log into the database and truncate it, outside a transaction. Return False while a reader or a writer
+    blocks it. Waits for neither, because other writes would wait too.
+    """
     raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
     (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
     raw.execute("PRAGMA busy_timeout = 0")
     try:
         (busy, _, _) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    except sqlite3.Error:  # the next unit says what is wrong with it
+    except sqlite3.Error:  # the next unit reports the fault
         return False
     finally:
         raw.execute(f"PRAGMA busy_timeout = {patience}")

@@ -1,4 +1,4 @@
-"""What a store is, whichever database is under it.
+"""The interface of a store, the same for both databases.
 
 `Store.run` takes a unit of work (`fastagi.store.queries`) and runs it in one transaction. The databases are in `sqlite`
 and `postgres`; `fastagi.store.open_store` chooses.
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SEARCH_SECONDS = 10.0
-"""Who searches by hand waits no longer."""
+"""Seconds after which a search is interrupted: a person who searches waits no longer."""
 
 _HOOKS = "fastagi.after_commit"
 
@@ -31,9 +31,9 @@ class Store(ABC):
     :ivar shown: the database's address without a password, for messages
     :ivar healthy: False from a failed write until the next good one
     :ivar last_error: one line about the last failure; empty while healthy
-    :ivar pace: how long its writes take
-    :ivar side_by_side: writes that it makes headway with at once
-    :ivar alone: no other server can be on it
+    :ivar pace: latency of the store's writes
+    :ivar side_by_side: how many writes the database carries out at once
+    :ivar alone: no other server can be on this ledger
     """
 
     side_by_side = 1
@@ -48,7 +48,7 @@ class Store(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Opens the database, takes its lock and brings it to this version's shape.
+        """Open the database, take its lock and migrate it to this version's schema.
 
         :raises StoreError: another server has it, it is newer than this program, or it is no ledger
         :raises StoreDown: it cannot be reached now
@@ -56,34 +56,35 @@ class Store(ABC):
 
     @abstractmethod
     async def stop(self) -> None:
-        """Finishes the writes that wait, then closes. Idempotent."""
+        """Finish the waiting writes, then close. Idempotent."""
 
     @abstractmethod
     async def migrate(self) -> None:
-        """Brings the database to this version's shape; `start` has done so. Idempotent."""
+        """Migrate the database to this version's schema; `start` has done so. Idempotent."""
 
     @abstractmethod
     async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `unit(connection, *args)` in a transaction and returns once that is durable.
+        """Run `unit(connection, *args)` in a transaction and return once that is durable.
 
         Cancelling the caller does not undo the write. A unit may be run twice, with nothing of the first run left.
 
-        :raises StoreDown: locked, full, gone or too busy: nothing was written, try again. (Where the connection to
-            PostgreSQL broke during the commit nobody can know: the state table or the fence shows it on the next try.)
-        :raises StoreError: the database refused it; anything the unit raises passes as it is
+        :raises StoreDown: locked, full, gone or too busy: nothing was written, try again. (When the connection to
+            PostgreSQL broke during the commit, the outcome is unknown: the state table or the fence shows it on the
+            next try.)
+        :raises StoreError: the database refused the unit; an exception of the unit itself passes unchanged
         """
 
     @abstractmethod
     async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a unit that only reads, beside the writes; it sees all that `run` has returned for.
+        """Run a unit that only reads, beside the writes. It sees everything that `run` has returned for.
 
         :raises StoreDown: it took too long, or the database cannot be read now
         """
 
     @abstractmethod
     async def search(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """`read` for what may take long and somebody can wait for: searches, lists. However many and however slow, they
-        hold up no `read`; after `SEARCH_SECONDS` one is broken off.
+        """Run a reading unit that may take long, such as a search or a list. Searches hold up no `read`, however many
+        there are; each is interrupted after `SEARCH_SECONDS`.
 
         :raises StoreDown: it took too long, or the database cannot be read now
         """
@@ -96,25 +97,25 @@ class Store(ABC):
 
 
 def shown_address(url: sa.URL) -> str:
-    """A PostgreSQL database's address for messages: without a password, wherever in it one stands."""
+    """Return a PostgreSQL address for messages: a password is hidden wherever it stands."""
     return hide_in_query(url.set(drivername="postgresql").render_as_string(hide_password=True))
 
 
 def after_commit(conn: sa.Connection, callback: Callable[[], None]) -> None:
-    """Has `callback` called on the event loop once the transaction that `conn` is in has been committed.
+    """Have `callback` called on the event loop once the transaction that `conn` is in has been committed.
 
-    Nothing is called when it is rolled back. The callback must not wait and must not raise.
+    A rollback discards the callback. The callback must not wait and must not raise.
     """
     hooks(conn).append(callback)
 
 
 def hooks(conn: sa.Connection) -> list[Callable[[], None]]:
-    """The callbacks registered since the last commit; for the stores themselves."""
+    """Return the callbacks registered since the last commit. For the stores themselves."""
     found: list[Callable[[], None]] = conn.info.setdefault(_HOOKS, [])
     return found
 
 
 def take_hooks(conn: sa.Connection) -> list[Callable[[], None]]:
-    """The same, and forgets them."""
+    """Return the callbacks registered since the last commit and forget them."""
     found: list[Callable[[], None]] = conn.info.pop(_HOOKS, [])
     return found

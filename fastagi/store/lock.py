@@ -11,7 +11,7 @@ from fastagi.ownership import denied, inherit_owner
 
 
 class ProcessLock:
-    """An exclusive `flock` on a file beside the database; the file says who holds it and stays behind, unlocked."""
+    """An exclusive `flock` on a file beside the database. The file names the holder and stays behind, unlocked."""
 
     def __init__(self, path: Path, holder: str) -> None:
         self.path = path
@@ -19,9 +19,9 @@ class ProcessLock:
         self._fd: int | None = None
 
     def acquire(self) -> None:
-        """Takes the lock at once or not at all.
+        """Take the lock now; never waits.
 
-        :raises StoreError: somebody else has it (says who), or the file cannot be made
+        :raises StoreError: another process has it (the error names it), or the file cannot be made
         """
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -42,7 +42,7 @@ class ProcessLock:
         self._fd = fd
 
     def release(self) -> None:
-        """Drops the lock. Idempotent. The file stays: removing it would let two servers lock two files of one name."""
+        """Drop the lock. Idempotent. The file stays: removing it would let two servers lock two files of one name."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)

@@ -1,4 +1,4 @@
-"""Brings a database to the shape of `fastagi.store.schema`; the steps are in `migrations/versions`."""
+"""Migrates a database to `fastagi.store.schema`; the steps are in `migrations/versions`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADVISORY_LOCK = 0x66617374616769
 """PostgreSQL: two servers that start at once migrate one after the other."""
 
 WAIT_SECONDS = 60.0
-"""How long another migration of this process is waited for; ours take less than one."""
+"""Seconds that another migration of this process is waited for; one takes less than a second."""
 
 _one_at_a_time = threading.Lock()  # alembic keeps its context in module globals
 
@@ -26,9 +26,9 @@ class MigrationUnderWay(StoreDown):
 
 
 def revision(conn: sa.Connection) -> str | None:
-    """The migration that the database is at; None for an empty one.
+    """Return the migration that the database is at; None for an empty one.
 
-    :raises StoreError: it has tables of these names, but is no ledger of ours
+    :raises StoreError: the tables have the ledger's names, but belong to another program
     """
     inspector = sa.inspect(conn)
     if inspector.has_table("alembic_version"):
@@ -42,11 +42,12 @@ def revision(conn: sa.Connection) -> str | None:
 
 
 def migrate(conn: sa.Connection) -> bool:
-    """Upgrades inside the transaction that `conn` is in: all steps or none.
+    """Upgrade inside the transaction that `conn` is in: all steps or none.
 
     :returns: whether there was anything to do
-    :raises StoreError: the database is newer than this program, or not ours
-    :raises MigrationUnderWay: wait and try again; on PostgreSQL at once, as the loop that is waited on may be this one
+    :raises StoreError: the database is newer than this program, or no ledger
+    :raises MigrationUnderWay: wait and try again; on PostgreSQL raised at once, because waiting here could block the
+        loop that the other migration needs
     """
     if conn.dialect.name == "postgresql":
         conn.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})

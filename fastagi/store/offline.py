@@ -1,7 +1,7 @@
-"""Looks into a ledger beside the server that has it: takes no lock, migrates nothing, starts nothing.
+"""Opens a ledger beside the server that has it: takes no lock, migrates nothing, starts nothing.
 
-For commands. SQLite in WAL mode bears readers and a short write beside its server, which looks every 2 s for what
-was changed behind its back; PostgreSQL does so anyway.
+For commands. SQLite in WAL mode allows readers and a short write beside its server, which looks every 2 s for changes
+by other processes. PostgreSQL allows both anyway.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ T = TypeVar("T")
 CONNECT_SECONDS = 5.0
 
 TRUNCATE_TRIES = 20
-"""A twentieth of a second apart. A server goes on where they fail; without one the last that closes the ledger does."""
+"""Tries, a twentieth of a second apart. When all fail, a running server truncates the log later; without a server the
+last process that closes the ledger does.
+"""
 
 
 class OfflineLedger:
     """``async with OfflineLedger(url) as ledger: await ledger.read(unit, ...)``.
 
     :param url: as `open_store` takes it
-    :param any_schema: let a ledger in that has another version's shape; only `revision` is then of use
-    :ivar shown: where it is, without a password
+    :param any_schema: also open a ledger of another version; then only `revision` is of use
+    :ivar shown: its address, without a password
     """
 
     def __init__(self, url: str, *, any_schema: bool = False) -> None:
@@ -58,7 +60,11 @@ class OfflineLedger:
             self.shown = shown_address(parsed)
 
     async def __aenter__(self) -> Self:
-        """:raises StoreError: there is no ledger, or another version's; :raises StoreDown: it cannot be reached"""
+        """Open the ledger.
+
+        :raises StoreError: there is no ledger, or another version's
+        :raises StoreDown: it cannot be reached
+        """
         if self._path is not None:
             if not await asyncio.to_thread(self._path.is_file):
                 raise StoreError(f"{self.shown}: there is no ledger: the server makes it at its first start")
@@ -89,11 +95,11 @@ class OfflineLedger:
             await self._engine.dispose()
 
     async def read(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a unit and writes nothing."""
+        """Run a unit and write nothing."""
         return await self._run(False, unit, args, kwargs)
 
     async def run(self, unit: Callable[Concatenate[sa.Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs a unit in a transaction."""
+        """Run a unit in a transaction."""
         return await self._run(True, unit, args, kwargs)
 
     async def _run(self, writes: bool, unit: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -109,7 +115,7 @@ class OfflineLedger:
                 raise damaged from None
             raise StoreDown(self._line(exc)) from None
         except Exception as exc:
-            if type(exc).__module__.startswith("asyncpg"):  # the extra may not be there to be imported
+            if type(exc).__module__.startswith("asyncpg"):  # the extra may not be installed
                 raise StoreDown(self._line(exc)) from None
             raise
 

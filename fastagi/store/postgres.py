@@ -1,6 +1,7 @@
-"""The ledger in PostgreSQL: several servers share it. The same units as on SQLite, each in a transaction of its own.
+"""The ledger in PostgreSQL, shared by several servers. The units are the same as on SQLite, each in its own
+transaction.
 
-What tells the servers apart is their node name, so one session-long advisory lock per node keeps two of one name away
+Servers are told apart by their node name. One session-long advisory lock per node keeps two servers of one name away
 from each other; PostgreSQL drops it with the connection, that is with the process.
 """
 
@@ -31,15 +32,15 @@ QUEUE_UNITS = 10_000
 """Units that may wait for a connection; more are refused at once."""
 
 SEARCHES = 2
-"""Connections that searches may have at once: the others are for recordings and deliveries."""
+"""Connections that searches may use at once; the others are for recordings and deliveries."""
 
 STATEMENT_SECONDS = 30.0
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 10.0
-"""How long a stop waits for units that run: what they write is on disk elsewhere, or will be done again."""
+"""Seconds that a stop waits for running units. Their data is on disk elsewhere, or the unit will be run again."""
 
 TRIES = 4
-"""Runs of one unit that met a deadlock or a connection that had died while idle."""
+"""Most runs of one unit that met a deadlock or a connection that had died while idle."""
 
 _AGAIN = {"40001", "40P01"}  # serialization_failure, deadlock_detected: nothing was written
 _DOWN_CLASSES = ("08", "53", "57", "58", "25006", "XX")  # connection, resources, shutdown, system; read-only standby
@@ -48,13 +49,16 @@ _WATCH_SECONDS = 5.0
 
 
 def _state(exc: BaseException) -> str:
-    """The SQLSTATE of an exception, empty when it has none."""
+    """Return the SQLSTATE of an exception, empty when it has none."""
     origin = getattr(exc, "orig", exc)
     return str(getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None) or "")
 
 
 class PostgresStore(Store):
-    """:param url: ``postgresql://user:password@host/database``; a socket's folder goes as ``?host=/run/postgresql``"""
+    """The PostgreSQL store.
+
+    :param url: ``postgresql://user:password@host/database``; a socket's folder is given as ``?host=/run/postgresql``
+    """
 
     def __init__(self, url: str, *, node: str, connections: int = CONNECTIONS) -> None:
         try:
@@ -96,7 +100,7 @@ class PostgresStore(Store):
         except BaseException as exc:
             if isinstance(exc, Exception):
                 self._ill(exc)
-            for task in self._running:  # a migration that nobody waits for any more
+            for task in self._running:  # a migration whose caller is gone
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
             await self._close()
@@ -152,7 +156,7 @@ class PostgresStore(Store):
         except TimeoutError:
             raise StoreDown(f"{self.shown}: {SEARCHES} searches run already") from None
         try:
-            return await self._unit(engine, limited, (), {})  # cancelling the caller breaks it off
+            return await self._unit(engine, limited, (), {})  # cancelling the caller interrupts the read
         finally:
             self._searches.release()
 
@@ -167,7 +171,7 @@ class PostgresStore(Store):
         return self._engine
 
     async def _own(self, work: Coroutine[Any, Any, T]) -> T:
-        """Awaits it in a task of its own: a caller that is cancelled does not break off a write."""
+        """Await work in a task of its own, so that cancelling the caller does not interrupt a write."""
         task: asyncio.Task[T] = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -176,7 +180,7 @@ class PostgresStore(Store):
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled():
-            task.exception()  # looked at: a cancelled caller never will
+            task.exception()  # mark the exception as retrieved: a cancelled caller never will
 
     async def _unit(self, engine: AsyncEngine, unit: Callable[..., T], args: Any, kwargs: Any) -> T:
         tries = 0
@@ -187,7 +191,7 @@ class PostgresStore(Store):
             except _Again as again:
                 if tries >= TRIES:
                     raise self._down(again.cause) from again.cause
-                # two that deadlocked must not meet again
+                # two units that deadlocked must not meet again
                 await asyncio.sleep(random.uniform(0, 0.02 * tries))
 
     async def _once(self, engine: AsyncEngine, unit: Callable[..., T], args: Any, kwargs: Any) -> T:
@@ -195,7 +199,7 @@ class PostgresStore(Store):
         try:
             async with engine.connect() as conn:
                 await conn.begin()
-                _callbacks(conn)  # a pooled connection keeps what a unit that failed had registered
+                _callbacks(conn)  # a pooled connection keeps the callbacks that a failed unit had registered
                 value = await conn.run_sync(unit, *args, **kwargs)
                 committing = True
                 await conn.commit()
@@ -225,7 +229,7 @@ class PostgresStore(Store):
         return error
 
     async def _lock_node(self) -> None:
-        """Takes the lock of this node's name on a connection that does nothing else.
+        """Take the lock of this node's name on a connection that does nothing else.
 
         :raises StoreError: another server runs under that name
         :raises StoreDown: PostgreSQL cannot be reached
@@ -236,7 +240,8 @@ class PostgresStore(Store):
                 self.dsn,
                 timeout=CONNECT_SECONDS,
                 command_timeout=CONNECT_SECONDS,
-                # a machine that lost its power says no goodbye: PostgreSQL asks after 10 s and lets go within 25
+                # a machine that lost its power closes no connection: PostgreSQL probes after 10 s and drops the lock
+                # within 25
                 server_settings={
                     "application_name": f"fastagi {self.node} (node lock)",
                     "tcp_keepalives_idle": "10",
@@ -245,7 +250,7 @@ class PostgresStore(Store):
                 },
             )
             got = False
-            for _ in range(10):  # a predecessor that was killed just now is noticed within moments
+            for _ in range(10):  # PostgreSQL notices within moments that a predecessor was killed
                 got = await conn.fetchval(
                     "SELECT pg_try_advisory_lock($1::int, $2::int)",
                     _NODE_LOCKS,
@@ -266,11 +271,11 @@ class PostgresStore(Store):
                 )
             self._node_lock, conn = conn, None
         finally:
-            if conn is not None:  # refused, or given up while it was asked
+            if conn is not None:  # refused, or given up while waiting for the answer
                 conn.terminate()
 
     async def _keep_node_lock(self) -> None:
-        """Takes the lock again after PostgreSQL was restarted."""
+        """Take the lock again after PostgreSQL was restarted."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
             if self._node_lock is not None:
@@ -292,7 +297,7 @@ class PostgresStore(Store):
 
 
 class _Again(Exception):
-    """The transaction was rolled back through nobody's fault and may be run again."""
+    """The transaction was rolled back without a fault of the unit and may be run again."""
 
     def __init__(self, cause: sa.exc.DBAPIError) -> None:
         super().__init__(str(cause))

@@ -1,8 +1,8 @@
-"""Statements that run for every call, worked out once.
+"""Statements that run for every call, compiled once.
 
-SQLAlchemy looks a statement up and builds a context and a result for each run, which costs ten times what SQLite
-does with it. Here it says only once how the statement reads and how each value goes in and comes out; SQLite is
-asked directly. On PostgreSQL, where the round trip costs more than either, SQLAlchemy runs it as any other.
+For each run SQLAlchemy looks a statement up and builds a context and a result, which costs ten times what SQLite does
+with it. Here a statement is compiled once, with the conversion of each value, and SQLite is called directly. On
+PostgreSQL, where the round trip costs more than either, SQLAlchemy runs it as any other.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _SQLITE = sqlite.dialect(paramstyle="named")
 class Prepared:
     """One statement of SQLAlchemy Core.
 
-    :param columns: of an INSERT, those that it is given; empty for all statements that name theirs
-    :param elsewhere: the same for PostgreSQL, where it reads differently
+    :param columns: the columns given to an INSERT; empty for a statement that names its own
+    :param elsewhere: the statement for PostgreSQL, where that differs
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Prepared:
                 self._out.append((column.name, convert))
 
     def first(self, conn: sa.Connection, values: Mapping[str, Any]) -> Mapping[Any, Any] | None:
-        """The first row it gives, by column name, or None."""
+        """Run the statement and return its first row by column name, or None."""
         if conn.dialect.name != "sqlite":
             return conn.execute(self._statement, values).mappings().first()
-        rows = self._execute(conn, values).fetchall()  # all: an UPDATE is done when its last row is fetched
+        rows = self._execute(conn, values).fetchall()  # fetch all rows: an UPDATE is done when its last row is fetched
         if not rows:
             return None
         row = dict(zip(self._names, rows[0], strict=True))
@@ -65,7 +65,7 @@ class Prepared:
         return row
 
     def run(self, conn: sa.Connection, values: Mapping[str, Any]) -> int:
-        """How many rows it wrote."""
+        """Run the statement and return how many rows it wrote."""
         if conn.dialect.name != "sqlite":
             return conn.execute(self._statement, values).rowcount
         return self._execute(conn, values).rowcount

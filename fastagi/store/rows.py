@@ -1,6 +1,6 @@
-"""Between the domain's frozen objects and the ledger's rows: the only place that knows both.
+"""Converts between the domain's frozen objects and the ledger's rows: the only module that knows both.
 
-No SQL here, and no rule: what a column means is said by `fastagi.domain`.
+No SQL here, and no rule: `fastagi.domain` defines what a column means.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastagi.domain.states import Cause, Phase
 from fastagi.errors import BadArgument, StoreDamaged
 
 _SEGMENT_KEYS = {"reason": "after", "sides_swapped": "turned", "confirmed": "seen"}
-"""Fields of a segment that have another name in the ledger: rows of earlier versions are read as they are."""
+"""Fields of a segment that have another name in the ledger, so that rows of earlier versions can be read."""
 
 _SEGMENT_FIELDS = tuple(Segment.__dataclass_fields__)
 _STORED_KEYS = tuple(_SEGMENT_KEYS.get(name, name) for name in _SEGMENT_FIELDS)
@@ -58,7 +58,7 @@ _DELIVERY_FIELDS = tuple(Delivery.__dataclass_fields__)
 
 
 def recording_columns(recording: Recording, names: tuple[str, ...] = _RECORDING_FIELDS) -> dict[str, Any]:
-    """The columns that follow from these fields of `recording`; `state` and `file_format` follow from two of them."""
+    """Return the columns for these fields of `recording`; `state` and `file_format` follow from two of them."""
     row: dict[str, Any] = {}
     for name in names:
         value = getattr(recording, name)
@@ -72,7 +72,7 @@ def recording_columns(recording: Recording, names: tuple[str, ...] = _RECORDING_
 
 
 def recording_of(row: Mapping[Any, Any]) -> Recording:
-    """The recording of a row of table `recording`, or of `recording_columns` after a round trip through JSON."""
+    """Build the recording of a row of table `recording`, or of `recording_columns` after a round trip through JSON."""
     fields = {}
     for name in _RECORDING_FIELDS:
         value = row[name]
@@ -85,10 +85,11 @@ def recording_of(row: Mapping[Any, Any]) -> Recording:
 
 
 def recording_of_copy(row: Mapping[str, Any]) -> Recording:
-    """The recording of a copy that another version may have written: what is lacking has its default, what is not
-    known is left out.
+    """Build the recording of a copy that another version may have written. A missing field gets its default, an unknown
+    one is left out.
 
-    :raises TypeError: something is lacking that has no default; :raises ValueError: a value is of the wrong kind
+    :raises TypeError: a field without a default is missing
+    :raises ValueError: a value is of the wrong kind
     """
     fields = {name: row[name] for name in _RECORDING_FIELDS if name in row}
     if "facts" in fields:
@@ -105,14 +106,14 @@ def recording_of_copy(row: Mapping[str, Any]) -> Recording:
 
 
 def delivery_columns(delivery: Delivery) -> dict[str, Any]:
-    """The columns of a delivery, without `call_key` and `home`, which follow from its recording."""
+    """Return the columns of a delivery, without `call_key` and `home`, which follow from its recording."""
     row = {name: getattr(delivery, name) for name in _DELIVERY_FIELDS}
     row["status"] = delivery.status.value
     return row
 
 
 def delivery_of(row: Mapping[Any, Any]) -> Delivery:
-    """The delivery of a row of table `delivery`."""
+    """Build the delivery of a row of table `delivery`."""
     fields = {name: row[name] for name in _DELIVERY_FIELDS}
     fields["status"] = DeliveryStatus(fields["status"])
     return Delivery(**fields)

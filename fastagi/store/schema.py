@@ -1,7 +1,7 @@
-"""The ledger's tables, once, for SQLite and PostgreSQL alike.
+"""The ledger's tables, defined once for SQLite and PostgreSQL.
 
-Only the shape is here: what may be written when is in `fastagi.store.queries`, how a database gets this shape in
-`fastagi.store.migrations`. Times are unix seconds (float, UTC) everywhere. A change here needs a migration and a new
+Only the shape is here. `fastagi.store.queries` decides what is written when, and `fastagi.store.migrations` brings a
+database to this shape. Times are unix seconds (float, UTC) everywhere. A change here needs a migration and a new
 `HEAD`; a test compares the two.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 HEAD = "0002"
-"""The newest migration. A database that already says so is not migrated, which saves alembic's start-up time."""
+"""The newest migration. A database at this revision is not migrated, which saves alembic's start-up time."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -73,7 +73,7 @@ recording = sa.Table(
 )
 
 OPEN_PHASES_SQL = "phase IN ('requested', 'active', 'paused', 'stopping', 'closing', 'finishing')"
-"""`domain.states.OPEN` as SQL: what a restart picks up stays few among millions of finished rows."""
+"""`domain.states.OPEN` as SQL: few rows among millions of finished ones, which a restart picks up."""
 
 sa.Index(
     "ix_recording_open",
@@ -108,7 +108,7 @@ delivery = sa.Table(
     sa.Column("status", Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("held_by", Text, nullable=False, server_default=""),  # the node that runs it now
+    sa.Column("held_by", Text, nullable=False, server_default=""),  # the node that runs the delivery now
     sa.Column("next_at", Time, nullable=False),
     sa.Column("created_at", Time, nullable=False),
     sa.Column("first_at", Time),
@@ -143,7 +143,7 @@ call = sa.Table(
     sa.Column("id", Serial, primary_key=True, autoincrement=True),
     sa.Column("asterisk", Text, nullable=False),
     sa.Column("uniqueid", Text, nullable=False),
-    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),  # that Asterisk's start, unix seconds
+    sa.Column("epoch", sa.BigInteger, nullable=False, server_default="0"),  # when that Asterisk started, unix seconds
     _text("linkedid", index=True),
     _text("channel"),
     _text("context"),
@@ -170,9 +170,9 @@ sink_hold = sa.Table(
     "sink_hold",
     metadata,
     sa.Column("sink", Text, primary_key=True),
-    sa.Column("held_since", Time),  # unset while its receiver has refused fewer than hold it
+    sa.Column("held_since", Time),  # unset until its receiver has refused enough to hold the sink
     _text("error"),
-    sa.Column("deliveries", JSON, nullable=False),  # ids of those that were refused in a row
+    sa.Column("deliveries", JSON, nullable=False),  # ids of the deliveries that were refused in a row
 )
 
 server = sa.Table(
@@ -182,5 +182,6 @@ server = sa.Table(
     sa.Column("started_at", Time, nullable=False),
     sa.Column("heartbeat_at", Time, nullable=False),
     _text("version"),
-    sa.Column("sinks", JSON, nullable=False),  # names it can deliver to: a sink nobody has is parked
+    # names of the sinks that the server can deliver to: a sink that no server has is parked
+    sa.Column("sinks", JSON, nullable=False),
 )

@@ -1,6 +1,7 @@
 """The ledger in one SQLite file: the embedded default, one process, no set-up.
 
-WAL with `synchronous=FULL`: what `run` has returned for survives a power cut. The threads are in `lanes`.
+WAL with `synchronous=FULL`: everything that `run` has returned for survives a power cut. The threads are in
+`connection_threads`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,17 @@ from fastagi.store.migrate import migrate
 LaneKind = TypeVar("LaneKind", bound=ConnectionThread)
 
 QUEUE_UNITS = 10_000
-"""Units that may wait for the writer: some seconds' work and a few MB; beyond it `run` makes its callers wait."""
+"""Most units that wait for the writer: some seconds' work and a few MB. Beyond it `run` makes its callers wait."""
 
 BUSY_SECONDS = 5.0
-"""How long a foreign lock (a backup, a `sqlite3` shell) is waited for before a batch fails."""
+"""Seconds that a batch waits for another process's lock (a backup, a `sqlite3` shell) before it fails."""
 
 
 class SqliteStore(Store):
-    """:param path: the database file; its folder is made when it is not there"""
+    """The SQLite store.
+
+    :param path: the database file; its folder is made when missing
+    """
 
     side_by_side = BATCH_UNITS
     alone = True
@@ -79,7 +83,7 @@ class SqliteStore(Store):
         self._well()
 
     def _lane(self, kind: type[LaneKind]) -> LaneKind:
-        """A lane that only reads: one that fails says nothing of whether recordings can be kept."""
+        """Return a thread that only reads; its failures say nothing about whether recordings can be kept."""
         return kind(
             lambda: self._connect(writes=False),
             identify=self._identify,
@@ -124,7 +128,8 @@ class SqliteStore(Store):
         return result
 
     async def changed_elsewhere(self) -> bool:
-        """Has anybody but this server (a command beside it, a `sqlite3` shell) written since it was asked last?
+        """Return whether another process (a command beside this server, a `sqlite3` shell) has written since the last
+        call.
 
         :raises StoreDown: the database is locked or gone
         """
@@ -132,17 +137,17 @@ class SqliteStore(Store):
         changed = version != self._version
         self._version = version
         if changed and self._writer is not None:
-            self._writer.erasure.owe()  # a deletion, perhaps, by a command that was killed before it truncated the log
+            self._writer.erasure.owe()  # a command may have been killed before it truncated the log after a deletion
         return changed
 
     @property
     def commits(self) -> int:
-        """Transactions committed since it started: many units share one."""
+        """Return how many transactions were committed since the start: many units share one."""
         return 0 if self._writer is None else self._writer.commits
 
     @property
     def waiting(self) -> int:
-        """Units that wait for the writer."""
+        """Return how many units wait for the writer."""
         return 0 if self._writer is None else self._writer.waiting
 
     def _told(self, error: Exception | None) -> None:
@@ -153,7 +158,9 @@ class SqliteStore(Store):
             self._ill(error)
 
     def _make_file(self) -> None:
-        """Only its owner may read it: it holds who called whom. SQLite gives `-wal` and `-shm` the same rights."""
+        """Create the file so that only its owner may read it: it holds who called whom. SQLite gives `-wal` and `-shm`
+        the same rights.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -169,10 +176,10 @@ class SqliteStore(Store):
         return found.st_dev, found.st_ino
 
     def _connect(self, *, writes: bool) -> sa.Connection:
-        """A connection of the thread that calls; the writer's has brought the database to its shape."""
+        """Open a connection of the calling thread; the writer's has migrated the database."""
         engine = sa.create_engine("sqlite://", creator=self._raw, poolclass=NullPool, paramstyle="named")
-        # sqlite3 itself opens no transaction (isolation_level None): a savepoint needs ours, and a writer that began as
-        # a reader could not wait for a lock
+        # sqlite3 itself opens no transaction (isolation_level None): a savepoint needs an explicit one, and a writer
+        # that began as a reader could not wait for a lock
         statement = "BEGIN IMMEDIATE" if writes else "BEGIN"
         sa.event.listen(engine, "begin", lambda conn: conn.connection.dbapi_connection.execute(statement))
         conn = engine.connect()
@@ -200,7 +207,7 @@ class SqliteStore(Store):
             cached_statements=256,
         )
         try:
-            # secure_delete: a recording's key that was deleted must not stay in its page
+            # secure_delete: a deleted key of a recording must not stay in its page
             for pragma in (
                 "journal_mode = WAL",
                 "synchronous = FULL",
@@ -216,14 +223,14 @@ class SqliteStore(Store):
 
 
 def _data_version(conn: sa.Connection) -> int:
-    """Changes when another connection has committed, and not by this one's own writes. Costs no fsync."""
+    """Return a number that changes when another connection commits, not by own writes. Costs no fsync."""
     return int(conn.exec_driver_sql("PRAGMA data_version").scalar_one())
 
 
 def path_of(url: str) -> Path:
-    """The file of ``sqlite:////absolute.db`` or ``sqlite:///relative.db``.
+    """Return the file of ``sqlite:////absolute.db`` or ``sqlite:///relative.db``.
 
-    :raises StoreError: it names no file
+    :raises StoreError: the URL names no file
     """
     database = sa.make_url(url).database
     if not database or database == ":memory:":

@@ -1,4 +1,4 @@
-"""How long writes to the ledger take: those that were done, and those that are under way and may never be."""
+"""Latency of the ledger's writes: of those that are done, and of those still under way, which may never end."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Callable
 from types import TracebackType
 
 SLOW_SECONDS = 1.0
-"""A write takes milliseconds; one that takes so long is an operator's to look at, and no call waits for many of it."""
+"""A write takes milliseconds. One that takes this long deserves an operator's look; a call can wait for only few such.
+"""
 
 RECENT_SECONDS = 10.0
-"""How long a slow write makes its ledger slow."""
+"""Seconds for which a slow write makes its ledger count as slow."""
 
 KEPT_SECONDS = 60
 
 
 class WriteLatency:
-    """Measures. Used on one event loop.
+    """Measures write latency. Used on one event loop.
 
     :param clock: monotonic seconds
     """
@@ -34,13 +35,13 @@ class WriteLatency:
         return Write(self)
 
     def begin(self) -> int:
-        """A write begins: its number."""
+        """Note that a write begins; return its number."""
         self._next += 1
         self._under_way[self._next] = self._clock()
         return self._next
 
     def end(self, number: int) -> None:
-        """It is done, or has failed."""
+        """Note that the write has ended, well or not."""
         now = self._clock()
         took = now - self._under_way.pop(number)
         if took >= SLOW_SECONDS:
@@ -55,7 +56,7 @@ class WriteLatency:
             self._done.popleft()
 
     def seconds(self, within: float = RECENT_SECONDS) -> float:
-        """The longest that a write took which ended within so many seconds (60 at most), or takes already."""
+        """Return the longest time of a write that ended within the last `within` seconds (60 at most) or still runs."""
         now = self._clock()
         oldest = next(iter(self._under_way.values()), now)
         since = now - within - 1  # a whole second's writes are one entry
@@ -63,13 +64,13 @@ class WriteLatency:
 
     @property
     def slow(self) -> bool:
-        """Does, or did just now, a write take longer than `SLOW_SECONDS`?"""
+        """Return whether a write takes longer than `SLOW_SECONDS`, or just did."""
         now = self._clock()
         return now < self._slow_until or now - next(iter(self._under_way.values()), now) >= SLOW_SECONDS
 
 
 class Write:
-    """One write, as a context manager: lighter than a generator, as it is used for every one."""
+    """One write, as a context manager: lighter than a generator, because every write uses one."""
 
     __slots__ = ("_number", "_pace")
 

@@ -1,6 +1,6 @@
-"""HTTP: health, metrics, the API and the console. Beside the handlers: it asks the recorder, and decides nothing.
+"""HTTP: health, metrics, the API and the console. Calls the recorder and makes no decisions of its own.
 
-`HttpServer` is what the app starts; `Observations` is what it has to hand to the journal and the courier before that.
+The app starts `HttpServer`. Before that it gives `Observations` to the journal and to the delivery worker.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Who may do what: bearer tokens from the settings, and three roles, each with the rights of the ones before it.
+"""Access control: bearer tokens from the settings, and three roles, each with the rights of the ones before it.
 
-A token is compared by its digest and with every one there is, so that the time it takes tells nothing.
+A token is compared by its digest and with every known one, so that the time the check takes reveals nothing.
 """
 
 from __future__ import annotations
@@ -26,41 +26,44 @@ LONGEST_TOKEN = 1000
 
 
 class Role(IntEnum):
-    """What a token may do. A higher one may do all that a lower one may."""
+    """Rights of a token. A higher role may do all that a lower one may."""
 
-    VIEWER = 1  # look and listen
-    OPERATOR = 2  # start, stop, pause; deliver again
-    ADMIN = 3  # listen to encrypted recordings, hold and delete
+    VIEWER = 1  # read and listen
+    OPERATOR = 2  # also start, stop, pause; deliver again
+    ADMIN = 3  # also listen to encrypted recordings, hold and delete
 
     @property
     def word(self) -> str:
-        """As it is written in the settings."""
+        """Return the role as the settings write it."""
         return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whose token it was. :param name: as in the settings; goes to the log and the journal"""
+    """The owner of a token.
+
+    :param name: as in the settings; goes to the log and the journal
+    """
 
     name: str
     role: Role
 
 
 class Tokens:
-    """The tokens there are."""
+    """The accepted tokens."""
 
     def __init__(self, tokens: Iterable[TokenSettings]) -> None:
         self.replace(tokens)
         self._note = RateLimitedLog(__name__, "http_token_refused")
 
     def replace(self, tokens: Iterable[TokenSettings]) -> None:
-        """Let in whoever has one of these, and nobody else, from the next request on."""
+        """Accept these tokens, and no others, from the next request on."""
         self._known = [(_digest(t.token.get_secret_value()), Who(t.name, Role[t.role.upper()])) for t in tokens]
 
     def who(self, request: web.Request) -> Who:
-        """Whose request it is.
+        """Return the owner of a request's token.
 
-        :raises Refusal: 401, no token, or none of ours
+        :raises Refusal: 401, no token, or an unknown one
         """
         if not self._known:
             raise Refusal(401, NO_TOKENS, WWW_Authenticate='Bearer realm="fastagi"')

@@ -1,6 +1,6 @@
-"""`/api/v1`: one table of routes, from which come the routing, the rights, the checks and the OpenAPI text.
+"""`/api/v1`: one table of routes, from which the routing, the rights, the checks and the OpenAPI text are made.
 
-What a route does is in `recordings`, `sound`, `deliveries`, `calls` and `events`.
+The work of the routes is in `recordings`, `sound`, `deliveries`, `calls` and `events`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from fastagi.web.responses import Refusal
 PREFIX = "/api/v1"
 
 LEDGER_READS = 2
-"""Requests that may ask the ledger at once: a search reads all of it, and deliveries, probes and scrapes ask it too."""
+"""Requests that may query the ledger at once: a search reads all of it, and deliveries, probes and scrapes query it
+too.
+"""
 
 TURN_SECONDS = 10.0
 
@@ -28,10 +30,11 @@ _id = "{id:[a-z0-9-]{1,40}}"
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request that has passed the door.
+    """A request that has passed the checks of its route.
 
-    :param query: values by name; :param body: the same
-    :param id: from the path; empty where there is none
+    :param query: values by name
+    :param body: values by key
+    :param id: from the path; empty for a path without one
     """
 
     request: web.Request
@@ -48,12 +51,12 @@ Action = Callable[[RequestContext], Awaitable[web.StreamResponse]]
 class Route:
     """One route.
 
-    :param path: below `PREFIX`, or whole where it begins with ``/api/``; ``{id}`` is an id that this API gave
-    :param role: the least that is needed
+    :param path: below `PREFIX`, or complete when it begins with ``/api/``; ``{id}`` is an id that this API gave
+    :param role: the lowest role that may use it
     :param summary: one line, for OpenAPI
     :param body: keys of the JSON body
-    :param answers: status -> what it means
-    :param media: what it answers with where that is not JSON
+    :param answers: meaning of each status
+    :param media: media type of an answer that is not JSON
     """
 
     method: str
@@ -68,19 +71,21 @@ class Route:
 
     @property
     def url(self) -> str:
-        """The whole path."""
+        """Return the complete path."""
         return self.path if self.path.startswith("/api/") else PREFIX + self.path
 
 
 class Api:
-    """The routes, guarded."""
+    """The routes, each with its checks."""
 
     def __init__(self, tokens: Tokens, routes: list[Route]) -> None:
         self.tokens = tokens
         self.routes = routes
 
     def add_to(self, app: web.Application) -> None:
-        """Put them into an application; below `/api` nothing answers without a token, not even that it is not there."""
+        """Add the routes to an application. Below `/api` nothing answers without a token, not even a path that does not
+        exist.
+        """
         for route in self.routes:
             path = route.url.replace("{id}", _id)
             app.router.add_route(route.method, path, self._guarded(route))
@@ -113,19 +118,19 @@ class Api:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Whether a path is one of that route's, whatever stands for the id."""
+    """Return whether a path is one of that route's, with any text for the id."""
     wanted, given = pattern.split("/"), path.split("/")
     return len(wanted) == len(given) and all(w in ("{id}", g) for w, g in zip(wanted, given, strict=True))
 
 
 class QueryLimiter:
-    """Lets a few requests at a time ask the ledger."""
+    """Lets a few requests at a time query the ledger."""
 
     def __init__(self, at_once: int = LEDGER_READS) -> None:
         self._room = asyncio.Semaphore(at_once)
 
     async def take(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Its value.
+        """Await `work` once there is room, and return its value.
 
         :raises Refusal: 503, the others take too long
         """

@@ -1,8 +1,7 @@
-"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: what is up now, to start on.
+"""`/api/v1/calls`: answered calls and whether they were recorded; `/api/v1/channels`: channels that are up now.
 
-The ledger follows the calls that must be recorded (`[recordings] required`), and no other: each would cost three
-writes. Of the others those that are up are known from Asterisk; what was recorded of one that ended is in its
-recordings.
+The ledger follows only the calls that must be recorded (`[recordings] required`), because each costs three writes.
+Other calls are known from Asterisk while they are up. The recordings of one that ended stay in the ledger.
 """
 
 from __future__ import annotations
@@ -11,22 +10,18 @@ from itertools import islice
 from math import inf
 from typing import Any
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
-from fastagi.store.queries import calls as units
 from fastagi.store.queries.calls import AnsweredCall
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import QueryLimiter, RequestContext, Route
 from fastagi.web.dependencies import WebDependencies
+from fastagi.web.ledger_reads import NEWEST
 from fastagi.web.params import LIMIT, flag, text, time_of, whole
 from fastagi.web.responses import answer
-
-NEWEST = 2**53
-"""The cursor before all of the ledger, where the first page has no room for any of it."""
 
 
 class Calls:
@@ -37,7 +32,7 @@ class Calls:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         asterisk = text("asterisk", "`[[asterisk]] name`")
         filters = (
             time_of("since", "answered at or after"),
@@ -60,17 +55,17 @@ class Calls:
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /calls."""
+        """Answer GET /calls."""
         query = {"limit": 50, **asked.query}
         up = _up(self._sources, query)
         first = up[: query["limit"]] if "cursor" not in query else []
-        found, recordings, following = await self._turns.take(lambda: self._sources.store.search(_page, first, query))
+        found, recordings, following = await self._turns.take(lambda: self._sources.ledger.calls(first, query))
         shown = [{**serializers.call(c), "recordings": ids} for c, ids in zip(found, recordings, strict=True)]
         down = _down(self._sources, query.get("asterisk", ""))
         return answer({"calls": shown, "next": following, "up": len(up), "down": down})
 
     async def channels(self, asked: RequestContext) -> web.Response:
-        """GET /channels."""
+        """Answer GET /channels."""
         wanted = asked.query.get("asterisk", "")
         pbxs = _pbxs(self._sources, wanted)
         recorder = self._sources.recorder
@@ -96,7 +91,7 @@ def _down(sources: WebDependencies, wanted: str) -> list[str]:
 
 
 def _up(sources: WebDependencies, query: dict[str, Any]) -> list[AnsweredCall]:
-    """The answered channels that are up and not in the ledger, newest first."""
+    """Return the answered channels that are up and not in the ledger, newest first."""
     if query.get("incomplete"):
         return []  # none of them has ended
     follows = sources.recorder.follows_call
@@ -123,12 +118,3 @@ def _call(asterisk: str, channel: LiveChannel) -> AnsweredCall:
         called=channel.called,
         answered_at=channel.answered_at or channel.since,
     )
-
-
-def _page(
-    conn: sa.Connection, up: list[AnsweredCall], query: dict[str, Any]
-) -> tuple[list[AnsweredCall], list[list[str]], int | None]:
-    """What is up, then what fits behind it of the ledger."""
-    room = query["limit"] - len(up)
-    found, following = units.page(conn, **{**query, "limit": room}) if room else ([], NEWEST)
-    return [*up, *found], units.recorded_on(conn, [*up, *found]), following

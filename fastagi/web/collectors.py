@@ -1,4 +1,4 @@
-"""The figures of `/metrics` that are read when they are asked for. Which are counted as they happen: `observed`."""
+"""The figures of `/metrics` that are read at each scrape. Those that are counted as they happen are in `counters`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from fastagi.web.lag import LoopLag
 from fastagi.web.version import VERSION
 
 ALARMS = ("stalled", "silent", "one_sided")
-"""What the watch notes of a recording that runs (`ActiveRecording.alarms`)."""
+"""Alarms of a running recording (`ActiveRecording.alarms`)."""
 
 _PENDING = (DeliveryStatus.WAITING, DeliveryStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """What had to be fetched. `depths` is None when the ledger did not answer.
+    """Values that were fetched beside the loop. `depths` is None when the ledger did not answer.
 
-    :param faults: scrapes so far from which something was missing, by what
+    :param faults: number of scrapes so far from which something was missing, by what
     """
 
     disks: Measured
@@ -39,7 +39,7 @@ class Slow:
 
 
 class Figures:
-    """Reads the living parts.
+    """Reads the figures from the app's parts.
 
     :param labels: sink names as label values
     """
@@ -51,7 +51,7 @@ class Figures:
         self._lag = lag
 
     def families(self, slow: Slow) -> Iterator[Metric]:
-        """Everything but what `Observations` has. Runs on the loop: reads, and waits for nothing."""
+        """Yield everything but the metrics of `Observations`. Runs on the loop: reads, and waits for nothing."""
         yield from self._recordings()
         yield from self._completeness()
         yield from self._asterisks()

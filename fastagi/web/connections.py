@@ -1,10 +1,10 @@
-"""The door of the HTTP server: how many connections there may be, from one peer and in all, and how long one may wait.
+"""Limits of the HTTP server's connections: how many there may be, from one peer and in all, and how long one may wait.
 
-A connection *waits* while no whole request is there: it is silent, or has sent half a header block. Closing a waiting
-connection costs nobody anything, so where there is no room the one that waits longest makes way for the newcomer. Only
-where every connection is being answered the newcomer gets 503.
+A connection *waits* until a whole request is there: it is silent, or has sent half a header block. Closing a waiting
+connection loses nothing, so when there is no room the one that waits longest makes way for the newcomer. Only when
+every connection is being answered the newcomer gets 503.
 
-What a request is answered with is the other files' matter. Nothing here depends on the event loop's kind of transport.
+Requests are answered in other modules. Nothing here depends on the event loop's kind of transport.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from fastagi.web.responses import HEADERS, Handler, fault
 log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS = 500
-"""Prometheus, a proxy and some dozens of consoles; each idle one costs some 20 kB."""
+"""Prometheus, a proxy and some dozens of consoles; each idle connection costs some 20 kB."""
 
 MOST_WAITING_PER_PEER = 100
 """A proxy's pool of idle connections has some dozens; one peer that opens and sends nothing must not take all room."""
 
 HEADER_SECONDS = 10.0
-"""Time from the first byte of a header block to its end: a round trip or two, however bad the line."""
+"""Seconds from the first byte of a header block to its end: a round trip or two, however bad the line."""
 
 IDLE_SECONDS = 30.0
-"""Time without a byte: before the first request, and before the next one on a kept connection."""
+"""Seconds without a byte: before the first request, and before the next one on a kept connection."""
 
 SWEEP_SECONDS = 1.0
 
@@ -39,7 +39,7 @@ _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nServer: fastagi\r\nRetry-After: 5\
 
 
 class Connection(web.RequestHandler):
-    """One connection, which tells its `Connections` when it waits and when it is answered."""
+    """One connection, which reports to its `Connections` when it waits and when it is answered."""
 
     __slots__ = ("_bytes", "_connections", "begun", "peer", "refused", "since")
 
@@ -82,7 +82,7 @@ class Connection(web.RequestHandler):
 
     @property
     def unsent(self) -> int:
-        """Bytes of an answer that the peer has not taken."""
+        """Return how many bytes of an answer the peer has not taken."""
         return self._bytes.get_write_buffer_size()
 
     def drop(self) -> None:
@@ -96,7 +96,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, or what failed outside the routes: in the form of every other answer."""
+        """Answer what is no HTTP, or what failed outside the routes, in the form of every other answer."""
         super().handle_error(request, status, exc, message)  # logs it; raises where an answer has begun
         said = "something went wrong here: the log says what" if status >= 500 else "this is no proper HTTP request"
         answer = fault(status, said, **HEADERS)
@@ -134,7 +134,7 @@ class Connections:
         self._sweep()
 
     def stop(self) -> None:
-        """Look after time limits no longer. Idempotent."""
+        """Stop checking time limits. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -149,7 +149,7 @@ class Connections:
         return self._loop.time()
 
     def enter(self, connection: Connection, transport: asyncio.BaseTransport) -> bool:
-        """Count a newcomer. False: there is no room, and it must be told so."""
+        """Register a new connection. False: there is no room, and the peer must get 503."""
         if self._descriptors.refuses_http(transport):
             self.refused += 1
             return False
@@ -167,7 +167,7 @@ class Connections:
         return True
 
     def leave(self, connection: Connection) -> None:
-        """Forget one that is closed. Idempotent."""
+        """Remove a closed connection. Idempotent."""
         self._answered.pop(connection, None)
         if connection in self._waiting:
             del self._waiting[connection]
@@ -206,9 +206,9 @@ class Connections:
 
 @web.middleware
 async def mark_answered(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell the connection's `Connections` for how long a request is being answered."""
+    """Note in the connection's `Connections` how long a request is being answered. A middleware."""
     connection = request.protocol
-    if not isinstance(connection, Connection):  # served by a test's own server
+    if not isinstance(connection, Connection):  # no Connections: served by a test's own server
         return await handler(request)
     connections = connection._connections
     connections.answering(connection)

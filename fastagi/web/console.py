@@ -1,6 +1,6 @@
-"""The console at `/`: four static files and the headers that keep everything else out of the page.
+"""The console at `/`: four static files and the headers that keep foreign content out of the page.
 
-It holds nothing and may nothing: what it shows it asks of the API, with the token of whoever looks.
+The page has no data and no rights of its own: it reads the API with the token of the person who looks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; media-src blob:; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere and nothing inline: what a caller is called cannot become a script."""
+"""No script from elsewhere and none inline, so that a caller's name cannot become a script."""
 
 FILES = {
     "/": ("index.html", "text/html"),

@@ -1,6 +1,6 @@
-"""What has to be counted when it happens: ended recordings and delivery attempts. Everything else is read when asked.
+"""Metrics that must be counted as they happen: ended recordings and delivery attempts. All others are read at a scrape.
 
-`journal` is a listener of the recorder's journal, `attempt` the courier's `on_attempt`; both only count.
+`journal` is a listener of the recorder's journal, `attempt` is the delivery worker's `on_attempt`. Both only count.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fastagi.domain.recording import Recording
 from fastagi.domain.states import Cause, Event
 
 MOST_SINKS = 200
-"""Sink names that become label values; a program that registers sinks by the call must not fill Prometheus."""
+"""Most sink names that become label values; a program that registers sinks for each call must not fill Prometheus."""
 
 OTHER = "other"
 UNNAMED = "object"
-"""The label of sinks that a call brought along: each has a name of its own, and only as long as its process."""
+"""The label of sinks that a call brought along: each has a name of its own, which ends with its process."""
 
 START_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 FINISH_BUCKETS = (0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -28,7 +28,7 @@ ATTEMPT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 ARRIVAL_BUCKETS = (0.05, 0.25, 1, 5, 15, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600, 72 * 3600)
 
 FLAWS = ("silent", "one_sided", "salvaged", "clipped")
-"""Facts of a finished recording that somebody should look at."""
+"""Facts of a finished recording that need a person's attention."""
 
 
 def flaws(facts: Mapping[str, Any]) -> set[str]:
@@ -38,14 +38,14 @@ def flaws(facts: Mapping[str, Any]) -> set[str]:
 
 
 class SinkLabels:
-    """Sink names as label values: bounded, whatever a program registers."""
+    """Sink names as label values: bounded, however many a program registers."""
 
     def __init__(self, most: int = MOST_SINKS) -> None:
         self._most = most
         self._known: set[str] = set()
 
     def of(self, name: str) -> str:
-        """The label value of that sink."""
+        """Return the label value of that sink."""
         if name.startswith(OBJECT):
             return UNNAMED
         if name not in self._known:
@@ -112,9 +112,9 @@ class Observations:
             self._flawed.labels(flaw)
 
     def journal(self, recording: Recording, event: str, detail: dict[str, Any]) -> None:
-        """A listener of the journal."""
+        """Count a journal line. A listener of the journal."""
         if event == Event.STARTED.value:
-            # one that was found running after a restart says nothing of how long starting takes
+            # a recording that was found running after a restart gives no start time to measure
             if not recording.adopted and recording.started_at != recording.requested_at:
                 self._start.observe(max(0.0, self._clock() - recording.requested_at))
         elif event == Event.FAILED.value:
@@ -132,7 +132,11 @@ class Observations:
             self._flawed.labels(flaw).inc()
 
     def attempt(self, delivery: Delivery, outcome: Outcome, seconds: float) -> None:
-        """The courier's `on_attempt`: the delivery after the attempt, what became of it, how long it took."""
+        """Count an attempt. The delivery worker's `on_attempt`.
+
+        :param delivery: after the attempt
+        :param seconds: duration of the attempt
+        """
         sink = self.sinks.of(delivery.sink)
         failed = "dead" if delivery.status is DeliveryStatus.DEAD else "failed"
         told = "delivered" if outcome.ok else failed

@@ -1,16 +1,12 @@
-"""`/api/v1/deliveries`: what is to be delivered, what was tried, and an operator's retry."""
+"""`/api/v1/deliveries`: deliveries, their attempts, and an operator's retry."""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
-from fastagi.domain.delivery import Delivery, DeliveryStatus
-from fastagi.domain.recording import Recording
+from fastagi.domain.delivery import DeliveryStatus
 from fastagi.errors import StoreDown, StoreError
-from fastagi.store.queries import deliveries as units
-from fastagi.store.queries import recordings
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import QueryLimiter, RequestContext, Route
@@ -33,7 +29,7 @@ class Deliveries:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         filters = (
             choice("status", "", [s.value for s in DeliveryStatus]),
             text("sink", "its name"),
@@ -46,25 +42,25 @@ class Deliveries:
             Route("GET", "/deliveries/{id}", self.show, Role.VIEWER, "One delivery and its attempts",
                   answers={200: "found", **there}),
             Route("POST", "/deliveries/{id}/retry", self.retry, Role.OPERATOR,
-                  "Try it now; a dead or parked one gets a new day", body=(TO,),
+                  "Try it now; a dead or parked one gets a new retry period", body=(TO,),
                   answers={200: "it is due", **there, 409: "it is delivered or running, or no server has its sink"}),
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries."""
+        """Answer GET /deliveries."""
         query = {"limit": 50, **asked.query}
-        found, following = await self._turns.take(lambda: self._sources.store.search(units.page, **query))
+        found, following = await self._turns.take(lambda: self._sources.ledger.deliveries(query))
         return answer(
             {"deliveries": [serializers.delivery(d, self._sources.courier.held) for d in found], "next": following}
         )
 
     async def show(self, asked: RequestContext) -> web.Response:
-        """GET /deliveries/{id}."""
-        found = await self._sources.store.read(_whole, asked.id)
+        """Answer GET /deliveries/{id}."""
+        found = await self._sources.ledger.whole_delivery(asked.id)
         if found is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
-        delivery, attempts = found
-        shown = [serializers.attempt(a) for a in attempts[-MOST_ATTEMPTS:]]
+        delivery = found.delivery
+        shown = [serializers.attempt(a) for a in found.attempts[-MOST_ATTEMPTS:]]
         return answer(
             {
                 **serializers.delivery(delivery, self._sources.courier.held),
@@ -74,8 +70,8 @@ class Deliveries:
         )
 
     async def retry(self, asked: RequestContext) -> web.Response:
-        """POST /deliveries/{id}/retry."""
-        recording = await self._sources.store.read(_recording_of, asked.id)
+        """Answer POST /deliveries/{id}/retry."""
+        recording = await self._sources.ledger.recording_of_delivery(asked.id)
         if recording is None:
             raise Refusal(404, f"there is no delivery {asked.id}")
         try:
@@ -84,17 +80,7 @@ class Deliveries:
             raise
         except StoreError as exc:
             raise Refusal(409, str(exc)) from None
-        found: Delivery | None = await self._sources.store.read(units.get, asked.id)
+        found = await self._sources.ledger.delivery(asked.id)
         sink = found.sink if found is not None else ""
         log.info("delivery_retried", delivery_id=asked.id, sink=sink, **recording.ids, who=asked.who.name)
         return answer(serializers.delivery(found, self._sources.courier.held) if found is not None else {})
-
-
-def _recording_of(conn: sa.Connection, delivery_id: str) -> Recording | None:
-    delivery = units.get(conn, delivery_id)
-    return None if delivery is None else recordings.get(conn, delivery.recording_id)
-
-
-def _whole(conn: sa.Connection, delivery_id: str) -> tuple[Delivery, list[units.Attempt]] | None:
-    delivery = units.get(conn, delivery_id)
-    return None if delivery is None else (delivery, units.attempts(conn, delivery_id))

@@ -1,4 +1,4 @@
-"""What HTTP looks at and acts through: the living parts of one app. Built by the app, changed by nobody here."""
+"""The parts of an app that HTTP reads and acts through. Built by the app; nothing in `web` changes them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from fastagi.recording.service import RecordingService
 from fastagi.recording.sinks import SinkNames
 from fastagi.settings import Settings
 from fastagi.store import Store
+from fastagi.web.ledger_reads import LedgerReads
 
 
 @dataclass(frozen=True, slots=True)
 class WebDependencies:
-    """The parts. `clock` gives unix seconds."""
+    """The parts of one app. `clock` gives unix seconds."""
 
     settings: Settings
     store: Store
@@ -33,3 +34,8 @@ class WebDependencies:
     agi: AgiServer[Any]
     descriptors: Descriptors
     clock: Callable[[], float] = time.time
+
+    @property
+    def ledger(self) -> LedgerReads:
+        """The ledger, to be read."""
+        return LedgerReads(self.store)

@@ -1,6 +1,6 @@
-"""How much room there is and how much the spools hold, measured in a thread of its own.
+"""Measures free space and the size of the spools, in a thread of its own.
 
-A dead network mount holds that thread and nothing else: the next measurement waits for it, none is begun beside it.
+A dead network mount holds that thread and nothing else: the next measurement waits for it, and none is begun beside it.
 """
 
 from __future__ import annotations
@@ -9,26 +9,29 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastagi.recording.asterisk import raw_files
 from fastagi.recording.lifecycle.start_faults import StartFault
+from fastagi.runtime.threads import Pool
 
 PATIENCE_SECONDS = 2.0
-"""How long a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""
+"""Seconds that a scrape or a probe waits for the disks: both have time limits of their own, usually 5 to 10 s."""
 
 FRESH_SECONDS = 1.0
-"""A measurement that is younger is given again: many watchers cost what one does."""
+"""A measurement that is younger is returned again, so that many readers cost what one does."""
 
 MOST_FILES = 200_000
-"""A spool's files that are counted: beyond it the figure is a lower bound, and the alarm has long been raised."""
+"""Most files of a spool that are counted: beyond it the figure is a lower bound, and the alarm has long been raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """One folder. :param fault: what is wrong with it and what to do; empty when nothing is"""
+    """Free space of one folder.
+
+    :param fault: one line with the fault and its remedy; empty for none
+    """
 
     free: int = 0
     fault: str = ""
@@ -36,7 +39,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a spool holds: bytes and number of files."""
+    """Content of a spool: bytes and number of files."""
 
     bytes: int = 0
     files: int = 0
@@ -44,7 +47,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One measurement. `answered` is False when the disks did not answer in time: then the rest is empty."""
+    """One measurement. `answered` is False when the disks did not answer in time; the rest is empty then."""
 
     answered: bool = False
     rooms: dict[Path, Room] = field(default_factory=dict)
@@ -55,8 +58,9 @@ class Measured:
 class Disks:
     """Measures folders.
 
-    :param folders: whose free space counts; :param spools: those of them that Asterisk writes to
-    :param start_faults: tells, from folders, why recordings would not start
+    :param folders: folders whose free space counts
+    :param spools: those of them that Asterisk writes to
+    :param start_faults: returns, from folders, why recordings would not start
     """
 
     def __init__(
@@ -68,14 +72,14 @@ class Disks:
         self.spools = tuple(dict.fromkeys(spools))
         self.folders = tuple(dict.fromkeys([*folders, *self.spools]))
         self._start_faults = start_faults
-        self._thread = ThreadPoolExecutor(1, "fastagi-disks")
-        self._running: Future[Measured] | None = None
+        self._thread = Pool("fastagi-disks", 1)
+        self._running: asyncio.Future[Measured] | None = None
         self._last = Measured()
         self._at = float("-inf")
 
     async def measure(self) -> Measured:
-        """At most `FRESH_SECONDS` old. Takes `PATIENCE_SECONDS` at most."""
-        # whoever has just mended what keeps recordings from starting is not told that it is broken yet
+        """Return a measurement that is at most `FRESH_SECONDS` old. Takes `PATIENCE_SECONDS` at most."""
+        # an operator who has just mended a start fault must not read about it again
         if time.monotonic() - self._at < FRESH_SECONDS and not self._last.start_faults:
             return self._last
         if self._running is None:
@@ -83,7 +87,7 @@ class Disks:
         running = self._running
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                found = await asyncio.shield(asyncio.wrap_future(running))
+                found = await asyncio.shield(running)
         except TimeoutError:
             return Measured()
         if self._running is running:
@@ -91,8 +95,8 @@ class Disks:
         return found
 
     def close(self) -> None:
-        """Begin nothing more. Does not wait: a dead mount would hold the shutdown."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Begin no further measurement. Does not wait, because a dead mount would hold the shutdown."""
+        self._thread.close(0.0)
 
     def _measure(self) -> Measured:
         rooms = {f: _room(f, f in self.spools) for f in self.folders}
@@ -108,7 +112,7 @@ def _room(folder: Path, spool: bool) -> Room:
 
 
 def _folder_fault(folder: Path) -> str:
-    """A folder of our own may still have to be made: then its nearest parent must let us."""
+    """Check a folder. One of this server may still have to be made; then its nearest parent must allow it."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
@@ -129,9 +133,9 @@ def _held(spool: Path) -> Held:
                         total += entry.stat(follow_symlinks=False).st_size
                         count += 1
                 except FileNotFoundError:
-                    continue  # finished meanwhile
+                    continue  # the file was finished meanwhile
                 if count >= MOST_FILES:
                     break
     except OSError:
-        return Held()  # `_room` says what is wrong with it
+        return Held()  # `_room` reports the fault
     return Held(total, count)

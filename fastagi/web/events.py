@@ -1,9 +1,9 @@
 """`/api/v1/events`: the journal as server-sent events, as it is written.
 
-The ledger is the truth here too: the journal's listener only says that there is something new, one reader fetches it
-for all clients, with its number, and keeps the newest in a ring. A client is a place in that ring and nothing else, so
-a slow one costs no memory; one that the ring has overtaken is told to begin again (`event: reset`). A client that
-comes back with Last-Event-ID is first given what it missed, from the ledger.
+The ledger is the source here too. The journal's listener only signals new lines; one reader fetches them for all
+clients, with their numbers, and keeps the newest in a ring. A client is only a place in that ring, so a slow one costs
+no memory. A client that the ring has overtaken gets `event: reset` and begins again. A client that comes back with
+Last-Event-ID first gets the lines that it missed, from the ledger.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
 from fastagi.domain.recording import Recording
 from fastagi.errors import StoreError
 from fastagi.store.queries import journal
-from fastagi.store.queries import recordings as units
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import RequestContext, Route
@@ -32,7 +30,7 @@ from fastagi.web.responses import Refusal
 log = structlog.get_logger(__name__)
 
 MOST_CLIENTS = 64
-"""Consoles and programs that follow; each is a connection that stays."""
+"""Consoles and programs that follow; each is a connection that stays open."""
 
 RING = 2000
 """Events kept for clients that are behind, some 3 MB."""
@@ -40,22 +38,22 @@ RING = 2000
 BATCH = 200
 
 MOST_MISSED = 10_000
-"""Events that a client is given again after a break; one that missed more lists the recordings anew."""
+"""Most events that a client gets again after a break; one that missed more must list the recordings anew."""
 
 GATHER_SECONDS = 0.02
-"""A finished call is several entries at once: they are fetched together."""
+"""A finished call writes several entries at once: they are fetched together."""
 
 POLL_SECONDS = 2.0
-"""Entries that no listener tells of: those of other servers on the same ledger, and what was written late."""
+"""Seconds between reads for entries without a signal: those of other servers on the ledger, and late commits."""
 
 OVERLAP = 100
-"""On PostgreSQL a number may be committed after a higher one: so many are looked at again."""
+"""On PostgreSQL a number may be committed after a higher one: this many are read again."""
 
 PING_SECONDS = 15.0
-"""An empty comment so often keeps proxies from closing, and finds clients that are gone."""
+"""Seconds between empty comments, which keep proxies from closing and find clients that are gone."""
 
 LOOK_SECONDS = 1.0
-"""A client that has gone is noticed within this, not at the next comment."""
+"""A client that has gone is noticed within this time, not at the next comment."""
 
 WRITE_SECONDS = 30.0
 
@@ -63,13 +61,13 @@ RESET = b"event: reset\ndata: {}\n\n"
 
 
 class Events:
-    """The route, and the reader behind it. The reader runs only while somebody follows."""
+    """The route, and the reader behind it. The reader runs only while a client follows."""
 
     def __init__(self, sources: WebDependencies) -> None:
         self._sources = sources
         self._overlap = 0 if sources.store.alone else OVERLAP
         self._ring: deque[bytes] = deque(maxlen=RING)
-        self._count = 0  # events that were ever put into the ring
+        self._count = 0  # number of events that were ever put into the ring
         self._last = 0  # the highest number that was read
         self._seen: deque[int] = deque(maxlen=4 * OVERLAP)
         self._clients = 0
@@ -81,7 +79,7 @@ class Events:
         sources.recorder.listen(self._told)
 
     def routes(self) -> list[Route]:
-        """The one there is."""
+        """Return the only route."""
         after = whole("after", "give what came after this number first; the same as the header Last-Event-ID", 0, 2**62)
         return [
             Route("GET", "/events", self.follow, Role.VIEWER, "The journal as it is written (server-sent events)",
@@ -106,10 +104,10 @@ class Events:
     # -- the reader
 
     async def _begin(self) -> None:
-        """See that the reader runs; from now on nothing is missed."""
+        """Start the reader unless it runs; from now on no event is missed."""
         async with self._starting:
             if self._reader is None or self._reader.done():
-                self._last = await self._sources.store.read(journal.last_seq)
+                self._last = await self._sources.ledger.last_entry()
                 self._reader = asyncio.create_task(self._read(), name="journal-events")
 
     async def _read(self) -> None:
@@ -128,9 +126,9 @@ class Events:
                 log.warning("events_not_read", error=str(exc))
 
     async def _fetch(self) -> bool:
-        """Put what is new into the ring; whether there may be more."""
+        """Put new entries into the ring; return whether there may be more."""
         after = max(0, self._last - self._overlap)
-        rows: list[tuple[int, bytes]] = await self._sources.store.read(_after, after, BATCH, tuple(self._seen))
+        rows = await self._sources.ledger.entries_after(after, BATCH, _rendered, frozenset(self._seen))
         for seq, text in rows:
             self._last = max(self._last, seq)
             if self._overlap:
@@ -145,7 +143,7 @@ class Events:
     # -- one client
 
     async def follow(self, asked: RequestContext) -> web.StreamResponse:
-        """GET /events."""
+        """Answer GET /events."""
         request = asked.request
         since = _since(request, asked)
         if self._clients >= MOST_CLIENTS:
@@ -174,12 +172,12 @@ class Events:
             self._clients -= 1
 
     async def _replay(self, response: web.StreamResponse, since: int, newest: int) -> None:
-        """What came after `since`, up to where the ring takes over."""
+        """Send the entries after `since`, up to where the ring takes over."""
         if since > newest or newest - since > MOST_MISSED:
             await _write(response, [RESET])
             return
         while since < newest and not self._closed:
-            rows: list[tuple[int, bytes]] = await self._sources.store.read(_after, since, BATCH, ())
+            rows = await self._sources.ledger.entries_after(since, BATCH, _rendered)
             rows = [row for row in rows if row[0] <= newest]
             if not rows:
                 return
@@ -221,17 +219,8 @@ def _since(request: web.Request, asked: RequestContext) -> int | None:
     return after
 
 
-def _after(conn: sa.Connection, seq: int, limit: int, seen: tuple[int, ...]) -> list[tuple[int, bytes]]:
-    """Entries later than `seq` that were not seen, with the recordings they are of, ready to be sent."""
-    known = set(seen)
-    entries = [e for e in journal.after(conn, seq, limit + len(known)) if e.seq not in known][:limit]
-    rows: dict[str, Any] = {}
-    found = []
-    for entry in entries:
-        if entry.recording_id not in rows:
-            recording = units.get(conn, entry.recording_id)
-            rows[entry.recording_id] = serializers.recording(recording) if recording is not None else None
-        body = {**serializers.entry(entry), "recording": rows[entry.recording_id]}
-        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # JSON writes no line ends into a line
-        found.append((entry.seq, f"id: {entry.seq}\ndata: {text}\n\n".encode("utf-8", "replace")))
-    return found
+def _rendered(entry: journal.Entry, recording: Recording | None) -> bytes:
+    """Return an entry with its recording as it is sent."""
+    body = {**serializers.entry(entry), "recording": None if recording is None else serializers.recording(recording)}
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))  # JSON writes no line ends into a line
+    return f"id: {entry.seq}\ndata: {text}\n\n".encode("utf-8", "replace")

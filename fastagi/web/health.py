@@ -1,6 +1,6 @@
-"""`/healthz`: restart me when this fails. `/readyz`: send me no calls while this fails, and here is what to do.
+"""`/healthz` fails when a restart would help. `/readyz` fails when the server should get no calls, and says the remedy.
 
-The first asks only for what a restart mends. The second asks for everything a recording needs.
+`/healthz` checks only what a restart mends. `/readyz` checks everything that a recording needs.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, dataclass
 
-import sqlalchemy as sa
 from aiohttp import web
 
 from fastagi.domain.timestamps import rfc3339
@@ -20,14 +19,16 @@ from fastagi.web.disks import Disks, Measured
 from fastagi.web.responses import answer
 
 STORE_SECONDS = 2.0
-"""How long the ledger has to answer a probe, and to take a write."""
+"""Seconds that the ledger has to answer a probe, and to take a write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is not as it must be.
+    """One fault.
 
-    :param what: the part, as it is called in the settings; :param problem: what is wrong; :param do: what to do
+    :param what: the part, by its name in the settings
+    :param problem: the fault
+    :param do: the remedy
     """
 
     what: str
@@ -36,14 +37,14 @@ class Problem:
 
 
 class Health:
-    """Answers probes. Both routes are open to everybody who reaches the port: they tell no caller's name or number."""
+    """Answers probes. Both routes are open to every peer that reaches the port: they show no caller."""
 
     def __init__(self, sources: WebDependencies, disks: Disks) -> None:
         self._sources = sources
         self._disks = disks
 
     async def healthz(self, request: web.Request) -> web.Response:
-        """200 while the loop turns (it does, or nobody would answer) and no lasting task has died."""
+        """Return 200 while the loop turns (otherwise there is no answer) and no lasting task has died."""
         dead = self._sources.recorder.tasks_dead
         if dead:
             return answer(
@@ -52,7 +53,7 @@ class Health:
         return answer({"healthy": True})
 
     async def readyz(self, request: web.Request) -> web.Response:
-        """200 when recordings can be made, kept and journalled; else 503 and what hinders it."""
+        """Return 200 when recordings can be made, kept and journalled; else 503 and the faults."""
         measured, store_problem = await asyncio.gather(self._disks.measure(), self._store())
         problems = [p for pbx in self._sources.pbxs.values() if (p := asterisk_problem(pbx)) is not None]
         problems += [store_problem] if store_problem is not None else []
@@ -74,7 +75,7 @@ class Health:
         return answer(body, 503 if problems else 200)
 
     def _warnings(self) -> list[Problem]:
-        """What an operator should know and no probe should act on."""
+        """Return faults that an operator should know and no probe should act on."""
         found = [*self._held_sinks(), *self._refused_side_files(), *self._sinks_on_the_main_loop()]
         agi, wanted = self._sources.agi, self._sources.settings.agi.max_sessions
         if agi.max_sessions < wanted:
@@ -134,7 +135,7 @@ class Health:
             return Problem("store", f"{store.shown}: {fault}{late}", do)
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                await store.read(_one)
+                await self._sources.ledger.answers()
         except TimeoutError:
             return Problem("store", f"{store.shown}: no answer within {STORE_SECONDS:g} s", do)
         except StoreError as exc:
@@ -163,7 +164,7 @@ class Health:
 
 
 def asterisk_problem(pbx: Pbx) -> Problem | None:
-    """What is wrong with the connection to that Asterisk; None when nothing is, or none is wanted."""
+    """Return the fault of the connection to that Asterisk; None when there is none, or no connection is wanted."""
     if pbx.manager is None or pbx.up:
         return None
     if pbx.manager.connected:
@@ -173,7 +174,3 @@ def asterisk_problem(pbx: Pbx) -> Problem | None:
     where = f"{pbx.settings.host}:{pbx.settings.port}"
     do = f"run fastagi doctor: it tells network, login and rights apart (manager interface {where})"
     return Problem(f"asterisk {pbx.name}", problem, do)
-
-
-def _one(conn: sa.Connection) -> int:
-    return int(conn.execute(sa.select(sa.literal(1))).scalar_one())

@@ -1,4 +1,4 @@
-"""How late the event loop is: what a blocking call in a handler or a callback does to every call at once."""
+"""Lag of the event loop: a blocking call in a handler or a callback delays every call at once."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.5
 
 HELD_SECONDS = 1.0
-"""A caller hears it: so late it is told."""
+"""Seconds of lag that are logged: a caller hears such a delay."""
 
 WINDOW_TICKS = 120
-"""A minute: longer than Prometheus' usual interval between scrapes, so that no stall falls between two."""
+"""A minute: longer than Prometheus' usual interval between scrapes, so that no lag falls between two."""
 
 
 class LoopLag:
-    """Measures from `start` to `stop`; a timer, no task."""
+    """Measures from `start` to `stop`, with a timer and no task."""
 
     def __init__(self) -> None:
         self._seen: deque[float] = deque(maxlen=WINDOW_TICKS)
@@ -27,20 +27,20 @@ class LoopLag:
         self._due = 0.0
 
     def start(self) -> None:
-        """Begin; on the loop that is to be measured."""
+        """Begin to measure. Call it on the loop to be measured."""
         loop = asyncio.get_running_loop()
         self._due = loop.time() + TICK_SECONDS
         self._timer = loop.call_at(self._due, self._tick, loop)
 
     def stop(self) -> None:
-        """End. Idempotent."""
+        """Stop measuring. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     @property
     def longest(self) -> float:
-        """The longest that something which was due had to wait, in seconds, within the last minute."""
+        """Return the longest lag within the last minute, in seconds."""
         return max(self._seen, default=0.0)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,6 +1,6 @@
-"""Requests that are no HTTP, and tokens that are none of ours: logged in one line, and not for ever.
+"""Logs requests that are no HTTP, and unknown tokens, in one line each and at a limited rate.
 
-Whoever reaches the port can send them as fast as he likes, and what he sent may hold somebody's token.
+Any peer that reaches the port can send them as fast as it likes, and their content may hold a real token.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ LOGGED_PER_MINUTE = 20
 
 
 class RateLimitedLog:
-    """Logs warnings of one event, so many a minute.
+    """Logs warnings of one event, up to a number per minute.
 
-    :param event: its name; how many were left out is told as ``EVENT_not_logged``
+    :param event: its name; the number left out is logged as ``EVENT_not_logged``
     """
 
     def __init__(self, logger: str, event: str) -> None:
@@ -39,7 +39,7 @@ class RateLimitedLog:
 
 
 class MalformedRequests(logging.Filter):
-    """On aiohttp's logger: its traceback of a malformed request, which quotes it, becomes one line that does not."""
+    """A filter on aiohttp's logger: its traceback, which quotes a malformed request, becomes one line."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""`/metrics`: read from the living parts when a scrape comes, so that nothing is kept twice and nothing can drift.
+"""`/metrics`: read from the app's parts at each scrape, so that no figure is stored twice and none can drift.
 
-What costs a disk or a query is fetched beside the loop first, with a time limit; what does not answer is left out of
-that scrape and counted in `fastagi_scrape_faults_total`. The text is made in a thread.
+Figures that cost a disk access or a query are fetched beside the loop first, with a time limit. One that does not
+arrive is left out of that scrape and counted in `fastagi_scrape_faults_total`. The text is made in a thread.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from fastagi.web.disks import Disks
 from fastagi.web.lag import LoopLag
 
 LEDGER_SECONDS = 2.0
-"""How long a scrape waits for the ledger."""
+"""Seconds that a scrape waits for the ledger."""
 
 
 class Metrics:
     """Answers scrapes.
 
-    :param observed: whose registry is completed here
+    :param observed: its registry gets the other collectors
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Metrics:
         ProcessCollector(registry=observed.registry)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """The route. Scrapes that come at once share one answer."""
+        """Answer GET /metrics. Scrapes that come at once share one answer."""
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self.text(), name="scrape")
             self._under_way.add_done_callback(_seen)
@@ -58,7 +58,7 @@ class Metrics:
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
 
     async def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         measured, depths = await asyncio.gather(self._disks.measure(), self._depths())
         if not measured.answered:
             self._faults["disk"] += 1
@@ -66,14 +66,16 @@ class Metrics:
         return await asyncio.to_thread(generate_latest, _Plain(self._observed.registry))
 
     async def close(self) -> None:
-        """Break off what runs."""
+        """Cancel running queries."""
         left = [task for task in (self._under_way, self._asking) if task is not None and not task.done()]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
     async def _depths(self) -> list[deliveries.Depth] | None:
-        """From the ledger. While one question is not answered, no second one is asked: they would pile up there."""
+        """Read the depths from the ledger. While one query is not answered, no second one is sent: they would pile up
+        there.
+        """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="scrape-ledger")
             self._asking.add_done_callback(_seen)
@@ -85,18 +87,17 @@ class Metrics:
             return None
 
     async def _ask(self) -> list[deliveries.Depth]:
-        found: list[deliveries.Depth] = await self._sources.store.search(deliveries.depths, self._sources.clock())
-        return found
+        return await self._sources.ledger.depths(self._sources.clock())
 
 
 def _seen(task: asyncio.Task[Any]) -> None:
-    """Its error was told to who asked, or nobody waits for it any more."""
+    """Retrieve the error of a query: its caller has it already, or is gone."""
     if not task.cancelled():
         task.exception()
 
 
 class _Plain(Collector):
-    """A registry without the `_created` samples of its counters (when a counter began), which nobody asks for."""
+    """A registry without the `_created` samples of its counters (when a counter began), which are not needed."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -108,7 +109,7 @@ class _Plain(Collector):
 
 
 class _Prepared(Collector):
-    """What was made on the loop, for the thread that writes it down."""
+    """Metrics that were made on the loop, for the thread that writes the text."""
 
     def __init__(self) -> None:
         self.families: list[Metric] = []

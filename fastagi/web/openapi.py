@@ -1,4 +1,4 @@
-"""`/api/v1/openapi.json`, made from the table of routes: what is not there does not answer, and the other way round."""
+"""`/api/v1/openapi.json`, made from the table of routes, so that it lists exactly the routes that answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALWAYS = {
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 text of these routes."""
+    """Return the OpenAPI 3.1 document of these routes."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.url, {})[route.method.lower()] = _operation(route)

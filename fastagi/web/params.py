@@ -1,6 +1,6 @@
-"""What a request may say: query parameters and bodies, each named once, read strictly, and told to OpenAPI.
+"""Query parameters and bodies: each defined once, read strictly, and described to OpenAPI.
 
-Everything here comes from outside: an unknown name, a repeated one or a wrong value is a 400 of one line.
+Every value comes from outside: an unknown name, a repeated one or a wrong value is a 400 of one line.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from aiohttp import web
 from fastagi.web.responses import Refusal
 
 LONGEST_VALUE = 300
-"""Characters of one query parameter: the longest thing to look for is a file name."""
+"""Most characters of one query parameter: the longest value to search for is a file name."""
 
 BODY_SECONDS = 10.0
-"""How long a body of at most 64 kB may take."""
+"""Seconds that a body of at most 64 kB may take."""
 
 _ID = re.compile(r"[a-z0-9-]{1,40}")
 
@@ -30,7 +30,7 @@ _ID = re.compile(r"[a-z0-9-]{1,40}")
 class Parameter:
     """A query parameter.
 
-    :param read: its text as a value; raises ValueError with what is allowed
+    :param read: turns its text into a value; raises ValueError with the allowed values
     :param schema: the same for OpenAPI
     """
 
@@ -43,7 +43,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A key of a JSON body. :param kinds: Python types it may have; :param schema: the same for OpenAPI"""
+    """A key of a JSON body.
+
+    :param kinds: Python types that it may have
+    :param schema: the same for OpenAPI
+    """
 
     name: str
     words: str
@@ -53,17 +57,17 @@ class Field:
 
 
 def text(name: str, words: str) -> Parameter:
-    """Any text."""
+    """Define a parameter that takes any text."""
     return Parameter(name, words, str)
 
 
 def needed(name: str, words: str) -> Parameter:
-    """Any text, but not none: a blank says as much as nothing."""
+    """Define a parameter that takes any text but a blank one."""
     return Parameter(name, words, lambda value: value.strip(), {"type": "string", "minLength": 1}, required=True)
 
 
 def choice(name: str, words: str, values: Iterable[str]) -> Parameter:
-    """One of these."""
+    """Define a parameter that takes one of `values`."""
     allowed = tuple(values)
 
     def read(value: str) -> str:
@@ -75,7 +79,7 @@ def choice(name: str, words: str, values: Iterable[str]) -> Parameter:
 
 
 def flag(name: str, words: str) -> Parameter:
-    """yes or no."""
+    """Define a parameter that takes yes or no."""
     known = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
     def read(value: str) -> bool:
@@ -87,7 +91,7 @@ def flag(name: str, words: str) -> Parameter:
 
 
 def whole(name: str, words: str, least: int, most: int) -> Parameter:
-    """A whole number in a range."""
+    """Define a parameter that takes a whole number in a range."""
 
     def read(value: str) -> int:
         if not (value.isascii() and value.isdigit()) or not least <= int(value[:20]) <= most:
@@ -98,13 +102,13 @@ def whole(name: str, words: str, least: int, most: int) -> Parameter:
 
 
 def time_of(name: str, words: str) -> Parameter:
-    """RFC 3339 (UTC where it has no offset), or unix seconds."""
+    """Define a parameter that takes RFC 3339 (UTC without an offset) or unix seconds."""
 
     def read(value: str) -> float:
         try:
             if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,6})?", value):
                 return float(value)
-            # a plus sign in a query is a blank
+            # a plus sign in a query is decoded as a blank
             at = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
             return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError):
@@ -114,7 +118,7 @@ def time_of(name: str, words: str) -> Parameter:
 
 
 def an_id(name: str, words: str) -> Parameter:
-    """An id that this API gave."""
+    """Define a parameter that takes an id of this API."""
 
     def read(value: str) -> str:
         if not _ID.fullmatch(value):
@@ -129,7 +133,7 @@ CURSOR = an_id("cursor", "`next` of the page before")
 
 
 def query_of(request: web.Request, allowed: Iterable[Parameter]) -> dict[str, Any]:
-    """The query's values by name; what is left out, or empty, is not in it.
+    """Return the query's values by name, without the missing and empty ones.
 
     :raises Refusal: 400
     """
@@ -157,7 +161,7 @@ def query_of(request: web.Request, allowed: Iterable[Parameter]) -> dict[str, An
 
 
 async def body_of(request: web.Request, allowed: Iterable[Field]) -> dict[str, Any]:
-    """The JSON body's values by name; no body is an empty one.
+    """Return the JSON body's values by name; a missing body is an empty one.
 
     :raises Refusal: 400, 408 or 415
     """
@@ -211,7 +215,7 @@ def _object(request: web.Request, data: bytes) -> dict[str, Any]:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether every text in it, however deep, is one that a file name, a database or Asterisk can be given."""
+    """Return whether every text in a value, however deep, can be used in a file name, a database and an AMI action."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -220,4 +224,4 @@ def _is_text(value: Any) -> bool:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+    raise ValueError(name)  # NaN and Infinity are Python's extension of JSON

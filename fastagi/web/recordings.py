@@ -1,6 +1,6 @@
 """`/api/v1/recordings`: list, show, start, stop, pause, resume, hold, delete.
 
-Decides nothing: `recording.commands` and `recording.evidence` do.
+The rules are in the recording service and in `recording.compliance`, not here.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from collections.abc import Coroutine
 from dataclasses import fields
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from aiohttp import web
 
-from fastagi.domain.delivery import Delivery
 from fastagi.domain.formats import ENGINES, FORMATS, MODES
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import PAUSE_MODES, RecordingSpec
 from fastagi.domain.states import OPEN, Cause, Phase, State
 from fastagi.errors import FastAGIError
 from fastagi.recording.ledger.active import ActiveRecording
-from fastagi.store.queries import catalogue, deliveries, journal
-from fastagi.store.queries import recordings as units
+from fastagi.store.queries import catalogue
 from fastagi.web import serializers
 from fastagi.web.access import Role
 from fastagi.web.api import PREFIX, QueryLimiter, RequestContext, Route
@@ -33,7 +30,7 @@ from fastagi.web.responses import Refusal, answer
 log = structlog.get_logger(__name__)
 
 MOST_ENTRIES = 500
-"""Journal lines and deliveries shown of one recording."""
+"""Most journal lines and deliveries shown of one recording."""
 
 WAIT = whole("wait", "seconds to wait for the finished file; 10 if left out", 0, 60)
 
@@ -57,7 +54,7 @@ FILTERS = (
 
 
 def _of_spec() -> tuple[Field, ...]:
-    """The parameters of a recording, as the domain has them."""
+    """Return the parameters of a recording, from the domain's definition."""
     allowed = {
         "file_format": list(FORMATS),
         "recording_mode": list(MODES),
@@ -103,7 +100,7 @@ class Recordings:
         self._turns = turns
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         one = "/recordings/{id}"
         there = {404: "there is no such recording"}
         running = {**there, 409: "it does not run, or is in no state for that"}
@@ -130,22 +127,19 @@ class Recordings:
         ]  # fmt: skip
 
     async def list(self, asked: RequestContext) -> web.Response:
-        """GET /recordings."""
+        """Answer GET /recordings."""
         query = dict(asked.query)
         limit, cursor = query.pop("limit", 50), query.pop("cursor", None)
         wanted = catalogue.RecordingFilter(**query)
-        found, following = await self._turns.take(
-            lambda: self._sources.store.search(catalogue.page, wanted, cursor=cursor, limit=limit)
-        )
+        found, following = await self._turns.take(lambda: self._sources.ledger.recordings(wanted, cursor, limit))
         return answer({"recordings": [serializers.recording(r) for r in found], "next": following})
 
     async def show(self, asked: RequestContext) -> web.Response:
-        """GET /recordings/{id}."""
-        found = await self._sources.store.read(_whole, asked.id)
+        """Answer GET /recordings/{id}."""
+        found = await self._sources.ledger.whole_recording(asked.id)
         if found is None:
             raise Refusal(404, f"there is no recording {asked.id}")
-        recording, made, history = found
-        body = serializers.recording(recording)
+        body = serializers.recording(found.recording)
         job = self._sources.recorder.get(asked.id)
         if job is not None:
             body = {
@@ -153,12 +147,14 @@ class Recordings:
                 "alarms": sorted(job.alarms),
                 "bytes_so_far": max(0, job.size),
             }
-        body["deliveries"] = [serializers.delivery(d, self._sources.courier.held) for d in made[:MOST_ENTRIES]]
-        body["journal"] = [serializers.entry(e) for e in history[-MOST_ENTRIES:]]
+        body["deliveries"] = [
+            serializers.delivery(d, self._sources.courier.held) for d in found.deliveries[:MOST_ENTRIES]
+        ]
+        body["journal"] = [serializers.entry(e) for e in found.journal[-MOST_ENTRIES:]]
         return answer(body)
 
     async def start(self, asked: RequestContext) -> web.Response:
-        """POST /recordings."""
+        """Answer POST /recordings."""
         body = dict(asked.body)
         recording = await self._own(
             self._sources.commands.start_on_channel(
@@ -179,9 +175,9 @@ class Recordings:
         return answer(shown, 201, Location=f"{PREFIX}/recordings/{recording.id}")
 
     async def stop(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/stop."""
+        """Answer POST /recordings/{id}/stop."""
         job = await self._job(asked.id)
-        if isinstance(job, Recording):  # it has ended: stopping is idempotent
+        if isinstance(job, Recording):  # the recording has ended: stopping is idempotent
             return answer(serializers.recording(job))
         log.info("recording_commanded", command="stop", **job.recording.ids, who=asked.who.name)
         await self._own(self._sources.commands.stop(job, wait=False), "http stop")
@@ -189,7 +185,7 @@ class Recordings:
         return answer(serializers.recording(job.recording), 200 if ended else 202)
 
     async def pause(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/pause."""
+        """Answer POST /recordings/{id}/pause."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="pause", **job.recording.ids, who=asked.who.name)
         return answer(
@@ -199,13 +195,13 @@ class Recordings:
         )
 
     async def resume(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/resume."""
+        """Answer POST /recordings/{id}/resume."""
         job = await self._running(asked.id)
         log.info("recording_commanded", command="resume", **job.recording.ids, who=asked.who.name)
         return answer(serializers.recording(await self._own(self._sources.commands.resume(job), "http resume")))
 
     async def delete(self, asked: RequestContext) -> web.Response:
-        """DELETE /recordings/{id}."""
+        """Answer DELETE /recordings/{id}."""
         await self._row(asked.id)
         work = self._sources.recorder.delete(
             asked.id, asked.who.name, asked.query["reason"], force=bool(asked.query.get("force", False))
@@ -213,19 +209,19 @@ class Recordings:
         return answer(serializers.recording(await self._own(work, "http delete")))
 
     async def hold(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/hold."""
+        """Answer POST /recordings/{id}/hold."""
         await self._row(asked.id)
         work = self._sources.recorder.hold(asked.id, asked.who.name, asked.query["reason"])
         return answer(serializers.recording(await self._own(work, "http hold")))
 
     async def release(self, asked: RequestContext) -> web.Response:
-        """POST /recordings/{id}/release."""
+        """Answer POST /recordings/{id}/release."""
         await self._row(asked.id)
         work = self._sources.recorder.release(asked.id, asked.who.name, asked.query["reason"])
         return answer(serializers.recording(await self._own(work, "http release")))
 
     async def _own(self, work: Coroutine[Any, Any, Recording], name: str) -> Recording:
-        """Let the recorder own it: what has begun is ended, though the client goes or this server stops."""
+        """Let the recorder own the work, which goes on to its end even if the client leaves or this server stops."""
         done: Recording | FastAGIError = await asyncio.shield(self._sources.recorder.spawn(_caught(work), name))
         if isinstance(done, FastAGIError):
             raise done
@@ -238,7 +234,7 @@ class Recordings:
         return job
 
     async def _job(self, recording_id: str) -> ActiveRecording | Recording:
-        """The job of an open recording of this server; the row of one that has ended."""
+        """Return the `ActiveRecording` of an open recording of this server, or the row of one that has ended."""
         job = self._sources.recorder.get(recording_id)
         if job is not None:
             return job
@@ -248,22 +244,15 @@ class Recordings:
         return recording
 
     async def _row(self, recording_id: str) -> Recording:
-        recording: Recording | None = await self._sources.store.read(units.get, recording_id)
+        recording = await self._sources.ledger.recording(recording_id)
         if recording is None:
             raise Refusal(404, f"there is no recording {recording_id}")
         return recording
 
 
 async def _caught(work: Coroutine[Any, Any, Recording]) -> Recording | FastAGIError:
-    """A refusal is the client's answer and no death of a task."""
+    """Return a refusal as a value: it is the client's answer, and the task has not died."""
     try:
         return await work
     except FastAGIError as exc:
         return exc
-
-
-def _whole(conn: sa.Connection, recording_id: str) -> tuple[Recording, list[Delivery], list[journal.Entry]] | None:
-    recording = units.get(conn, recording_id)
-    if recording is None:
-        return None
-    return recording, deliveries.of_recording(conn, recording_id), journal.history(conn, recording_id)

@@ -1,7 +1,7 @@
-"""What every answer has: JSON, one line for an error, headers that keep a browser from guessing.
+"""The form of every answer: JSON, one line for an error, headers that keep a browser from guessing.
 
-The one middleware: errors of our tree become a status here and nowhere else; what nobody expected is logged with its
-place and told as 500.
+The only middleware that turns errors of `fastagi.errors` into a status. An unexpected error is logged with its place
+and answered with 500.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-"""On every answer. `Server` without versions: they only help whoever looks for holes."""
+"""Headers of every answer. `Server` has no version, which would only help an attacker."""
 
 CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""For everything that is no page: a browser that is led to it runs nothing."""
+"""For every answer that is no page: a browser that is led to it runs no script."""
 
 LONGEST_LINE = 500
-"""Characters of an error: what a peer sent may be quoted in it."""
+"""Most characters of an error: a peer's text may be quoted in it."""
 
 _STATUS: tuple[tuple[type[FastAGIError], int], ...] = (
     (BadArgument, 400),
@@ -61,7 +61,8 @@ _STATUS: tuple[tuple[type[FastAGIError], int], ...] = (
 class Refusal(Exception):
     """A request that cannot be done.
 
-    :param status: HTTP status; :param error: one line that says what is wrong and what to do
+    :param status: HTTP status
+    :param error: one line with the fault and its remedy
     """
 
     def __init__(self, status: int, error: str, **headers: str) -> None:
@@ -71,7 +72,7 @@ class Refusal(Exception):
 
 
 def answer(value: Any, status: int = 200, **headers: str) -> web.Response:
-    """A JSON answer that nobody keeps."""
+    """Return a JSON answer that no cache keeps."""
     return web.Response(
         body=json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace"),
         status=status,
@@ -81,18 +82,18 @@ def answer(value: Any, status: int = 200, **headers: str) -> web.Response:
 
 
 def fault(status: int, error: str, **headers: str) -> web.Response:
-    """``{"error": "one line"}``."""
+    """Return ``{"error": "one line"}``."""
     return answer({"error": " ".join(error.split())[:LONGEST_LINE]}, status, **headers)
 
 
 def status_of(exc: FastAGIError) -> int:
-    """The HTTP status of an error of ours."""
+    """Return the HTTP status of an error of `fastagi.errors`."""
     return next((status for kind, status in _STATUS if isinstance(exc, kind)), 500)
 
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """QueryLimiter whatever a handler raises into an answer."""
+    """Turn an exception of a handler into an answer."""
     try:
         return await handler(request)
     except Refusal as exc:
@@ -102,7 +103,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPException as exc:
         return _of_aiohttp(exc)
     except (ConnectionResetError, ConnectionAbortedError):
-        raise  # the client has gone: there is nobody to tell
+        raise  # the client has gone: there is no receiver for an answer
     except Exception:
         log.exception("http_failed", method=request.method, path=request.path[:200])
         return fault(500, "something went wrong here: the log says what")
@@ -122,7 +123,7 @@ def _of_aiohttp(exc: web.HTTPException) -> web.Response:
 
 
 async def sign(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal `on_response_prepare`: the headers of every answer, errors included."""
+    """Set the headers of every answer, errors included. Signal `on_response_prepare`."""
     for name, value in HEADERS.items():
         response.headers[name] = value
     response.headers.setdefault("Content-Security-Policy", CONTENT_POLICY)

@@ -1,6 +1,6 @@
-"""How recordings, deliveries, calls and journal entries look as JSON. Times are RFC 3339, UTC; the unknown is null.
+"""The JSON form of recordings, deliveries, calls and journal entries. Times are RFC 3339, UTC; the unknown is null.
 
-Names here are a promise to clients: keys are added, never renamed. No key, no secret and no raw file is in them.
+Names here are a promise to clients: keys are added, never renamed. No encryption key, secret or raw file is shown.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastagi.domain.delivery import Delivery, DeliveryStatus, SinkRefusals
 from fastagi.domain.recording import Recording
 from fastagi.domain.timestamps import rfc3339
 
-if TYPE_CHECKING:  # for commands, too, which need no SQLAlchemy to print
+if TYPE_CHECKING:  # imported for types only: commands that print need no SQLAlchemy
     from fastagi.recording.asterisk.channel_table import LiveChannel
     from fastagi.store.queries.calls import AnsweredCall
     from fastagi.store.queries.deliveries import Attempt
@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # for commands, too, which need no SQLAlchemy to print
 
 
 def recording(r: Recording) -> dict[str, Any]:
-    """A recording."""
+    """Return a recording as JSON values."""
     return {
         "id": r.id,
         "state": r.state.value,
@@ -61,7 +61,7 @@ def recording(r: Recording) -> dict[str, Any]:
 
 
 def delivery(d: Delivery, held: Mapping[str, SinkRefusals] | None = None) -> dict[str, Any]:
-    """A delivery.
+    """Return a delivery as JSON values.
 
     :param held: sinks whose deliveries wait because their receivers refuse everything
     """
@@ -81,19 +81,19 @@ def delivery(d: Delivery, held: Mapping[str, SinkRefusals] | None = None) -> dic
 
 
 def delivery_hint(d: Delivery, held: Mapping[str, SinkRefusals] | None = None) -> str:
-    """What is wrong and what to do, where the last error does not say it."""
+    """Return the fault of a delivery and its remedy, when the last error does not say it."""
     if held and d.status is DeliveryStatus.WAITING and d.sink in held:
         return held[d.sink].hint
     return d.hint
 
 
 def attempt(a: Attempt) -> dict[str, Any]:
-    """One try of a delivery."""
+    """Return an attempt as JSON values."""
     return {"n": a.n, "at": rfc3339(a.at), "seconds": round(a.seconds, 3), "ok": a.ok, "error": a.error}
 
 
 def entry(e: Entry) -> dict[str, Any]:
-    """A line of the journal."""
+    """Return a line of the journal as JSON values."""
     return {
         "seq": e.seq,
         "at": rfc3339(e.at),
@@ -106,7 +106,7 @@ def entry(e: Entry) -> dict[str, Any]:
 
 
 def call(c: AnsweredCall) -> dict[str, Any]:
-    """An answered call. One that the ledger does not follow has no id."""
+    """Return an answered call as JSON values. A call that the ledger does not follow has no id."""
     return {
         "id": c.id or None,
         "asterisk": c.asterisk,
@@ -126,7 +126,7 @@ def call(c: AnsweredCall) -> dict[str, Any]:
 
 
 def channel(asterisk: str, c: LiveChannel, recordings: list[str]) -> dict[str, Any]:
-    """A channel that is up now, and which recordings of it run."""
+    """Return a channel that is up now, with its running recordings, as JSON values."""
     return {
         "asterisk": asterisk,
         "channel": c.name,

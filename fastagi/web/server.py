@@ -1,4 +1,4 @@
-"""The HTTP server: its parts, its routes, the limits of a request. How many may connect is `connections`' matter."""
+"""The HTTP server: its parts, its routes, the limits of a request. Limits of connections are in `connections`."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from fastagi.web.version import VERSION
 log = structlog.get_logger(__name__)
 
 _requests = logging.getLogger("fastagi.web.requests")
-"""What aiohttp's server says of single requests."""
+"""The logger of aiohttp's server for single requests."""
 
 BACKLOG = 128
 
 BODY_BYTES = 1 << 16
-"""The largest body: the start of a recording is some hundred bytes."""
+"""Bytes of the largest body: the start of a recording has some hundred."""
 
 LINE_BYTES = 8190
-"""Request line and each header: what browsers and proxies keep to."""
+"""Bytes of the request line and of each header: a limit that browsers and proxies keep to."""
 
 DRAIN_SECONDS = 2.0
-"""When it stops: time for answers that have begun. A download that breaks off is taken up again with Range."""
+"""Seconds that a stop gives to answers that have begun. A broken download continues with Range."""
 
 
 class HttpServer:
     """Serves HTTP from `start` to `stop`.
 
-    :param observed: the registry that the journal and the courier report to
+    :param observed: the registry that the journal and the delivery worker report to
     """
 
     def __init__(self, sources: WebDependencies, observed: Observations) -> None:
@@ -75,7 +75,7 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on, once started; before that the one asked for."""
+        """Return the port that the server listens on; before the start, the configured one."""
         return self._port
 
     def _api(self) -> Api:
@@ -95,7 +95,7 @@ class HttpServer:
         return Api(Tokens(self._sources.settings.http.tokens), [*routes, itself])
 
     def application(self) -> web.Application:
-        """All routes."""
+        """Return the application with all routes."""
         app = web.Application(middlewares=[mark_answered, guard], client_max_size=BODY_BYTES)
         app.on_response_prepare.append(sign)
         app.router.add_get("/healthz", self._health.healthz)
@@ -131,7 +131,7 @@ class HttpServer:
         log.info("http_serving", host=self._host, port=self._port, tokens=len(self._sources.settings.http.tokens))
 
     async def stop(self) -> None:
-        """Accept nothing more, end what runs (`DRAIN_SECONDS`), close. Idempotent."""
+        """Accept nothing more, let running requests end (`DRAIN_SECONDS`), close. Idempotent."""
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -148,7 +148,7 @@ class HttpServer:
 
 
 def _options() -> dict[str, Any]:
-    """Options of each connection."""
+    """Return the options of each connection."""
     return {
         "logger": _requests,
         "access_log": None,
@@ -156,10 +156,11 @@ def _options() -> dict[str, Any]:
         "max_line_size": LINE_BYTES,
         "max_field_size": LINE_BYTES,
         "lingering_time": 2.0,
-        "auto_decompress": False,  # nobody has to pack 64 kB, and what unpacks to a gigabyte stays packed
+        # a body of 64 kB needs no compression, and a compressed gigabyte must not be unpacked
+        "auto_decompress": False,
     }
 
 
 def _ledger_folder(url: str) -> list[Path]:
-    """Where a SQLite ledger is: when that disk is full, nothing is journalled any more."""
+    """Return the folder of a SQLite ledger: when its disk is full, nothing can be journalled any more."""
     return [Path(url.removeprefix("sqlite:///")).parent] if url.startswith("sqlite:///") else []

@@ -1,7 +1,7 @@
 """`/audio` and `/peaks` of a recording: its finished file, whole or in part, decrypted for an admin.
 
-Which file is read comes from the ledger alone, never from a client. Files are read and deciphered in threads of their
-own; how many at once is limited, and so is how long a client may take for a block.
+The file's path comes from the ledger alone, never from a client. Files are read and deciphered in threads of their own.
+The number of downloads is limited, and so is the time that a client may take for a block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from fastagi.cipher import Cipher, open_encrypted
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
 from fastagi.errors import AudioError, CipherError
-from fastagi.store.queries import recordings as units
 from fastagi.web.access import Role
 from fastagi.web.api import RequestContext, Route
 from fastagi.web.dependencies import WebDependencies
@@ -43,21 +42,13 @@ STREAMS = 32
 """Downloads at once: each holds a file and a block."""
 
 BLOCK_SECONDS = 60.0
-"""A client that does not take a block in this time is gone, or means harm."""
+"""A client that does not take a block within this time is gone, or an attacker."""
 
 THREADS = 4
-"""A dead network mount holds a thread per download; the recorder's own threads are others."""
+"""A dead network mount holds one thread per download; the recorder's own threads are others."""
 
 KEPT_PEAKS = 32
 """Waveforms kept: some 30 kB each, and a page asks for the same ones again and again."""
-
-MEDIA = {
-    "wav": "audio/wav",
-    "flac": "audio/flac",
-    "opus": "audio/ogg",
-    "mp3": "audio/mpeg",
-    "gsm": "audio/x-gsm",
-}
 
 POINTS = whole("points", "how many steps the waveform has; 800 if left out", 1, 4000)
 DOWNLOAD = flag("download", "ask the browser to save it instead of playing it")
@@ -65,14 +56,17 @@ DOWNLOAD = flag("download", "ask the browser to save it instead of playing it")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the bytes come from. :param size: of the clear audio file"""
+    """An opened audio file, whole or deciphered.
+
+    :param size: bytes of the clear audio file
+    """
 
     path: str
     size: int
     cipher: Cipher | None
 
     def blocks(self, start: int, length: int) -> Iterator[bytes]:
-        """The clear bytes from `start`. Blocking."""
+        """Yield the clear bytes from `start`. Blocking."""
         if self.cipher is not None:
             yield from open_encrypted(self.path, self.cipher, start, length)
             return
@@ -84,7 +78,7 @@ class Source:
 
 
 class Sound:
-    """The routes of sound."""
+    """The routes of audio and waveforms."""
 
     def __init__(self, sources: WebDependencies) -> None:
         self._sources = sources
@@ -94,7 +88,7 @@ class Sound:
         self._drawing = asyncio.Semaphore(1)
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         refused = {
             404: "there is no such recording, or its file is not there any more",
             409: "it has no finished file, it is encrypted and its key is gone, or another server has it",
@@ -110,7 +104,7 @@ class Sound:
         ]  # fmt: skip
 
     def close(self) -> None:
-        """Begin nothing more. Does not wait for a dead mount."""
+        """Begin no further work. Does not wait for a dead mount."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -119,17 +113,18 @@ class Sound:
     # -- audio
 
     async def audio(self, asked: RequestContext) -> web.StreamResponse:
-        """GET /recordings/{id}/audio."""
+        """Answer GET /recordings/{id}/audio."""
         request = asked.request
         recording = await self._finished(asked.id)
         cipher = await self._cipher(recording, asked)
         source = await self._run(_source, recording, cipher)
+        form = recording.spec.form
         tag = f'"{recording.sha256}{"-clear" if cipher is not None else ""}"'
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
             "ETag": tag,
-            "Content-Type": MEDIA[recording.spec.form.container],
+            "Content-Type": form.played_as or form.media_type,
             "Content-Disposition": f'{_disposition(asked)}; filename="{_name(recording)}"',
         }
         if tag in _tags(request.headers.get("If-None-Match", "")):
@@ -142,7 +137,7 @@ class Sound:
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        if start == 0:  # not each of the parts that a player fetches
+        if start == 0:  # log the download once, not each of the parts that a player fetches
             log.info("recording_listened", **recording.ids, who=asked.who.name, decrypted=cipher is not None)
         if self._streams >= STREAMS:
             raise Refusal(503, f"{STREAMS} downloads run already: try again", Retry_After="5")
@@ -162,7 +157,7 @@ class Sound:
         length: int,
     ) -> web.StreamResponse:
         blocks = source.blocks(start, length)
-        # the first block before the status goes out: a wrong key or a file that has gone is still an answer
+        # read the first block before the status is sent: a wrong key or a file that has gone can still be answered
         try:
             block = await self._run(next, blocks, b"") if length else b""
         except OSError:
@@ -182,7 +177,7 @@ class Sound:
                 "download_broke", **recording.ids, path=request.path[:100], error=str(exc) or type(exc).__name__
             )
             left = max(1, left)
-        if left:  # less than was promised: only a cut connection says so
+        if left:  # less than was promised: only a cut connection tells the client
             if request.transport is not None:
                 request.transport.abort()
         else:
@@ -201,7 +196,7 @@ class Sound:
         return cipher
 
     async def _finished(self, recording_id: str) -> Recording:
-        recording: Recording | None = await self._sources.store.read(units.get, recording_id)
+        recording = await self._sources.ledger.recording(recording_id)
         if recording is None:
             raise Refusal(404, f"there is no recording {recording_id}")
         if recording.deleted_at is not None:
@@ -214,7 +209,7 @@ class Sound:
     # -- peaks
 
     async def peaks(self, asked: RequestContext) -> web.Response:
-        """GET /recordings/{id}/peaks."""
+        """Answer GET /recordings/{id}/peaks."""
         recording = await self._finished(asked.id)
         if recording.spec.encryption:
             raise Refusal(409, f"it is encrypted ({recording.spec.encryption}): there is no waveform of it")
@@ -235,9 +230,10 @@ class Sound:
 
 
 def _source(recording: Recording, cipher: Cipher | None) -> Source:
-    """Look at the file. Blocking.
+    """Open the file. Blocking.
 
-    :raises Refusal: it is not there; :raises CipherError: it is not what this key made
+    :raises Refusal: it is not there
+    :raises CipherError: this key did not encrypt it
     """
     try:
         descriptor = _open(recording.file_path)
@@ -251,7 +247,7 @@ def _source(recording: Recording, cipher: Cipher | None) -> Source:
 
 
 def _open(path: str) -> int:
-    """A regular file, no link to one and no pipe that would hold the thread."""
+    """Open a regular file. Links are refused, and so are pipes, which would hold the thread."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -277,9 +273,9 @@ def _drawn(recording: Recording, points: int) -> dict[str, Any]:
 
 
 def _part(request: web.Request, size: int, tag: str) -> tuple[int, int, int]:
-    """(start, length, status) of what is asked for (RFC 9110, 14.2). Several ranges at once are answered whole.
+    """Return (start, length, status) of the requested part (RFC 9110, 14.2). Several ranges at once are answered whole.
 
-    :raises Refusal: 416, nothing of it is there
+    :raises Refusal: 416, the file has nothing in that range
     """
     asked = request.headers.get("Range", "")
     condition = request.headers.get("If-Range", "")
@@ -292,7 +288,7 @@ def _part(request: web.Request, size: int, tag: str) -> tuple[int, int, int]:
     else:
         start, end = int(first), min(size, int(last) + 1) if last else size
         if last and int(last) < int(first):
-            return 0, size, 200  # no valid range: as if it were not there
+            return 0, size, 200  # an invalid range is ignored
     if start >= end:
         raise Refusal(416, f"the file has {size} bytes", Content_Range=f"bytes */{size}")
     return start, end - start, 206
@@ -307,5 +303,5 @@ def _disposition(asked: RequestContext) -> str:
 
 
 def _name(recording: Recording) -> str:
-    """The file's own name in ASCII: it goes into a header."""
+    """Return the file's own name in ASCII, for a header."""
     return re.sub(r"[^\w.+@-]", "_", os.path.basename(recording.file_path), flags=re.ASCII)[-120:]

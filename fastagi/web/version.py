@@ -1,4 +1,4 @@
-"""What this program calls itself in `/metrics` and in the OpenAPI text."""
+"""This program's version in `/metrics` and in the OpenAPI text."""
 
 from __future__ import annotations
 

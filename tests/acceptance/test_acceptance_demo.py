@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from cli_process import command, start
+
+from support.cli_process import command, start
 
 pytestmark = pytest.mark.asterisk
 

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from cli_process import command, serving, write_settings
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from fastagi.app.doctor import Finding, Status, examine
 from fastagi.cipher import AesGcmCipher, MasterKey
-from fastagi.delivery.signing import new_secret
+from fastagi.delivery.sinks.signing import new_secret
 from fastagi.settings import Settings, load
 from fastagi.store import open_store
 from fastagi.store.queries import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
+from support.cli_process import command, serving, write_settings
 
 pytestmark = pytest.mark.asterisk
 

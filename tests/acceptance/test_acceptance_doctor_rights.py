@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from cli_process import Done, Serving, command, serving, start, write_settings
 
 from fastagi.testing import AsteriskServer
+from support.cli_process import Done, Serving, command, serving, start, write_settings
 
 pytestmark = [
     pytest.mark.asterisk,

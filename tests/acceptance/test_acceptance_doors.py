@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cli_process import environment, port_of, serving_alone, write_lone_settings, write_settings
 
 from fastagi.testing import AsteriskServer
+from support.cli_process import environment, port_of, serving_alone, write_lone_settings, write_settings
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Half"
 AGI = b"agi_network: yes\nagi_network_script: fastagi/ping\nagi_channel: T/%d\nagi_uniqueid: 1.%d\n\n"

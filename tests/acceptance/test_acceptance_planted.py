@@ -16,7 +16,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from cli_process import Serving, command, environment
 
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording, Segment
@@ -26,13 +25,14 @@ from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.server_settings import write_settings
 from fastagi.testing.sound import save, speech_samples
+from support.cli_process import Serving, command, environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts a server as another user")
 
 SERVER, ASTERISK = 12001, 12002
 """User ids that no account needs."""
 
-RUNNER = Path(__file__).parents[1] / "other_user.py"
+RUNNER = Path(__file__).parents[1] / "support" / "other_user.py"
 TOKEN = "viewer-0123456789abcdef"
 
 

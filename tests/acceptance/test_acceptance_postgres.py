@@ -6,8 +6,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli_process import command, write_settings
-from postgres_server import postgres_server, postgres_url  # noqa: F401
 
 from fastagi.app.doctor import Status, examine
 from fastagi.domain.ids import new_id
@@ -17,6 +15,8 @@ from fastagi.settings import load
 from fastagi.store import open_store
 from fastagi.store.queries import deliveries, recordings
 from fastagi.testing import AsteriskServer
+from support.cli_process import command, write_settings
+from support.postgres_server import postgres_server, postgres_url  # noqa: F401
 
 pytestmark = [pytest.mark.postgres, pytest.mark.asterisk]
 

@@ -8,7 +8,8 @@ import signal
 from pathlib import Path
 
 import aiohttp
-from cli_process import port_of, serving_alone, write_lone_settings
+
+from support.cli_process import port_of, serving_alone, write_lone_settings
 
 OLD, NEW = "the-old-token-0123", "the-new-token-0123"
 

@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from cli_process import command, serving, start, write_settings
 
 from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.settings import load
@@ -17,6 +16,7 @@ from fastagi.store import open_store
 from fastagi.store.queries import keys
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
+from support.cli_process import command, serving, start, write_settings
 
 pytestmark = pytest.mark.asterisk
 

@@ -168,6 +168,7 @@ async def test_the_readmes_program_of_ones_own(pbx: AsteriskServer, tmp_path: Pa
         for block in re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
         if "recording_sink=" in block
     )
+    (secret,) = re.findall(r'^secret = "(.+?)"', program, re.MULTILINE)
     got: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
 
     async def receive(request: web.Request) -> web.Response:
@@ -192,7 +193,7 @@ async def test_the_readmes_program_of_ones_own(pbx: AsteriskServer, tmp_path: Pa
         await scene.call("whatever", "DONE")
         async with asyncio.timeout(20):
             signature, body = await got.get()
-        assert signature == hmac.new(b"please-rotate-me", body, hashlib.sha256).hexdigest()
+        assert signature == hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         told = json.loads(body)
         assert told["name"].startswith("calls/")
         assert Path(told["file_path"]).is_file()

@@ -1,4 +1,4 @@
-"""Asterisks with the far ends of `whole_scene`, shared by the tests of the whole recorder."""
+"""Asterisks with the far ends of `support.call_harness`, shared by the tests of the whole recorder."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from recording_scene import Scene
-from whole_scene import DIALPLAN, EXTRA_FILES, SHIPPED, lay_sounds, whole_scene
 
 from fastagi.testing import AsteriskServer
+from support.call_harness import DIALPLAN, EXTRA_FILES, SHIPPED, lay_sounds, whole_scene
+from support.recorder_harness import Scene
 
 
 def _with_far_ends(version: int) -> Iterator[AsteriskServer]:

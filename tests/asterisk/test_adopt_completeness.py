@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from recording_scene import Scene, recording_scene
-
 from fastagi.domain.states import Phase
 from fastagi.store.queries import calls
 from fastagi.store.queries.calls import AnsweredCall
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import Scene, recording_scene
 
 REQUIRED = {"required": ["*"]}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from recording_scene import Scene, recording_scene
 
 from fastagi.store.queries import calls, catalogue
 from fastagi.store.queries.calls import AnsweredCall
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = pytest.mark.asterisk
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 import soundfile
-from finished_files import in_directory
-from recording_scene import Scene, recording_scene
 
 from fastagi.ami import Manager, actions
 from fastagi.ami.actions import MixMonitorRow
@@ -20,6 +18,8 @@ from fastagi.domain.states import Phase
 from fastagi.store.queries import journal
 from fastagi.testing import AsteriskServer
 from fastagi.testing.asterisk import Originated
+from support.finished_files import in_directory
+from support.recorder_harness import Scene, recording_scene
 
 ADOPT = {"adopt": True}
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
-from finished_files import in_directory
-from recording_scene import Scene, recording_scene
 
 from fastagi.domain.states import Phase
 from fastagi.recording.monitoring.watch import LOOK_SECONDS
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ami_session import AmiSession
+from support.finished_files import in_directory
+from support.recorder_harness import Scene, recording_scene
 
 
 class Client:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recording_scene import recording_scene
 
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import Error
 from fastagi.recording.compliance.evidence import Proof
 from fastagi.store.queries import recordings
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import recording_scene
 
 KEY = bytes(range(32))
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
-from machine_clock import MachineClock
 
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Receiver, Serving, until, watched_calls
+from support.machine_clock import MachineClock
 
 DAY = 86_400
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
 
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Receiver, Serving, until, watched_calls
 
 CALLS = """
 [drain-holds]   ; a session that the drain waits for

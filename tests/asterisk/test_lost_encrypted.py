@@ -12,13 +12,13 @@ import numpy as np
 import pyrage
 import pytest
 import soundfile
-from finished_files import below
-from lost_scene import DIALPLAN, Calls, Receiver, Serving, until, watched_calls
 
 from fastagi.cipher import AesCbcCipher, AesGcmCipher, AgeCipher, Cipher
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Calls, Receiver, Serving, until, watched_calls
+from support.finished_files import below
 
-SERVER = Path(__file__).parents[1] / "lost_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "crash_server.py"
 
 KEY = bytes(range(40, 72))
 IV = bytes(range(100, 116))

@@ -13,9 +13,6 @@ from typing import Any
 import aiohttp
 import pytest
 import soundfile
-from ami_gate import AmiGate
-from lost_scene import until
-from recording_scene import Scene, recording_scene
 
 from fastagi import App
 from fastagi.domain.states import Phase
@@ -24,6 +21,9 @@ from fastagi.recording.recovery.restart import DEAD_HERE_SECONDS
 from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
+from support.ami_gate import AmiGate
+from support.crash_harness import until
+from support.recorder_harness import Scene, recording_scene
 
 
 def seconds_of(metadata: Any) -> float:

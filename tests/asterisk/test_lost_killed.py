@@ -11,14 +11,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from ami_gate import AmiGate
-from finished_files import below
-from lost_scene import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
+from support.ami_gate import AmiGate
+from support.crash_harness import DIALPLAN, Calls, Receiver, Serving, account, killing, until, watched_calls
+from support.finished_files import below
 
-SERVER = Path(__file__).parents[1] / "lost_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "crash_server.py"
 
 
 @pytest.fixture

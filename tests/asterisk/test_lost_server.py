@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from lost_scene import DIALPLAN, Receiver, Serving, account, until, watched_calls
 
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Receiver, Serving, account, until, watched_calls
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ import aiohttp
 import pytest
 import sqlalchemy as sa
 import structlog
-from ami_gate import AmiGate
-from postgres_server import PostgresServer, postgres_server  # noqa: F401
-from recording_scene import Scene, recording_scene
 from test_lost_faults import HTTP, ready
 
 from fastagi.handlers import record
 from fastagi.store.sqlite import SqliteStore
 from fastagi.testing import AsteriskServer
+from support.ami_gate import AmiGate
+from support.postgres_server import PostgresServer, postgres_server  # noqa: F401
+from support.recorder_harness import Scene, recording_scene
 
 DIALPLAN = """
 ; A call that is recorded for ${HOLD} seconds, then stopped, and says what it was told.

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import structlog
-from recording_scene import Remembering, recording_scene
 
 from fastagi import App, Error
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
+from support.recorder_harness import Remembering, recording_scene
 
 
 async def until(condition: Callable[[], Any]) -> None:

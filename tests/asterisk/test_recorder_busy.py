@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from recorder_calls import on_call, route_for
-from recording_scene import Scene, recording_scene
 
 from fastagi import Error
 from fastagi.testing import AsteriskServer
 from fastagi.testing.sip import SippCall
+from support.recorder_calls import on_call, route_for
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -18,14 +18,14 @@ import pytest
 import pytest_asyncio
 import soundfile
 import structlog.testing
-from finished_files import below
-from recorder_calls import HandledCall, of_call, on_call, place
-from recording_scene import Scene, recording_scene
 
 from fastagi import Cause, Error, Hangup, State
 from fastagi.domain.states import Phase
 from fastagi.store.queries import catalogue
 from fastagi.testing import AsteriskServer
+from support.finished_files import below
+from support.recorder_calls import HandledCall, of_call, on_call, place
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import structlog.testing
-from recorder_calls import of_call
-from recording_scene import Scene, recording_scene
 
 from fastagi import State
 from fastagi.domain.states import Phase
@@ -20,6 +18,8 @@ from fastagi.testing import AmiSession, AsteriskServer, SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.sip import Digits, Wait
 from fastagi.testing.sound import load, rms, share_found, speech
+from support.recorder_calls import of_call
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import structlog.testing
-from finished_files import in_directory
-from recorder_calls import of_call, on_call, place
-from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, State
 from fastagi.errors import BadArgument, Hangup
 from fastagi.recording.lifecycle import starting
 from fastagi.testing import AsteriskServer
+from support.finished_files import in_directory
+from support.recorder_calls import of_call, on_call, place
+from support.recorder_harness import Remembering, Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ami_gate import AmiGate
-from recording_scene import Scene, recording_scene
 from structlog.testing import capture_logs
 
 from fastagi.app.identity import Answer, _ask
@@ -17,6 +15,8 @@ from fastagi.domain.states import Phase
 from fastagi.testing import AsteriskServer
 from fastagi.testing.scripted_agi import ScriptedAgi
 from fastagi.testing.server_settings import settings_for
+from support.ami_gate import AmiGate
+from support.recorder_harness import Scene, recording_scene
 
 TONE = "Local/tone@fastagi-testing/n"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import structlog
-from recording_scene import recording_scene
-from whole_scene import whole_scene
 
 from fastagi.testing import AsteriskServer
+from support.call_harness import whole_scene
+from support.recorder_harness import recording_scene
 
 KEY = "fedcba9876543210"
 TONE = "Local/tone@fastagi-testing/n"

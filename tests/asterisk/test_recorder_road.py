@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import soundfile
-from recording_scene import recording_scene
 
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import recording_scene
 
 
 async def test_a_call_is_recorded_until_it_hangs_up_and_delivered_once(

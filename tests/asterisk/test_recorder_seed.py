@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import soundfile
-from recorder_calls import on_call, place, route_for
-from recording_scene import Remembering, Scene, recording_scene
 
 from fastagi import Cause, Error, Hangup, State
 from fastagi.cipher import AesGcmCipher
 from fastagi.errors import BadArgument
 from fastagi.recording.ledger import active
 from fastagi.testing import AsteriskServer
+from support.recorder_calls import on_call, place, route_for
+from support.recorder_harness import Remembering, Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -16,8 +16,6 @@ import pytest
 import pytest_asyncio
 import structlog.testing
 from aiohttp import web
-from recorder_calls import of_call, on_call, place, route_for
-from recording_scene import Scene, recording_scene
 
 import fastagi
 from fastagi import (
@@ -35,6 +33,8 @@ from fastagi import (
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for
+from support.recorder_calls import of_call, on_call, place, route_for
+from support.recorder_harness import Scene, recording_scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from ami_gate import AmiGate
-from recorder_calls import place
-from recording_scene import Scene
 
 from fastagi import State
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
+from support.ami_gate import AmiGate
+from support.recorder_calls import place
+from support.recorder_harness import Scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

@@ -10,8 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
-from recorder_calls import of_call, place, route_for
-from recording_scene import Scene
 
 from fastagi import Cause, Error, Hangup, State
 from fastagi.domain.recording import Segment
@@ -25,6 +23,8 @@ from fastagi.testing import AmiSession, AsteriskServer
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for
+from support.recorder_calls import of_call, place, route_for
+from support.recorder_harness import Scene
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.asyncio(loop_scope="module")]
 

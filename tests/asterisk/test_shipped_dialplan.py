@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from installed_share import ROOT, install
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.configuration import templates
+from support.installed_share import ROOT, install
 
 pytestmark = pytest.mark.asterisk
 

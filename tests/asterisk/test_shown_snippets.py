@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from shown import ROOT, Block, blocks
 
 from fastagi.testing import AmiSession, AsteriskServer
+from support.document_snippets import ROOT, Block, blocks
 
 pytestmark = pytest.mark.asterisk
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finished_files import in_directory
-from recording_scene import Scene
-from whole_scene import heard, seconds, share_of, told_of, whole_scene
 
 from fastagi.audio import TEMPORARY_SUFFIX, finalfile
 from fastagi.recording.asterisk import raw_files
 from fastagi.recording.asterisk.sound import Sound
 from fastagi.testing import AsteriskServer
+from support.call_harness import heard, seconds, share_of, told_of, whole_scene
+from support.finished_files import in_directory
+from support.recorder_harness import Scene
 
 LOW = 440.0
 

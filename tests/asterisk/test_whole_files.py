@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from finished_files import in_directory
-from recording_scene import Scene
-from sox_ng import sox_ng
-from whole_scene import bytes_of, heard, multimon, seconds, share_of, told_of
 
 from fastagi import AesCbcCipher, AesGcmCipher, AgeCipher, Error, RecordingMetadata
 from fastagi.cipher import open_encrypted
 from fastagi.errors import CipherError
+from support.call_harness import bytes_of, heard, multimon, seconds, share_of, told_of
+from support.finished_files import in_directory
+from support.recorder_harness import Scene
+from support.sox_ng import sox_ng
 
 LOW = 440.0
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import soundfile
-from recording_scene import Scene
-from whole_scene import SPEECH_SECONDS, ask, bytes_of, heard, last_sound, seconds, told_of
 
 from fastagi import AesCbcCipher, AesGcmCipher
 from fastagi.recording.asterisk import sound
+from support.call_harness import SPEECH_SECONDS, ask, bytes_of, heard, last_sound, seconds, told_of
+from support.recorder_harness import Scene
 
 FOLLOWS = 3.0
 """Seconds in which the stop follows the limit; the tests allow three times that on a busy machine."""

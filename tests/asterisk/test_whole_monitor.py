@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from finished_files import in_directory
-from recording_scene import Scene
-from whole_scene import heard, last_sound, order, seconds, share_of, told_of, whole_scene
 
 from fastagi import Error
 from fastagi.testing import AsteriskServer
+from support.call_harness import heard, last_sound, order, seconds, share_of, told_of, whole_scene
+from support.finished_files import in_directory
+from support.recorder_harness import Scene
 
 LOW, PROMPT = 440.0, 600.0
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recording_scene import Scene
-from whole_scene import ask, heard, last_sound, order, told_of, tones
 
 from fastagi import App, RecordingMetadata
 from fastagi.audio import is_complete
@@ -22,6 +20,8 @@ from fastagi.testing import SippAgent, SippCall
 from fastagi.testing.asterisk import Originated
 from fastagi.testing.sip import Hold, Refer, Wait
 from fastagi.testing.sound import save, tone_samples
+from support.call_harness import ask, heard, last_sound, order, told_of, tones
+from support.recorder_harness import Scene
 
 LOW, HIGH, THIRD = 440.0, 1000.0, 1700.0
 

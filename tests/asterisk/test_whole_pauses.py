@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recording_scene import Scene
-from whole_scene import ask, heard, last_sound, seconds, share_of, span_of, told_of, tones
 
 from fastagi import Error
 from fastagi.audio import inspect
+from support.call_harness import ask, heard, last_sound, seconds, share_of, span_of, told_of, tones
+from support.recorder_harness import Scene
 
 LOW, HIGH = 440.0, 1000.0
 

@@ -11,9 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from lost_scene import Receiver, Serving, until
-from recording_scene import Scene
-from whole_scene import heard, last_sound, seconds, told_of, whole_scene
 
 from fastagi import RecordingMetadata
 from fastagi.recording.asterisk import limits
@@ -23,8 +20,11 @@ from fastagi.testing.ports import free_port
 from fastagi.testing.server_settings import settings_for
 from fastagi.testing.sip import Hold, Play, Step, Wait
 from fastagi.testing.sound import save, silence_samples, speech_samples
+from support.call_harness import heard, last_sound, seconds, told_of, whole_scene
+from support.crash_harness import Receiver, Serving, until
+from support.recorder_harness import Scene
 
-SERVER = Path(__file__).parents[1] / "lost_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "crash_server.py"
 
 FOLLOWS = 5.0
 """What the stop may come after its limit on a busy machine; it is 3 s. Who loses the silence before a standstill, or

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from in_step import DIALPLAN, MONITOR_MS, STEP_MS, Step, keep_marking, lay_markers, marker, places, step
-from recording_scene import Scene, recording_scene
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.sound import save
+from support.recorder_harness import Scene, recording_scene
+from support.sync_check import DIALPLAN, MONITOR_MS, STEP_MS, Step, keep_marking, lay_markers, marker, places, step
 
 OPTIONS: dict[str, Any] = {"file_format": "s16bit", "recording_mode": "separate", "dtmf_elim": False}
 

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from web_scene import WebScene, web_scene
 
 from fastagi.testing.fake_calls import FakeChannel
+from support.web_harness import WebScene, web_scene
 
 ODD = ([b"filename=Jos\xe9"], [b"filename={caller}\xed\xa0\x80"], [b"recorder=\xff"], [b"sink=\xff"], [b"\xff=1"])
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import until
-from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.delivery.dispatch import Dispatcher, Item, Reschedule
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.errors import StoreDown
 from fastagi.store import Store, open_store
+from support.delivery_harness import until
+from support.postgres_server import postgres_server, store_url  # noqa: F401
 
 
 class Bench:

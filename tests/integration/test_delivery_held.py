@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import uvloop
 from aiohttp import web
-from delivery_scenes import Clock, NotingSink, finish, until
-from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
-from web_scene import web_scene
 
 from fastagi.delivery.opening import open_dispatcher
 from fastagi.delivery.registry import SinkRegistry
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.errors import SinkError
 from fastagi.store import open_store
 from fastagi.store.queries import deliveries, holds
+from support.delivery_harness import Clock, NotingSink, finish, until
+from support.postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
+from support.web_harness import web_scene
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

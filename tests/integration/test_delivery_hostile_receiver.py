@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from fastagi.delivery.http_client import bounded_session, read_at_most
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError
 

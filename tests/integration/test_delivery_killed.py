@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from delivery_scenes import NotingSink, finish, finish_many, until
-from postgres_server import PostgresServer, postgres_server, postgres_url, store_url  # noqa: F401
 
 from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink, open_dispatcher
 from fastagi.errors import SinkError
 from fastagi.store import Store, open_store
 from fastagi.store.queries import deliveries, servers
+from support.delivery_harness import NotingSink, finish, finish_many, until
+from support.postgres_server import PostgresServer, postgres_server, postgres_url, store_url  # noqa: F401
 
-SERVER = Path(__file__).parents[1] / "delivery_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "delivery_server.py"
 
 
 class Receiver:

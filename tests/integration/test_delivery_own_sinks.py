@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import structlog
 import uvloop
-from web_scene import web_scene
 
 from fastagi import RecordingMetadata
+from support.web_harness import web_scene
 
 STUCK_SECONDS = 90.0
 """Longer than everything here waits for."""

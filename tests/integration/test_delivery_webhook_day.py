@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from delivery_scenes import Clock, finish, until
 
 from fastagi.delivery import DeliveryWorker, SinkRegistry, WebhookSink
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.domain.delivery import Delivery
 from fastagi.store.queries import deliveries
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, finish, until
 
 ANSWERS = [
     (500, {}),

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.domain.recording import Recording
@@ -15,6 +14,7 @@ from fastagi.domain.states import Phase
 from fastagi.errors import Error
 from fastagi.store import Store, open_store
 from fastagi.store.queries import calls, catalogue, deliveries, evidence, journal, keys, recordings
+from support.postgres_server import postgres_server, store_url  # noqa: F401
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import NotingSink, finish_many
-from lost_scene import until
 
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
@@ -25,6 +23,8 @@ from fastagi.store.queries import deliveries
 from fastagi.testing.fake_calls import FakeChannel
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
+from support.crash_harness import until
+from support.delivery_harness import NotingSink, finish_many
 
 
 class Place:

@@ -14,9 +14,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import recording
-from journal_steps import move, note
-from lost_scene import until
 
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Event, Phase
@@ -29,6 +26,9 @@ from fastagi.recording.ledger.spill_file import SpillFolder
 from fastagi.store.queries import journal as lines
 from fastagi.store.queries import recordings
 from fastagi.store.sqlite import SqliteStore
+from support.crash_harness import until
+from support.delivery_harness import recording
+from support.journal_entries import move, note
 
 
 class NoCourier:

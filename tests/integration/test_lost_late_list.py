@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from lost_scene import until
-
 from fastagi import App
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Phase
@@ -16,6 +14,7 @@ from fastagi.testing import ScriptedAmi
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_actions import perform
 from fastagi.testing.scripted_ami import Row
+from support.crash_harness import until
 
 LATE_SECONDS = 4.5
 

@@ -11,18 +11,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from finished_files import below
-from lost_scene import DIALPLAN, Receiver, Serving, until, watched_calls
-from postgres_server import PostgresServer, postgres_server  # noqa: F401
 
 from fastagi.cipher import AesGcmCipher
 from fastagi.store import open_store
 from fastagi.store.queries import deliveries, recordings
 from fastagi.testing import AsteriskServer
+from support.crash_harness import DIALPLAN, Receiver, Serving, until, watched_calls
+from support.finished_files import below
+from support.postgres_server import PostgresServer, postgres_server  # noqa: F401
 
 RELIEF_SECONDS = 30.0
 
-SERVER = Path(__file__).parents[1] / "lost_server.py"
+SERVER = Path(__file__).parents[1] / "support" / "crash_server.py"
 
 
 @pytest.fixture

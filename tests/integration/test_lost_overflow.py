@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from journal_steps import finish, move
 from test_lost_journal import Ledger
-from web_scene import web_scene
 
 from fastagi.app.doctor import ledger as doctor
 from fastagi.cipher import AesGcmCipher
@@ -22,6 +20,8 @@ from fastagi.errors import StoreDown, TakenOver
 from fastagi.recording.ledger import backlog, spill_file, spill_index
 from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.store.queries import deliveries, keys, recordings
+from support.journal_entries import finish, move
+from support.web_harness import web_scene
 
 MOST = 12
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import structlog
-from web_scene import WebScene, web_scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import StoreDown
@@ -17,6 +16,7 @@ from fastagi.recording.asterisk import raw_files
 from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.recording.ledger.journal import Journal
 from fastagi.recording.lifecycle import finishing
+from support.web_harness import WebScene, web_scene
 
 Answer = Callable[[Journal, str], Coroutine[Any, Any, bool]]
 

@@ -15,9 +15,6 @@ from typing import Any
 
 import pytest
 import soundfile
-from finished_files import below
-from lost_scene import until
-from recording_scene import Remembering
 
 from fastagi import App
 from fastagi.audio.finalfile import FinalFile
@@ -35,6 +32,9 @@ from fastagi.store.queries import deliveries, journal, keys, recordings
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.sound import save, speech_samples
+from support.crash_harness import until
+from support.finished_files import below
+from support.recorder_harness import Remembering
 
 HOUR = 3600.0
 

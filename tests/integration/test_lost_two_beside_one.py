@@ -6,14 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from lost_scene import until
-from postgres_server import PostgresServer, postgres_server  # noqa: F401
-from recording_scene import Remembering
 
 from fastagi import App
 from fastagi.store.queries import catalogue
 from fastagi.testing import AsteriskServer
 from fastagi.testing.server_settings import settings_for
+from support.crash_harness import until
+from support.postgres_server import PostgresServer, postgres_server  # noqa: F401
+from support.recorder_harness import Remembering
 
 ANNOUNCED = "FastAGIRecording"
 

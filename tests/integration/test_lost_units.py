@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from delivery_scenes import recording
-from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.domain.states import Cause, Event, Phase
 from fastagi.errors import StoreError, TakenOver
 from fastagi.store import open_store
 from fastagi.store.queries import deliveries, journal, recordings
+from support.delivery_harness import recording
+from support.postgres_server import postgres_server, store_url  # noqa: F401
 
 AT = 1_700_000_100.0
 

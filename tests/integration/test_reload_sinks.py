@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from postgres_server import postgres_server, postgres_url  # noqa: F401
-from web_scene import WebScene, web_scene
 
 from fastagi.domain.delivery import DeliveryStatus
 from fastagi.errors import ConfigError
 from fastagi.settings import Settings
 from fastagi.store.queries import deliveries
+from support.postgres_server import postgres_server, postgres_url  # noqa: F401
+from support.web_harness import WebScene, web_scene
 
 
 class Receiver:

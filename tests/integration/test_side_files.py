@@ -14,11 +14,8 @@ from typing import Any
 
 import pytest
 import structlog
-from lost_scene import until
-from planted import NOBODY
 from test_lost_journal import Ledger
 from test_lost_sweep import HOUR, Place
-from web_scene import web_scene
 
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause, Phase
@@ -26,6 +23,9 @@ from fastagi.recording.ledger.spill_file import FORM, SpillFile, SpillFolder
 from fastagi.store.queries import deliveries, keys, recordings
 from fastagi.testing.scripted_ami import ScriptedAmi
 from fastagi.testing.sound import save, speech_samples
+from support.crash_harness import until
+from support.planted_files import NOBODY
+from support.web_harness import web_scene
 
 ROOT = os.geteuid() == 0
 FOREIGN = pytest.param("foreign", marks=pytest.mark.skipif(not ROOT, reason="only root gives files away"))

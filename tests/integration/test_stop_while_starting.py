@@ -16,10 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_process import start as start_command
-from lost_scene import until
-from postgres_server import PostgresServer, postgres_server  # noqa: F401
-from web_scene import web_settings
 
 from fastagi import App
 from fastagi.agi import AgiServer
@@ -42,6 +38,10 @@ from fastagi.store.sqlite import SqliteStore
 from fastagi.testing import ScriptedAmi
 from fastagi.testing.ports import free_port
 from fastagi.web import HttpServer
+from support.cli_process import start as start_command
+from support.crash_harness import until
+from support.postgres_server import PostgresServer, postgres_server  # noqa: F401
+from support.web_harness import web_settings
 
 ANY = [
     (Runtime, "_same_master"),

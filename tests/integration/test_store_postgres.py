@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
 
 from fastagi.app.rekeying import rekey
 from fastagi.cipher import MasterKey
@@ -21,6 +20,7 @@ from fastagi.settings import Settings
 from fastagi.store import open_store
 from fastagi.store.copy import copy_ledger
 from fastagi.store.queries import calls, catalogue, journal, keys, recordings, servers
+from support.postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
 
 pytestmark = pytest.mark.postgres
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from postgres_server import postgres_server, store_url  # noqa: F401
 
 from fastagi.domain.delivery import DeliveryStatus, Outcome, Verdict
 from fastagi.domain.recording import Recording, Segment, Span
@@ -20,6 +19,7 @@ from fastagi.errors import IllegalTransition, StoreDown, StoreError, TakenOver
 from fastagi.store import Store, after_commit, open_store
 from fastagi.store.queries import calls, catalogue, deliveries, evidence, journal, keys, recordings, servers
 from fastagi.store.rows import recording_columns, recording_of
+from support.postgres_server import postgres_server, store_url  # noqa: F401
 
 
 @pytest.fixture
@@ -375,7 +375,8 @@ async def test_due_release_park_and_unpark(store: Store) -> None:
     assert await store.run(deliveries.park, []) == 0
 
 
-async def test_a_clock_that_is_set_changes_no_wait(store: Store) -> None:
+async def test_clock_set_ahead_gives_new_period(store: Store) -> None:
+    """72 h by a clock that was set are no 72 h in which a receiver was tried."""
     day = 86_400.0
     failing, running, fresh = [(await finished(store, n))[0].id for n in (1, 2, 3)]
     for id in (failing, running):
@@ -383,23 +384,26 @@ async def test_a_clock_that_is_set_changes_no_wait(store: Store) -> None:
         if id == failing:
             again = Verdict(DeliveryStatus.WAITING, 3500.0)
             await store.run(deliveries.settle, id, taken.fence, again, BAD, 3002.0)
-    moved = {due.id: due.next_at for due in await store.run(deliveries.clock_set, day, 3600.0 + day)}
-    assert moved == {failing: 3500.0 + day, fresh: 3000.0 + day}
-    firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, running, fresh)]
-    assert firsts == [3001.0 + day, 3001.0 + day, None]
-    # it is back at the true time, and nobody was there to see it
-    assert await store.run(deliveries.bring_forward, 3002.0 + day) == [], "no longer than any may wait"
-    brought = await store.run(deliveries.bring_forward, 3100.0)
-    assert {(due.id, due.next_at) for due in brought} == {(failing, 3100.0), (fresh, 3100.0)}
-    firsts = [(await store.read(deliveries.get, id)).first_at for id in (failing, fresh)]
-    assert firsts == [None, None], "each has a new day"
-    assert await store.run(deliveries.bring_forward, 3100.0) == []
-    # what was made since the clock was set is left alone, be it set ahead or back
-    assert await store.run(deliveries.clock_set, day, 3000.0 - 7200.0) == []
-    assert await store.run(deliveries.clock_set, -day, 2990.0) == []
-    back = await store.run(deliveries.clock_set, -day, 3000.0 - day)
-    assert {(due.id, due.next_at) for due in back} == {(failing, 3100.0 - day), (fresh, 3100.0 - day)}
+    await store.run(deliveries.new_day, "two")
+    assert (await store.read(deliveries.get, failing)).first_at == 3001.0, "others' are others'"
+    await store.run(deliveries.new_day, None)
+    assert [(await store.read(deliveries.get, id)).first_at for id in (failing, running, fresh)] == [None] * 3
+    assert (await store.read(deliveries.get, running)).status is DeliveryStatus.RUNNING
+    assert await store.run(deliveries.bring_forward, 3000.0 + day) == [], "all of it is due"
+
+
+async def test_clock_set_back_holds_no_delivery(store: Store) -> None:
+    """What was to be tried in five minutes would wait for a day and five minutes."""
+    day = 86_400.0
+    failing, fresh = [(await finished(store, n))[0].id for n in (1, 2)]
+    taken = await store.run(deliveries.claim, failing, 3001.0, "one")
+    again = Verdict(DeliveryStatus.WAITING, 3500.0)
+    await store.run(deliveries.settle, failing, taken.fence, again, BAD, 3002.0)
     assert await store.run(deliveries.bring_forward, 0.0, "two") == [], "others' are others'"
+    brought = await store.run(deliveries.bring_forward, 3000.0 - day)
+    assert {(due.id, due.next_at) for due in brought} == {(failing, 3000.0 - day), (fresh, 3000.0 - day)}
+    assert (await store.read(deliveries.get, failing)).first_at is None, "it has a new period"
+    assert await store.run(deliveries.bring_forward, 3000.0 - day) == []
 
 
 async def test_revive_gives_a_dead_delivery_a_new_day(store: Store) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import soundfile
 import sqlalchemy as sa
-from lost_scene import Receiver, until
 
 from fastagi import App
 from fastagi.domain.recording import Recording
@@ -20,6 +19,7 @@ from fastagi.settings import Settings
 from fastagi.store.queries import catalogue, deliveries, journal
 from fastagi.testing.ports import free_port
 from fastagi.testing.scripted_ami import ScriptedAmi
+from support.crash_harness import Receiver, until
 
 FIXTURE = Path(__file__).parent / "upgrade"
 

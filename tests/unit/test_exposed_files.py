@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from planted import foreign_link
 
 from fastagi.exposed_files import create_file, folder_of, open_file, open_folder, remove_file
+from support.planted_files import foreign_link
 
 
 @pytest.fixture

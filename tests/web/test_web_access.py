@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
-from web_scene import TOKENS, WebScene, web_scene
+
+from support.web_harness import TOKENS, WebScene, web_scene
 
 ROLES = ("viewer", "operator", "admin")
 

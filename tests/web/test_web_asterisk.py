@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import soundfile
 from prometheus_client.parser import text_string_to_metric_families
-from recording_scene import recording_scene
-from web_scene import TOKENS
 
 from fastagi.testing import AsteriskServer
+from support.recorder_harness import recording_scene
+from support.web_harness import TOKENS
 
 HTTP = {"enabled": True, "port": 0, "tokens": [{"name": "ops", "token": TOKENS["operator"], "role": "operator"}]}
 

@@ -6,11 +6,10 @@ import re
 import time
 from pathlib import Path
 
-from browser import Page, browser
-from delivery_scenes import finish_many
-from web_scene import TOKENS, WebScene, web_scene
-
 from fastagi.errors import SinkError
+from support.browser import Page, browser
+from support.delivery_harness import finish_many
+from support.web_harness import TOKENS, WebScene, web_scene
 
 STATIC = Path(__file__).parents[2] / "fastagi" / "web" / "static"
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from delivery_scenes import finish, recording
-from web_scene import TOKENS, WebScene, web_scene
 
 from fastagi.errors import StoreDown
 from fastagi.store.queries import journal, recordings
-from fastagi.web import events, server
+from fastagi.web import events, ledger_reads, server
+from support.delivery_harness import finish, recording
+from support.web_harness import TOKENS, WebScene, web_scene
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ async def test_many_clients_get_the_same_and_cost_one_read(tmp_path: Path) -> No
 
         async def counted(unit: Any, *args: Any, **more: Any) -> Any:
             nonlocal reads
-            reads += unit is events._after
+            reads += unit is ledger_reads._entries_after
             return await real(unit, *args, **more)
 
         scene.parts.store.read = counted

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from web_scene import WebScene, web_scene
 
 from fastagi.agi.descriptors import RESERVE
 from fastagi.errors import StoreDown
 from fastagi.web import disks
+from support.web_harness import WebScene, web_scene
 
 
 async def test_a_server_that_has_all_it_needs_is_healthy_and_ready(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ async def test_a_dead_mount_holds_one_thread_and_no_probe(tmp_path: Path, monkey
             assert "fastagi_disk_free_bytes" not in text
             assert text["fastagi_scrape_faults_total"][(("what", "disk"),)] >= 1
             assert len(measured) == 1, "nothing is begun beside a measurement that hangs"
-            assert scene.parts.http._disks._thread._work_queue.qsize() == 0, "and nothing waits behind it"
+            assert scene.parts.http._disks._thread._queue.qsize() == 0, "and nothing waits behind it"
         finally:
             back.set()
         await scene.until(lambda: _ready(scene))
@@ -145,9 +145,8 @@ async def _ready(scene: WebScene) -> bool:
 
 
 async def test_without_http_nothing_listens(tmp_path: Path) -> None:
-    from web_scene import web_settings
-
     from fastagi import App
+    from support.web_harness import web_settings
 
     app = App(web_settings(1, "x", tmp_path, http={"enabled": False}))
     await app.start()
@@ -158,10 +157,9 @@ async def test_without_http_nothing_listens(tmp_path: Path) -> None:
 
 
 async def test_a_port_that_is_taken_is_one_line_that_names_the_setting(tmp_path: Path) -> None:
-    from web_scene import web_settings
-
     from fastagi import App
     from fastagi.errors import ConfigError
+    from support.web_harness import web_settings
 
     async with web_scene(tmp_path, up=False) as scene:
         other = tmp_path / "other"

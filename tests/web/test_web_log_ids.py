@@ -7,10 +7,10 @@ from pathlib import Path
 
 import structlog
 from structlog.testing import capture_logs
-from web_scene import web_scene
 
 import fastagi
 from fastagi import RecordingMetadata, SinkError
+from support.web_harness import web_scene
 
 IDS = {"recording_id", "channel", "uniqueid", "asterisk"}
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 import structlog.testing
-from delivery_scenes import finish_many
-from web_scene import web_scene
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome
 from fastagi.domain.recording import Recording, Segment
@@ -21,6 +19,8 @@ from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.runtime.steady_clock import SteadyClock
 from fastagi.web import disks, lag
 from fastagi.web.counters import FLAWS, MOST_SINKS, Observations, SinkLabels
+from support.delivery_harness import finish_many
+from support.web_harness import web_scene
 
 
 async def test_a_call_that_is_recorded_and_delivered_moves_the_figures(
@@ -284,7 +284,7 @@ def test_the_guide_names_every_metric_and_no_other(registered: set[str]) -> None
 
 @pytest.fixture
 async def registered(tmp_path: Path) -> set[str]:
-    from metric_names import names_of
+    from support.metric_names import names_of
 
     return await names_of(tmp_path)
 

@@ -6,14 +6,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from delivery_scenes import recording
-from postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
 from test_web_events import follow
-from web_scene import web_scene
 
 from fastagi.store import open_store
 from fastagi.store.queries import recordings
 from fastagi.web import events
+from support.delivery_harness import recording
+from support.postgres_server import PostgresServer, postgres_server, postgres_url  # noqa: F401
+from support.web_harness import web_scene
 
 pytestmark = pytest.mark.postgres
 

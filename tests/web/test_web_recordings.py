@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from delivery_scenes import finish_many, recording
-from web_scene import web_scene
 
 from fastagi.domain.states import Phase
 from fastagi.errors import BadArgument, SinkError
 from fastagi.store.queries import calls, recordings
 from fastagi.store.queries.calls import AnsweredCall
+from support.delivery_harness import finish_many, recording
+from support.web_harness import web_scene
 
 
 async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp_path: Path) -> None:
@@ -148,9 +148,8 @@ async def test_a_list_is_filtered_searched_and_paged_without_gap_or_repetition(t
 
 async def test_a_recording_of_another_server_is_not_commanded_here(tmp_path: Path) -> None:
     async with web_scene(tmp_path, up=False) as scene:
-        from delivery_scenes import recording
-
         from fastagi.store.queries import recordings
+        from support.delivery_harness import recording
 
         theirs = recording(1, node="there", phase=Phase.REQUESTED)
         await scene.parts.store.run(recordings.insert, theirs)

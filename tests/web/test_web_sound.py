@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import soundfile
-from web_scene import TOKENS, WebScene, web_scene
 
 from fastagi import AesCbcCipher, AesGcmCipher
 from fastagi.audio import file_peaks
 from fastagi.errors import CipherError
 from fastagi.store.queries import recordings
 from fastagi.web import sound
+from support.web_harness import TOKENS, WebScene, web_scene
 
 
 async def _row(scene: WebScene, recording: str) -> dict[str, Any]:

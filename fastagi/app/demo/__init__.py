@@ -1,7 +1,7 @@
-"""`fastagi demo`: a real Asterisk, a real call, its recording and the webhook that tells of it, and then nothing left.
+"""`fastagi demo`: a real Asterisk, a real call, its recording and the webhook about it, and no trace afterwards.
 
-`run` is the whole of it; the receiver is in `receiver`, what is said on the call in `conversation`, what is told about
-the file in `hearing`. Everything is bound to 127.0.0.1 and ends with `run`, also when that fails or is cancelled.
+`run` does all of it. The receiver is in `receiver`, the prompts of the call in `conversation`, the report on the file
+in `hearing`. Everything is bound to 127.0.0.1 and ends with `run`, also when that fails or is cancelled.
 """
 
 from fastagi.app.demo.run import Outcome, Progress, run

@@ -1,4 +1,4 @@
-"""What is said on the demo's call: two people, in Asterisk's own English prompts, or in made-up voices without them."""
+"""The demo's call: two people, in Asterisk's own English prompts, or in made-up voices without them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ exten => callee,1,Answer()
 """
 
 QUIET_MS = (300, 500, 1500, 2200, 3500, 9000)
-"""Pauses are played, not waited: a telephone sends frames while nobody speaks, and the file is as long as the call."""
+"""Pauses are played, not waited: a telephone sends frames while a person is silent, and the file is as long as the
+call.
+"""
 
 VOICE_SECONDS = 2.0
 
 WINDOW_SECONDS = 0.4
-"""The shortest prompt has two such pieces."""
+"""Seconds of one comparison; the shortest prompt has two such windows."""
 
 
 def dialplan(name: str) -> str:
-    """extensions.conf text.
+    """Return the text of extensions.conf.
 
     :param name: the recording's file name; letters, digits, - and _ only
     """
@@ -41,7 +43,7 @@ def dialplan(name: str) -> str:
 
 
 def prompts(sounds: Path) -> dict[str, sound.Samples]:
-    """What is said, by prompt; what this Asterisk does not have is made.
+    """Return the sound of each prompt, by name; a prompt that this Asterisk does not have is made.
 
     :param sounds: the folder ``sounds`` of that Asterisk; pauses, and prompts that it lacks, are written there
     """
@@ -55,7 +57,7 @@ def prompts(sounds: Path) -> dict[str, sound.Samples]:
 
 
 def share_heard(file: Path, said: dict[str, sound.Samples]) -> float:
-    """How much of what was said is in the recording, 0 to 1."""
+    """Return the share of the spoken prompts that the recording contains, 0 to 1."""
     heard = sound.load(file)
     total = sum(len(part) for part in said.values())
     found = sum(sound.share_found(heard, part, window=WINDOW_SECONDS) * len(part) for part in said.values())

@@ -1,4 +1,4 @@
-"""What there is to say of a finished file: codec, length, level, checksum, and how to listen to it."""
+"""Reports on a finished file: codec, length, level, checksum, and how to listen to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAYERS = ("play", "aplay", "paplay", "ffplay", "mpv", "vlc")
 
 @dataclass(frozen=True, slots=True)
 class LevelMonitor:
-    """One file. Levels in dBFS, over both sides."""
+    """The measures of one file. Levels are in dBFS, over both sides."""
 
     codec: str
     rate: int
@@ -32,7 +32,7 @@ class LevelMonitor:
 
 
 def listen(file: Path) -> LevelMonitor:
-    """Reads the whole file, which is short.
+    """Measure a file. Reads all of it, which is short.
 
     :raises OSError: it cannot be read
     """
@@ -55,7 +55,7 @@ def listen(file: Path) -> LevelMonitor:
 
 
 def how_to_listen(file: Path) -> str:
-    """A command for this machine, or what to do where it has no player."""
+    """Return a command for this machine, or the remedy when it has no player."""
     for player in PLAYERS:
         if shutil.which(player):
             options = " -autoexit -nodisp" if player == "ffplay" else ""

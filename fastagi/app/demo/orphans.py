@@ -1,4 +1,4 @@
-"""So that nothing of the demo is left, not even as a zombie: in a container nobody may reap what loses its parent.
+"""Reaps the demo's orphans, so that none is left as a zombie: in a container there may be no init that reaps them.
 
 The shell that guards the demo's Asterisk ends a moment after it, without a parent. Linux gives orphans to the nearest
 ancestor that asked for them (prctl(2), PR_SET_CHILD_SUBREAPER), else to process 1.
@@ -16,7 +16,7 @@ BURY_SECONDS = 2.0
 
 
 def adopt() -> None:
-    """From now on orphans of this process's children are its own. Where that cannot be, nothing changes."""
+    """Make this process the parent of its children's orphans from now on. Does nothing when the kernel refuses."""
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except (OSError, AttributeError):
@@ -24,7 +24,7 @@ def adopt() -> None:
 
 
 def bury() -> None:
-    """Wait for all that have ended, and a little for those that are about to. Not while an event loop runs."""
+    """Reap all children that have ended, and wait a little for those about to end. Not while an event loop runs."""
     deadline = time.monotonic() + BURY_SECONDS
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""A webhook receiver as a customer would write one: it checks both signatures over the body as it came."""
+"""A webhook receiver like a customer's: it checks both signatures over the body as it came."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Received:
     """One webhook.
 
     :param body: the JSON object
-    :param signature: is `X-Voxtra-Signature` the HMAC of exactly these bytes?
-    :param standard: does the Standard Webhooks signature fit too?
+    :param signature: whether `X-Voxtra-Signature` is the HMAC of exactly these bytes
+    :param standard: whether the Standard Webhooks signature fits too
     """
 
     body: dict[str, Any]
@@ -56,7 +56,7 @@ class Receiver:
             await self._runner.cleanup()
 
     async def next(self) -> Received:
-        """The next webhook."""
+        """Wait for the next webhook and return it."""
         return await self._got.get()
 
     async def _take(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The demo's course, from an empty folder to a webhook that has arrived, and back to nothing running."""
+"""Runs the demo, from an empty folder to a webhook that has arrived, and ends everything that it started."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fastagi.testing.packages import own_major
 from fastagi.testing.ports import free_port
 
 ASTERISK = 22
-"""What is fetched where the machine has no Asterisk of its own."""
+"""Major version that is fetched when the machine has no Asterisk of its own."""
 
 UP_SECONDS = 30.0
 CONFIG = "fastagi.toml"
@@ -41,22 +41,22 @@ CALL_SECONDS = 90.0
 """The call lasts 8 s; a loaded machine may need several times that."""
 
 TELL_SECONDS = 10.0
-"""While something takes long, this often something is said."""
+"""Seconds between progress messages while a step takes long."""
 
 
 class Progress(Protocol):
-    """Who is told how far it is."""
+    """Receives the progress of the demo."""
 
     def doing(self, text: str) -> None:
-        """This begins, or goes on."""
+        """Note that a step begins, or goes on."""
 
     def done(self, text: str) -> None:
-        """This is done."""
+        """Note that a step is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the demo shows."""
+    """The result of the demo."""
 
     file: Path
     folder: Path
@@ -69,12 +69,12 @@ class Outcome:
 
     @property
     def intact(self) -> bool:
-        """The file is what the webhook says it is, and the signatures fit."""
+        """Return whether the file is as the webhook describes it, and the signatures fit."""
         told = self.webhook.body.get("extra", {}).get("sha256")
         return told == self.hearing.sha256 and self.webhook.signature and self.webhook.standard
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return the result as JSON values."""
         return {
             "file": str(self.file),
             "state": self.recording.state.value,
@@ -97,7 +97,7 @@ class Outcome:
 
 
 async def run(folder: Path, progress: Progress) -> Outcome:
-    """The demo.
+    """Run the demo.
 
     :param folder: keeps the recording, the server's log and its ledger; made if need be
     :raises AsteriskError: no Asterisk could be had, or it did not start
@@ -125,7 +125,7 @@ async def run(folder: Path, progress: Progress) -> Outcome:
             f"the server listens at agi://127.0.0.1:{asterisk.agi_port}, the webhook receiver at {receiver.url}"
         )
         recording, received = await _call(app, asterisk, receiver, progress)
-    # here nothing runs any more
+    # nothing runs any more from here on
     file = Path(recording.file_path)
     hearing = await asyncio.to_thread(listen, file)
     share = await asyncio.to_thread(conversation.share_heard, file, said)
@@ -133,10 +133,10 @@ async def run(folder: Path, progress: Progress) -> Outcome:
 
 
 def _made(folder: Path) -> Path:
-    """The folder, with settings for the commands that look at what the demo leaves (`fastagi recordings …`)."""
+    """Make the folder, with settings for the commands that read what the demo leaves (`fastagi recordings …`)."""
     folder = folder.absolute()
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("ledger.db*"):  # of a demo that was broken off: its calls are nobody's any more
+    for left in folder.glob("ledger.db*"):  # left by a demo that was broken off: its calls have no owner any more
         left.unlink()
     (folder / CONFIG).write_text(
         "# For looking at the demo's recordings. It names no Asterisk: to serve, begin with deploy/fastagi.toml.\n"
@@ -147,7 +147,7 @@ def _made(folder: Path) -> Path:
 
 
 async def _asterisk(progress: Progress) -> int:
-    """The major version to use; once this returns it is on this machine.
+    """Return the major version to use. Once this returns it is on this machine.
 
     :raises AsteriskError: it cannot be fetched
     """
@@ -168,7 +168,7 @@ print(find_asterisk(int(sys.argv[1])).version)
 
 
 async def _fetch(major: int, progress: Progress) -> None:
-    """In a process of its own, because a fetch in a thread could not be broken off."""
+    """Fetch in a process of its own, because a fetch in a thread could not be broken off."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", FETCH, str(major),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,
@@ -182,7 +182,7 @@ async def _fetch(major: int, progress: Progress) -> None:
                 progress.doing(f"still fetching Asterisk {major}, {time.monotonic() - began:.0f} s so far")
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGTERM)  # it removes what it has unpacked so far
+            os.killpg(process.pid, signal.SIGTERM)  # the process removes what it has unpacked so far
             try:
                 async with asyncio.timeout(30.0):
                     await asyncio.shield(talk)
@@ -197,7 +197,7 @@ async def _fetch(major: int, progress: Progress) -> None:
 
 
 def _settings(asterisk: AsteriskServer, receiver: Receiver, folder: Path) -> Settings:
-    """Of the demo's server alone: neither the environment nor a settings file of this machine counts."""
+    """Return the settings of the demo's server: neither the environment nor a settings file of this machine counts."""
     return Settings.model_validate(
         {
             "agi": {"port": asterisk.agi_port},
@@ -280,7 +280,9 @@ def _why_not(asterisk: AsteriskServer, recording: Recording | None) -> str:
 
 
 def own_folder() -> Path:
-    """Where a demo's results go when nobody says: ``demo-out`` here, or a new temporary folder where that cannot be."""
+    """Return the default folder of a demo's results: ``demo-out`` here, or a new temporary folder when that cannot be
+    made.
+    """
     here = Path.cwd()
     if os.access(here, os.W_OK):
         return here / "demo-out"

@@ -1,7 +1,7 @@
-"""`fastagi doctor`: proves the settings against the live system, one line per check, and says what to do.
+"""`fastagi doctor`: proves the settings against the live system. Prints one line per check, with the remedy of a fault.
 
-Nothing is changed: no call is made, no delivery, no migration; what a check writes it removes. Only `send_ping` has
-receivers see something. `examine` gives the findings in the order of need, as they come.
+Nothing is changed: no call is made, no delivery, no migration, and a check removes the files that it writes. Only
+`send_ping` lets receivers see something. `examine` yields the findings in the order of need, as they come.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastagi.settings import Settings
 __all__ = ["Finding", "Status", "examine"]
 
 AREA_SECONDS = 60.0
-"""For one area; each wait inside has its own, shorter limit."""
+"""Seconds for one area; each wait inside has its own, shorter limit."""
 
 
 async def examine(settings: Settings, *, send_ping: bool = False) -> AsyncIterator[Finding]:

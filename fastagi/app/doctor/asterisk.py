@@ -1,6 +1,6 @@
-"""One Asterisk: can we log in, may we do what recording needs, is it a version and has it the modules that can.
+"""Checks one Asterisk: the login, the rights that recording needs, its version and its modules.
 
-Nothing is changed there: every action names a channel that there is not, or only reads.
+Nothing is changed there: every action names a channel that does not exist, or only reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fastagi.errors import AsteriskDown, AsteriskError, ConfigError
 from fastagi.settings import AgiSettings, AsteriskSettings
 
 NOBODY = "FastAGI/doctor"
-"""A channel that never is."""
+"""A channel that never exists."""
 
 NEEDED: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("MixMonitor", {"Channel": NOBODY, "File": "fastagi-doctor.wav"}, "system", "start recordings"),
@@ -34,7 +34,7 @@ NEEDED: tuple[tuple[str, dict[str, object], str, str], ...] = (
     ("Filter", {"Operation": "Add", "Filter": "Event: FastAGIDoctorNone"}, "system", "keep the event flood away"),
     ("CoreSettings", {}, "reporting", "know version and system name"),
 )
-"""Action, harmless headers, the write class that allows it, and what it is for."""
+"""Action, harmless headers, the write class that allows it, and its purpose."""
 
 MODULES = (
     ("app_mixmonitor", True, "records"),
@@ -43,14 +43,14 @@ MODULES = (
     ("app_stack", False, "Gosub, which dialplan/record.conf uses"),
     ("func_talkdetect", False, "silence limits where the spool cannot be read"),
 )
-"""Module, whether nothing goes without it, and what it does."""
+"""Module, whether recording needs it, and its purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one Asterisk told, for comparing several.
+    """Facts about one Asterisk, for comparing several.
 
-    :param addresses: where its FastAGI calls can come from
+    :param addresses: addresses that its FastAGI calls can come from
     """
 
     name: str
@@ -59,9 +59,9 @@ class Seen:
 
 
 async def examine(settings: AsteriskSettings, agi: AgiSettings, seen: list[Seen] | None = None) -> Findings:
-    """All that can be said of it.
+    """Yield the findings about one Asterisk.
 
-    :param seen: gets what `alike` compares
+    :param seen: gets the facts that `alike` compares
     """
     async for finding in _way_back(settings, agi):
         yield finding
@@ -115,7 +115,7 @@ async def _seen(settings: AsteriskSettings, session: Session) -> Seen:
 
 
 async def alike(seen: list[Seen]) -> Findings:
-    """Which of them can call from one address with equal uniqueids?"""
+    """Yield which of them can call from one address with equal uniqueids."""
     for one, other in twins([(s.name, s.system, s.addresses) for s in seen]):
         yield Reporter("asterisk").warn(
             "system names",
@@ -125,7 +125,7 @@ async def alike(seen: list[Seen]) -> Findings:
 
 
 async def _way_back(settings: AsteriskSettings, agi: AgiSettings) -> Findings:
-    """Could the dialplan of that Asterisk call us? Judged by addresses: no call is made."""
+    """Check whether the dialplan of that Asterisk could call this server. Judged by addresses: no call is made."""
     say = Reporter(f"asterisk {settings.name}")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(settings.host, None, type=socket.SOCK_STREAM)
@@ -208,14 +208,16 @@ async def _write_rights(say: Reporter, session: Session) -> Findings:
 
 
 async def _read_rights(say: Reporter, session: Session, username: str) -> Findings:
-    """`manager show user` tells them. Without it, what can be seen: FullyBooted needs `system`, a UserEvent `user`."""
+    """Read the rights from `manager show user`. Without it, use what can be seen: FullyBooted needs `system`, a
+    UserEvent `user`.
+    """
     shown = await session.command(f"manager show user {username}") if re.fullmatch(r"[\w.@-]+", username) else ""
     match = re.search(r"read perm:\s*(\S*)", shown)
     if match is not None:
         granted = set(match.group(1).split(","))
         missing = [c for c in ("call", "system", "user") if c not in granted and "all" not in granted]
     else:
-        await asyncio.sleep(0.2)  # events are sent apart from answers
+        await asyncio.sleep(0.2)  # events are sent apart from responses
         missing = [c for c, event in (("system", "FullyBooted"), ("user", "UserEvent")) if event not in session.events]
     if missing:
         yield say.fail(

@@ -1,4 +1,4 @@
-"""Examines with the rights of the user that serves, in a process of its own that has dropped root's for good."""
+"""Examines with the rights of the serving user, in a process of its own that has dropped root's for good."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from fastagi.settings import Settings
 
 
 def examine_as(user: ServingUser, settings: Settings, *, send_ping: bool = False) -> Iterator[Finding]:
-    """The findings of a child process, as they come. The settings were read before: the child says if it may not.
+    """Yield the findings of a child process, as they come. The settings were read before; the child checks its right
+    to.
 
     :raises Error: the child ended before its work
     """
@@ -45,7 +46,7 @@ def examine_as(user: ServingUser, settings: Settings, *, send_ping: bool = False
 
 
 def _child(user: ServingUser, settings: Settings, send_ping: bool, write: int) -> None:
-    """Never returns."""
+    """Examine in the child process. Never returns."""
     code = 1
     try:
         user.become()
@@ -65,7 +66,7 @@ def _child(user: ServingUser, settings: Settings, send_ping: bool, write: int) -
 
 
 def _closed() -> str:
-    """A file of the program that this user may not read; empty where there is none."""
+    """Return a file of the program that this user may not read; empty when there is none."""
     parts = (sys.executable, os.__file__, __file__)
     return next((path for path in parts if not os.access(path, os.R_OK, effective_ids=True)), "")
 

@@ -1,4 +1,4 @@
-"""What a check found: one line, and what to do where it is not well."""
+"""A check's finding: one line, and the remedy of a fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """How well it is. Only FAIL fails the doctor."""
+    """The status of a finding. Only FAIL fails the doctor."""
 
     OK = "ok"
     WARN = "warn"
@@ -18,7 +18,7 @@ class Status(StrEnum):
 
 
 class Change(StrEnum):
-    """What a fix does."""
+    """The kind of change that a fix makes."""
 
     OWN = "own"
     MODE = "mode"
@@ -27,10 +27,10 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A remedy that `fastagi doctor --fix` may carry out, because it touches nothing but what is the server's own.
+    """A remedy that `fastagi doctor --fix` may carry out, because it touches only the server's own files.
 
-    :param user: who shall have it; empty where the owner stays
-    :param mode: permission bits; -1 where they stay
+    :param user: the new owner; empty to keep it
+    :param mode: permission bits; -1 to keep them
     """
 
     change: Change
@@ -50,13 +50,13 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line.
+    """One finding.
 
-    :param area: what it is about: ``asterisk pbx1``, ``spool``, ``sink crm``
-    :param check: what was looked at
-    :param text: what was seen
-    :param remedy: what to do; empty where nothing is to be done
-    :param fixes: that of it which `--fix` can do
+    :param area: the examined part: ``asterisk pbx1``, ``spool``, ``sink crm``
+    :param check: the examined property
+    :param text: the observation
+    :param remedy: what to do; empty when nothing is to be done
+    :param fixes: the part of the remedy that `--fix` can carry out
     """
 
     area: str
@@ -67,7 +67,7 @@ class Finding:
     fixes: tuple[Fix, ...] = ()
 
     def to_line(self) -> str:
-        """For `from_line`, in another process."""
+        """Return the finding as a line for `from_line`, in another process."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -1,9 +1,9 @@
 """Carries out the remedies that are safe: makes the server's own directories, gives its own files to its user.
 
-What is to be done comes from a process with the rights of the user that serves, and from a ledger that it may write: it
-is checked here as if that user wanted to be given `/etc/shadow`. Nothing is touched but the files that the settings
-name and what root owns below the recordings directory; no link is followed that another user made, and no file with
-a second name is taken.
+The fixes come from a process with the rights of the serving user, and from a ledger that it may write. They are checked
+here as if that user wanted to own `/etc/shadow`. Only the files that the settings name, and what root owns below the
+recordings directory, are touched. No link is followed that another user made, and no file with a second name is
+changed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ from fastagi.store.sqlite import path_of
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a fix. :param why_not: empty where it is done"""
+    """The result of a fix.
+
+    :param why_not: empty when it was carried out
+    """
 
     fix: Fix
     why_not: str = ""
 
 
 class Fixer:
-    """Knows what is the server's own, by its settings."""
+    """Decides by the settings which files are the server's own, and changes only those."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.store.url
@@ -47,7 +50,7 @@ class Fixer:
         self._spools = {str(section.spool) for section in settings.asterisk}
 
     def carry_out(self, fix: Fix) -> Done:
-        """Do it, or say why not. Blocking; never raises `OSError`."""
+        """Carry out a fix, or say why not. Blocking; never raises `OSError`."""
         why_not = _untrusted()
         if not why_not:
             try:
@@ -114,19 +117,19 @@ class Fixer:
             return _given(fd, user)
 
     def _is_below(self, path: str) -> bool:
-        """Is it the recordings directory, the folder of the side files, or in one of them, wherever links lead?"""
+        """Return whether the real path is the recordings directory, the folder of side files, or below one."""
         real = os.path.realpath(path)
         tops = [os.path.realpath(top) for top in (self._directory, self._side_folder)]
         return any(os.path.commonpath([top, real]) == top for top in tops)
 
     def _foreign(self, fd: int, folder: str) -> str:
-        """A name in a folder of the ledger or the key that is neither's; empty where there is none."""
+        """Return a file in a folder that belongs to neither the ledger nor the key; empty when there is none."""
         own = {os.path.basename(path) for path in self._files if os.path.dirname(path) == folder}
         return next((name for name in sorted(os.listdir(fd)) if not name.startswith((*own, "fastagi"))), "")
 
 
 def _given(fd: int, user: pwd.struct_passwd) -> str:
-    # a group that somebody has chosen (listeners, by the directory's setgid bit) stays
+    # a group that an operator has chosen (listeners, by the directory's setgid bit) stays
     os.fchown(fd, user.pw_uid, user.pw_gid if os.fstat(fd).st_gid == 0 else -1)
     return ""
 
@@ -140,7 +143,7 @@ def _opened(fd: int) -> Iterator[int]:
 
 
 def _untrusted() -> str:
-    """Why nothing is done on the word of the settings; empty where they can be trusted."""
+    """Return why the settings file cannot be trusted; empty when it can."""
     file = discover()
     for path in () if file is None else (file, file.absolute().parent):
         try:

@@ -1,4 +1,4 @@
-"""The ledger: reachable, of this version's shape, writable; nothing is written, nothing is migrated."""
+"""Checks the ledger: reachable, of this version's schema, writable. Nothing is written, nothing is migrated."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from fastagi.store.sqlite import path_of
 LAST_RECORDINGS = 100
 
 CHECK_SECONDS = 10.0
-"""A ledger that is larger than can be looked through meanwhile is looked at in part."""
+"""Seconds for checking the file; a larger ledger is checked in part."""
 
 
 async def examine(settings: Settings) -> Findings:
-    """What there is to say of `[store]`."""
+    """Yield the findings about `[store]`."""
     say = Reporter("store")
     url = settings.store.url
     waiting = await asyncio.to_thread(_side_files, settings)
@@ -74,7 +74,7 @@ async def examine(settings: Settings) -> Findings:
 
 
 def _side_files(settings: Settings) -> dict[Path, int]:
-    """How many rows lie in each folder that the ledger does not have yet; folders without any are left out."""
+    """Count the rows in each folder of side files that the ledger does not have yet; empty folders are left out."""
     folders = [
         settings.recordings.side_folder,
         *(section.spool for section in settings.asterisk),
@@ -85,7 +85,7 @@ def _side_files(settings: Settings) -> dict[Path, int]:
 
 
 def _faults_of_files(say: Reporter, path: Path) -> Iterator[Finding]:
-    """Of an SQLite ledger, before it is opened; also the finding where there is none yet."""
+    """Check the files of an SQLite ledger before it is opened; also yields the finding when there is none yet."""
     folder = path.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -128,7 +128,7 @@ async def _keys(ledger: OfflineLedger, master: Path) -> Findings:
 
 
 async def _last(ledger: OfflineLedger, settings: Settings) -> Findings:
-    """What this user may do with the last recordings. Those of other servers are on other disks."""
+    """Check this user's rights on the last recordings. Those of other servers are on other disks."""
     node = "" if settings.store.url.startswith("sqlite") or settings.recordings.shared else settings.store.node
     paths = await ledger.read(_last_paths, node)
     found = await asyncio.to_thread(lambda: list(rights.of_recordings(settings.recordings.directory, paths)))
@@ -146,11 +146,14 @@ async def _opens(master: Path, ledger: OfflineLedger) -> bool:
     try:
         return await opens_the_ledger(await asyncio.to_thread(MasterKey.load_or_create, master), ledger.read)
     except CipherError:
-        return True  # it is no key at all, which is said where the file is looked at
+        return True  # an invalid key is reported by the check of the file
 
 
 def _sound(conn: sa.Connection, shown: str) -> None:
-    """Looks through the file for `CHECK_SECONDS` at most. :raises StoreDamaged: SQLite finds it damaged"""
+    """Check the file for `CHECK_SECONDS` at most.
+
+    :raises StoreDamaged: SQLite finds it damaged
+    """
     raw: sqlite3.Connection = conn.connection.dbapi_connection  # type: ignore[assignment]
     deadline = time.monotonic() + CHECK_SECONDS
     raw.set_progress_handler(lambda: int(time.monotonic() > deadline), 200_000)
@@ -158,7 +161,7 @@ def _sound(conn: sa.Connection, shown: str) -> None:
         (found,) = raw.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as exc:
         if exc.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return  # too large to be looked at whole
+            return  # too large to be checked whole
         raise
     finally:
         raw.set_progress_handler(None, 0)

@@ -1,4 +1,4 @@
-"""This machine: directories and their room, the ports, the master key, who we are."""
+"""Checks this machine: directories and their free space, the ports, the master key, the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
 from fastagi.app.doctor.serving_user import UNIT, of_unit
 from fastagi.app.keyfile import key_file
 from fastagi.app.room import others, sessions_that_fit
-from fastagi.audio import lame, opus
+from fastagi.audio.codecs import machine_libraries
 from fastagi.delivery.http_client import bounded_session, read_at_most
 from fastagi.errors import ConfigError
 from fastagi.handlers.ping import GREETING, ROUTE
@@ -31,17 +31,17 @@ from fastagi.settings import Settings, discover
 ANSWER_SECONDS = 2.0
 
 READY_BYTES = 1_000_000
-"""Of `/readyz`: some hundred bytes for each Asterisk and folder. Who has the port may be somebody else."""
+"""Most bytes of a `/readyz` answer: some hundred for each Asterisk and folder. Another program may have the port."""
 
 RAW_BYTES_PER_SECOND = 3 * 16_000
-"""While a call lasts: mixed and both legs, 8 kHz 16-bit."""
+"""Bytes per second while a call lasts: mixed and both legs, 8 kHz 16-bit."""
 
 FINISHED_BYTES_PER_SECOND = 8_000
-"""A-law, mono."""
+"""Bytes per second of a finished file: A-law, mono."""
 
 
 async def examine(settings: Settings) -> Findings:
-    """Everything here that is no Asterisk, no ledger and no sink."""
+    """Yield all findings about this machine: everything but Asterisk, ledger and sinks."""
     async for finding in _user(settings):
         yield finding
     for path in dict.fromkeys(section.spool for section in settings.asterisk):
@@ -68,11 +68,15 @@ async def examine(settings: Settings) -> Findings:
 
 
 def _codecs(usual: str) -> Finding:
-    """:param usual: the file_format of recordings that say nothing else"""
+    """Check the codecs.
+
+    :param usual: the file_format of recordings that name none
+    """
     say = Reporter("codecs")
-    missing = {name: codec.PACKAGE for name, codec in (("opus", opus), ("mp3", lame)) if codec.library() is None}
+    libraries = list(machine_libraries())
+    missing = {name: package for name, _, package, there in libraries if not there}
     if not missing:
-        return say.ok("libraries", "libopus and LAME are there")
+        return say.ok("libraries", f"{' and '.join(library for _, library, _, _ in libraries)} are there")
     text = f"{' and '.join(missing)} files take two to three times the CPU time without {', '.join(missing.values())}"
     if usual in missing:
         return say.warn("libraries", text, f"apt-get install {' '.join(missing.values())}")
@@ -80,7 +84,7 @@ def _codecs(usual: str) -> Finding:
 
 
 async def _user(settings: Settings) -> Findings:
-    """Root may everything: what it proves says nothing of the server's own user."""
+    """Warn about root, which may do everything: its checks say nothing about the server's own user."""
     if os.geteuid() != 0:
         return
     unit = await asyncio.to_thread(of_unit)
@@ -142,7 +146,7 @@ def _writable(directory: Path) -> Finding:
 
 
 async def _free(host: str, port: int) -> OSError | None:
-    """None when it can be listened on now."""
+    """Return None when the address can be listened on now, else the error."""
     try:
         for opened in await bind(host, port):
             opened.close()
@@ -152,12 +156,12 @@ async def _free(host: str, port: int) -> OSError | None:
 
 
 def _local(host: str) -> str:
-    """An address at which something that listens on `host` is reached."""
+    """Return an address at which a server that listens on `host` is reached."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _descriptors(settings: Settings) -> Finding:
-    """Whether `[agi] max_sessions` can be had with the limit of whoever runs this, which a unit's may differ from."""
+    """Check that this user's limit allows `[agi] max_sessions`; a systemd unit may have another limit."""
     say = Reporter("agi")
     limit = descriptors.available()
     where = "in the unit (LimitNOFILE) and in this shell (ulimit -Hn)"
@@ -184,7 +188,7 @@ async def _agi_port(settings: Settings) -> Finding:
     try:
         key = agi.shared_key()
     except ConfigError:
-        key = ""  # said by the check of the key
+        key = ""  # reported by the check of the key
     try:
         if await _is_ours(_local(agi.host), agi.port, key):
             return say.ok("port", f"{where}: fastagi answers there")
@@ -198,7 +202,7 @@ async def _agi_port(settings: Settings) -> Finding:
 
 
 def _agi_key(settings: Settings) -> Finding:
-    """Can whoever reaches the port command recordings?"""
+    """Check whether every peer that reaches the port can command recordings."""
     say, agi = Reporter("agi"), settings.agi
     try:
         key = agi.shared_key()
@@ -227,9 +231,9 @@ def _few(network: str) -> bool:
 
 
 async def _is_ours(host: str, port: int, key: str) -> bool:
-    """Asks as a dialplan would, for a route that every fastagi has.
+    """Call a route that every fastagi has, as a dialplan would.
 
-    :raises OSError: nobody answers there
+    :raises OSError: nothing answers there
     """
     query = f"?key={key}" if key else ""
     header = f"agi_network: yes\nagi_network_script: {ROUTE}{query}\nagi_request: agi://{host}/{ROUTE}\n"
@@ -290,7 +294,7 @@ async def _http_port(settings: Settings) -> Findings:
 
 
 def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:
-    """It can neither be had nor reached."""
+    """Return the finding for a port that can neither be opened nor reached."""
     text = fault.strerror or str(fault)
     if isinstance(fault, PermissionError):
         return say.fail("port", f"{where}: {text}", "ports below 1024 belong to root: choose another")
@@ -302,7 +306,7 @@ def _no_port(say: Reporter, where: str, fault: OSError, port: int) -> Finding:
 
 
 def _open_settings() -> Finding | None:
-    """A settings file that this user may not read; or that holds secrets, and everybody may."""
+    """Return a finding when this user may not read the settings file, or when it holds secrets and everyone may."""
     path = discover()
     if path is None:
         return None

@@ -1,6 +1,6 @@
-"""What this process's user may do with the files that a recording will need: whoever examines is who serves.
+"""Checks this process's rights on the files that a recording needs. It must run as the user that serves.
 
-The ledger's files, the master key, every folder under the recordings directory and those of the last recordings.
+Covers the ledger's files, the master key, every folder under the recordings directory and those of the last recordings.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ MOST_FOLDERS = 50_000
 """A directory with more folders is looked at in part."""
 
 SHOWN = 3
-"""Paths that one finding names."""
+"""Most paths that one finding names."""
 
 ASIDE = ("lost+found",)
-"""Made by the file system. Names with a dot in front are no recording's either (`domain.naming`)."""
+"""Made by the file system. Names that begin with a dot are no recording's either (`domain.naming`)."""
 
 
 def files_of_ledger(path: Path) -> tuple[Path, ...]:
-    """The files of an SQLite ledger; each may be missing."""
+    """Return the files of an SQLite ledger; each may be missing."""
     return (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".lock")))
 
 
 def ledger_files(path: Path) -> Iterator[Finding]:
-    """Those that this user may not read and write. Blocking."""
+    """Yield the ledger's files that this user may not read and write. Blocking."""
     say = Reporter("store")
     for file in files_of_ledger(path):
         try:
@@ -48,7 +48,7 @@ def ledger_files(path: Path) -> Iterator[Finding]:
 
 
 def master_key(path: Path) -> Finding:
-    """Can this user use it, and nobody else read it? Blocking; nothing is made."""
+    """Check that this user can use the key, and no other can read it. Blocking; no file is made."""
     say = Reporter("key")
     closed = Fix(Change.MODE, str(path), mode=0o600)
     try:
@@ -80,7 +80,7 @@ def master_key(path: Path) -> Finding:
 
 
 def folders(directory: Path) -> Iterator[Finding]:
-    """Those under the directory that this user may not use. Blocking."""
+    """Yield the folders under the directory that this user may not use. Blocking."""
     unusable, complete = _unusable(_tree(directory))
     if unusable:
         yield _no_use(unusable)
@@ -105,7 +105,7 @@ def _no_use(unusable: dict[Path, int]) -> Finding:
 
 
 def of_recordings(directory: Path, paths: Iterable[str]) -> Iterator[Finding]:
-    """The folders and the files of recordings, by their paths in the ledger. Blocking."""
+    """Check the folders and the files of recordings, by their paths in the ledger. Blocking."""
     me, say = user_name(), Reporter("recordings")
     files = [Path(path) for path in paths if path]
     outside = {path.parent for path in files if directory not in path.parents}
@@ -128,12 +128,12 @@ def of_recordings(directory: Path, paths: Iterable[str]) -> Iterator[Finding]:
 
 
 def give(path: Path) -> Fix:
-    """It becomes this process's user's."""
+    """Return the fix that gives the path to this process's user."""
     return Fix(Change.OWN, str(path), user=user_name())
 
 
 def _tree(top: Path) -> Iterator[Path]:
-    """All folders below it, those of links left out: no recording is followed out of the directory."""
+    """Yield all folders below the top. Linked ones are left out: no recording is written outside of the directory."""
     left = [top]
     while left:
         folder = left.pop()
@@ -147,13 +147,13 @@ def _tree(top: Path) -> Iterator[Path]:
                     and entry.name not in ASIDE
                 ]
         except OSError:
-            continue  # whoever asked for it has been given it, and cannot use it
+            continue  # yielded before: the caller reports that it cannot be used
         yield from inner
-        left += sorted(inner)  # the last one is next: the folders of these days
+        left += sorted(inner)  # the last one is next: the newest date folders first
 
 
 def _unusable(found: Iterable[Path]) -> tuple[dict[Path, int], bool]:
-    """Those of the folders that this user may not read and write, with their owners; and whether all were seen."""
+    """Return the folders that this user may not read and write, with their owners; and whether all were seen."""
     unusable: dict[Path, int] = {}
     deadline = time.monotonic() + LOOK_SECONDS
     for count, folder in enumerate(found):
@@ -163,5 +163,5 @@ def _unusable(found: Iterable[Path]) -> tuple[dict[Path, int], bool]:
             try:
                 unusable[folder] = folder.stat().st_uid
             except OSError:
-                continue  # it went meanwhile
+                continue  # it was removed meanwhile
     return unusable, True

@@ -1,6 +1,6 @@
-"""Who serves: root may everything, so what root examines says nothing of the user that runs the server.
+"""Finds the user that serves. Root may do everything, so a check by root says nothing about the server's user.
 
-Named by `--user`, else found: the owner of the server that has the ledger, else `User=` of fastagi.service.
+The user is named by `--user`, else it is the owner of the server that has the ledger, else `User=` of fastagi.service.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ServingUser:
 
 
 def find(settings: Settings, named: str = "") -> ServingUser | None:
-    """The user that serves; None where it is this process's, or nobody knows.
+    """Return the user that serves; None for this process's user, or when it cannot be found.
 
     :param named: `--user`
     :raises BadArgument: there is no such user, or only root could examine for it
@@ -63,15 +63,15 @@ def find(settings: Settings, named: str = "") -> ServingUser | None:
 
 
 def _in_unit(user: ServingUser) -> ServingUser:
-    """With the groups that fastagi.service gives it, where it is that unit's user."""
+    """Add the groups that fastagi.service gives it, when it is that unit's user."""
     unit = of_unit() if os.geteuid() == 0 else None
     return replace(user, groups=unit.groups) if unit is not None and unit.uid == user.uid else user
 
 
 def of_name(name: str, source: str, more_groups: tuple[str, ...] = ()) -> ServingUser:
-    """A user by name or number.
+    """Return a user by name or number.
 
-    :param more_groups: groups that it has besides its own: systemd's SupplementaryGroups
+    :param more_groups: groups besides its own: systemd's SupplementaryGroups
     :raises BadArgument: there is none of that name
     """
     try:
@@ -83,7 +83,7 @@ def of_name(name: str, source: str, more_groups: tuple[str, ...] = ()) -> Servin
         try:
             groups.add(int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid)
         except KeyError:
-            continue  # systemd would not start the unit, and says so
+            continue  # systemd would not start the unit, and reports it
     return ServingUser(found.pw_name, found.pw_uid, found.pw_gid, tuple(sorted(groups)), source)
 
 
@@ -94,7 +94,7 @@ def _of_running(settings: Settings) -> ServingUser | None:
 
 
 def holder(ledger: Path) -> tuple[str, int]:
-    """What the lock file of an SQLite ledger says of the server that has it, and its process; ("", 0) where none does.
+    """Return user and process of the server that holds an SQLite ledger, from its lock file; ("", 0) when none does.
 
     A server that was killed leaves its name there, but no lock.
     """
@@ -140,7 +140,7 @@ def _of_process(pid: int) -> ServingUser | None:
 
 
 def of_unit() -> ServingUser | None:
-    """The user of fastagi.service, with systemd's groups; None where there is no such unit, or it names none."""
+    """Return the user of fastagi.service, with systemd's groups; None without such a unit, or without a user in it."""
     unit = _unit()
     if not unit.get("User"):
         return None
@@ -151,7 +151,7 @@ def of_unit() -> ServingUser | None:
 
 
 def _unit() -> dict[str, str]:
-    """What systemd says of the unit; nothing where there is no systemd, or no such unit."""
+    """Return the unit's properties from systemd; empty without systemd, or without the unit."""
     asked = ["systemctl", "show", UNIT, "--property=LoadState,User,SupplementaryGroups,MainPID"]
     try:
         done = subprocess.run(asked, capture_output=True, text=True, timeout=SYSTEMCTL_SECONDS, check=False)

@@ -1,4 +1,6 @@
-"""One manager connection for the doctor: it logs in once and gives up at once. Retrying is `fastagi.ami.link`'s."""
+"""A manager connection for the doctor, which tries once and gives up at once. `fastagi.ami.link` is the one that
+retries.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ACTION_SECONDS = 5.0
 
 
 class Session:
-    """What a check needs of a connection: actions, and which events came."""
+    """A manager connection: sends actions and records which events came."""
 
     def __init__(self, protocol: AmiProtocol) -> None:
         self._protocol = protocol
@@ -40,21 +42,23 @@ class Session:
         return {"Action": action["Action"], "ActionID": f"{self._prefix}-{next(self._ids)}", **action}
 
     async def ask(self, action: str, **headers: object) -> Message:
-        """The response, also where it is an error. A list action's rows are left out."""
+        """Return the response, also when it is an error. A list action's rows are left out."""
         answer = await self._protocol.send(self.stamp({"Action": action, **headers}), seconds=ACTION_SECONDS)
         return answer[0] if isinstance(answer, list) else answer
 
     async def command(self, line: str) -> str:
-        """What a CLI command prints; with `allowed` false, nothing."""
+        """Return the output of a CLI command; empty when `allowed` is false."""
         answer = await self.ask("Command", Command=line)
         return str(answer.content or "") if "output follows" in str(answer.message).lower() or answer.content else ""
 
 
 @contextlib.asynccontextmanager
 async def connected(settings: AsteriskSettings) -> AsyncIterator[Session]:
-    """Connected and logged in.
+    """Connect and log in for as long as the context lasts.
 
-    :raises ConfigError: there is no secret; :raises AsteriskError: refused; :raises AsteriskDown: not reachable
+    :raises ConfigError: there is no secret
+    :raises AsteriskError: the login was refused
+    :raises AsteriskDown: not reachable
     """
     secret = settings.password()
     loop = asyncio.get_running_loop()
@@ -79,5 +83,5 @@ async def connected(settings: AsteriskSettings) -> AsyncIterator[Session]:
 
 
 def text(value: Any) -> str:
-    """A header's value; panoramisk gives "" or a list for what is not there or there twice."""
+    """Return a header's value; panoramisk gives "" for a missing header and a list for a repeated one."""
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")

@@ -1,4 +1,4 @@
-"""The folder of the side files: the server's user alone may use it."""
+"""Checks the folder of the side files: only the server's user may use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastagi.settings import Settings
 
 
 async def examine(settings: Settings) -> Findings:
-    """What there is to say of `[recordings] side_files`."""
+    """Yield the findings about `[recordings] side_files`."""
     yield await asyncio.to_thread(_folder, settings.recordings.side_folder, key_file(settings))
 
 
@@ -23,7 +23,8 @@ def _folder(path: Path, key: Path) -> Finding:
     say = Reporter("side files")
     try:
         found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):  # what is wrong with the directory is said where that is examined
+    except (FileNotFoundError, NotADirectoryError):
+        # a fault of the directory is reported where the directory is checked
         return say.ok("folder", f"{path} is made when it is needed")
     except OSError as exc:
         return say.fail("folder", fault(path, exc), remedy(path))
@@ -47,7 +48,7 @@ def _folder(path: Path, key: Path) -> Finding:
 
 
 def _server_user(key: Path) -> int:
-    """Whose the folder must be: this process's, or, where root looks, the owner of the master key."""
+    """Return the folder's expected owner: this process's user, or, for root, the owner of the master key."""
     if os.geteuid() == 0:
         try:
             return os.stat(key).st_uid

@@ -1,7 +1,7 @@
-"""Do this server and Asterisk see the same spool? Proven, not compared: Asterisk reads and writes a file there.
+"""Proves that this server and Asterisk see the same spool: Asterisk reads and writes a file there.
 
-`file convert` (CLI, res_convert) makes Asterisk read a small WAV of ours and write another; both are removed. Without
-the right `command`, the dialplan function AST_CONFIG reads a small file of ours through `Getvar`. Measured on 16.28 and
+`file convert` (CLI, res_convert) makes Asterisk read a small WAV of the doctor's and write another; both are removed.
+Without the right `command`, the dialplan function AST_CONFIG reads a small file through `Getvar`. Measured on 16.28 and
 22.10; STAT and FILE, which would be simpler, are refused to manager users unless `live_dangerously` is on.
 """
 
@@ -22,14 +22,14 @@ from fastagi.exposed_files import create_file, open_file, remove_file
 from fastagi.ownership import user_name
 
 HEARD = "fastagi-doctor"
-"""Begins the name of each file that is written; the rest is random, so that nobody has put a link there before."""
+"""First part of the name of each file that is written. The rest is random, so that no link can wait there."""
 
 MODE = 0o644
-"""Asterisk's user must be able to read what is written, whatever the umask is."""
+"""Permission bits that let Asterisk's user read the file, whatever the umask is."""
 
 
 async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
-    """Whether Asterisk reads and writes where this server does."""
+    """Check that Asterisk reads and writes where this server does."""
     fault = await asyncio.to_thread(fault_here, spool)
     if fault:
         yield say.fail("spool", *fault)
@@ -71,7 +71,7 @@ async def same_spool(say: Reporter, session: Session, spool: Path) -> Findings:
 
 
 def fault_here(spool: Path) -> tuple[str, str] | tuple[str, str, Fix] | None:
-    """What is wrong with it before Asterisk is asked, and what to do. Blocking."""
+    """Return the spool's fault before Asterisk is queried, and the remedy. Blocking."""
     make = f"install -d -o asterisk -g asterisk -m 2770 {spool}"
     if not spool.exists():
         return f"{spool} does not exist", make, Fix(Change.MAKE, str(spool), user="asterisk", mode=0o2770)
@@ -97,14 +97,17 @@ def _write_config(path: Path, nonce: str) -> None:
 
 
 def _created(path: Path) -> BinaryIO:
-    """A new file, which Asterisk may read. :raises FileExistsError: something has that name"""
+    """Create a file that Asterisk may read.
+
+    :raises FileExistsError: something has that name
+    """
     fd = create_file(path)
     os.fchmod(fd, MODE)
     return os.fdopen(fd, "wb")
 
 
 def _same_user(say: Reporter, user: int) -> Finding:
-    """Whatever the server alone should read and write is Asterisk's then: keys, the ledger, finished files."""
+    """Warn when Asterisk runs as the same user: it could then read keys, the ledger and finished files."""
     try:
         name = pwd.getpwuid(user).pw_name
     except KeyError:
@@ -117,7 +120,7 @@ def _same_user(say: Reporter, user: int) -> Finding:
 
 
 def _came_back(say: Reporter, back: Path, spool: Path, said: str) -> tuple[Finding, int | None]:
-    """What is to be said of the file that Asterisk wrote, and whose it is."""
+    """Return the finding about the file that Asterisk wrote, and the owner of the file."""
     if not os.path.lexists(back):
         finding = say.fail(
             "spool",

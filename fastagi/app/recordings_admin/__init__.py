@@ -1,6 +1,7 @@
-"""What operators do with recordings that have ended: find, prove, export, decrypt, hold, delete.
+"""Operators' work on recordings that have ended: find, prove, export, decrypt, hold, delete.
 
-Beside a running server, or without one: over a `fastagi.store.offline.OfflineLedger`: nothing here takes its lock.
+Uses a `fastagi.store.offline.OfflineLedger`, beside a running server or without one. Nothing here takes the ledger's
+lock.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes an encrypted recording readable again: with the key that the ledger has, or with one from a file."""
+"""Decrypts recordings, with the key in the ledger or with one from a file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LARGEST_KEY_FILE = 10_000
 
 
 async def decrypt(settings: Settings, ledger: OfflineLedger, recording: Recording, target: Path) -> None:
-    """The clear file of a recording, with the ledger's key and this server's master key.
+    """Write the clear file of a recording, with the ledger's key and this server's master key.
 
     :raises Error: it is not encrypted, or its key was deleted with it
-    :raises CipherError: another master key, an age recipient's file, or a file that is damaged
+    :raises CipherError: another master key, an age recipient's file, or a damaged file
     """
     if not recording.spec.encryption:
         raise Error(f"{recording.id} is not encrypted: {recording.file_path}")
@@ -35,7 +35,11 @@ async def decrypt(settings: Settings, ledger: OfflineLedger, recording: Recordin
 
 
 async def ledger_cipher(settings: Settings, ledger: OfflineLedger, recording: Recording) -> Cipher:
-    """:raises Error: its key is not in the ledger; :raises CipherError: another master key wrapped it"""
+    """Return the cipher of a recording, with the key in the ledger.
+
+    :raises Error: its key is not in the ledger
+    :raises CipherError: another master key wrapped it
+    """
     row = await ledger.read(keys.get, recording.id)
     if row is None:
         raise Error(f"the ledger has no key of {recording.id}: it was deleted, or never kept; use --key-file")
@@ -47,7 +51,7 @@ async def ledger_cipher(settings: Settings, ledger: OfflineLedger, recording: Re
 
 
 def decrypt_with(source: Path, key: Path, target: Path, iv: str = "") -> None:
-    """The clear file, with a key of one's own; which cipher it is the file tells. Blocking.
+    """Write the clear file, with a key from a file; the encrypted file tells which cipher it is. Blocking.
 
     :param key: a file with 16, 24 or 32 bytes, raw, in hex or in base64 (a second word is the IV); or an age identity
     :param iv: 32 hex digits; of AES-CBC only
@@ -73,7 +77,7 @@ def decrypt_with(source: Path, key: Path, target: Path, iv: str = "") -> None:
 
 
 def _key(path: Path, raw: bytes) -> tuple[bytes, str]:
-    """The key, and the word after it."""
+    """Return the key, and the word after it."""
     words = raw.decode("ascii", "replace").split()
     if words:
         for decoded in (_hex(words[0]), _base64(words[0])):

@@ -1,7 +1,7 @@
-"""Copies recordings with what is known of them into a folder that proves itself: files, metadata, SHA256SUMS.
+"""Copies recordings into a folder that can be verified on its own: files, metadata, SHA256SUMS.
 
-The folder can be handed over: `sha256sum -c SHA256SUMS` needs nothing of ours. A file that is not what was recorded is
-not exported.
+The folder can be handed over: `sha256sum -c SHA256SUMS` needs no fastagi. A file that is not what was recorded is not
+exported.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ SUMS = "SHA256SUMS"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What became of one.
+    """The result for one recording.
 
-    :param file: the copy, empty where there is none; :param fault: why there is none
+    :param file: the copy, empty when there is none
+    :param fault: why there is none
     """
 
     recording: Recording
@@ -49,11 +50,12 @@ async def export(
     template: str,
     clear: bool = False,
 ) -> AsyncIterator[Exported]:
-    """One after the other. What is in the folder already and the same is left as it is: a broken export goes on.
+    """Export one recording after the other. An unchanged copy in the folder is kept, so a broken export can go on.
 
     :param template: name below the folder, with the fields of an object store's key
-    :param clear: decrypt what is encrypted, with the ledger's keys
-    :raises BadArgument: the template; :raises OSError: the folder cannot be written
+    :param clear: decrypt encrypted recordings, with the ledger's keys
+    :raises BadArgument: the template cannot be used
+    :raises OSError: the folder cannot be written
     """
     check_template(template)
     known = await asyncio.to_thread(_begin, folder)
@@ -68,7 +70,7 @@ async def export(
 
 
 def _begin(folder: Path) -> set[str]:
-    """The lines that SHA256SUMS has already."""
+    """Make the folder and return the lines that its SHA256SUMS has already."""
     folder.mkdir(parents=True, exist_ok=True)
     sums = folder / SUMS
     return set(sums.read_text(encoding="utf-8").splitlines()) if sums.exists() else set()

@@ -1,4 +1,4 @@
-"""Which recordings are meant: by id or its first letters, by file, or by a filter."""
+"""Finds recordings by id or its first letters, by file, or by a filter."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What to look at.
+    """Chooses recordings.
 
-    :param names: ids, their first letters, files, names or uniqueids; if any are given the filter does not count
+    :param names: ids, their first letters, files, names or uniqueids; any of them replaces the filter
     :param limit: at most so many; 0 for all
     """
 
@@ -30,8 +30,8 @@ class Selection:
 
 
 async def by_name(ledger: OfflineLedger, name: str) -> Recording:
-    """The recording of that id (its first letters do where only one begins so), file, name or uniqueid. Of a file or
-    name its last part does.
+    """Return the recording of that id, file, name or uniqueid. The first letters of an id are enough when only one
+    begins with them. Of a file or name the last part is enough.
 
     :raises Error: there is none, or several
     :raises BadArgument: empty
@@ -57,7 +57,7 @@ async def by_name(ledger: OfflineLedger, name: str) -> Recording:
 
 
 async def select(ledger: OfflineLedger, selection: Selection) -> AsyncIterator[Recording]:
-    """The recordings, newest first; page by page, so that any number goes.
+    """Yield the recordings, newest first. Reads page by page, so any number is possible.
 
     :raises Error: a name that fits none, or several
     """

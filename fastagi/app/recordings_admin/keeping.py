@@ -16,7 +16,7 @@ from fastagi.store.offline import OfflineLedger
 
 def _evidence(settings: Settings, ledger: OfflineLedger, threads: FileThreads) -> Evidence:
     return Evidence(
-        cast(Store, ledger),  # it only reads and runs units
+        cast(Store, ledger),  # imported for types only: this class only reads and runs units
         threads,
         node=settings.store.node,
         spools={section.name: section.spool for section in settings.asterisk},
@@ -25,7 +25,10 @@ def _evidence(settings: Settings, ledger: OfflineLedger, threads: FileThreads) -
 
 
 async def hold(settings: Settings, ledger: OfflineLedger, recording: Recording, who: str, reason: str) -> Recording:
-    """Keep it whatever happens, until it is released. Idempotent. :raises Error: it is deleted"""
+    """Put a recording on hold until it is released. Idempotent.
+
+    :raises Error: it is deleted
+    """
     threads = FileThreads(1)
     try:
         return await _evidence(settings, ledger, threads).hold(recording.id, who, reason)
@@ -34,7 +37,10 @@ async def hold(settings: Settings, ledger: OfflineLedger, recording: Recording, 
 
 
 async def release(settings: Settings, ledger: OfflineLedger, recording: Recording, who: str, reason: str) -> Recording:
-    """End a hold. :raises Error: it is not on hold"""
+    """End a hold.
+
+    :raises Error: it is not on hold
+    """
     threads = FileThreads(1)
     try:
         return await _evidence(settings, ledger, threads).release(recording.id, who, reason)
@@ -45,9 +51,9 @@ async def release(settings: Settings, ledger: OfflineLedger, recording: Recordin
 async def delete(
     settings: Settings, ledger: OfflineLedger, recording: Recording, who: str, reason: str, *, force: bool = False
 ) -> Recording:
-    """Delete its file and its key; the row and its journal stay. Idempotent.
+    """Delete a recording's file and its key; the row and its journal stay. Idempotent.
 
-    :param force: also where something is still to be delivered; never over a hold
+    :param force: also when a delivery is still open; never over a hold
     :raises Error: on hold, not ended, not delivered, or another server has the file
     """
     if recording.node != settings.store.node and not settings.store.url.startswith("sqlite"):

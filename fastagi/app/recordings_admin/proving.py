@@ -1,4 +1,4 @@
-"""Are the finished files still what was recorded? Each is read whole and held against the ledger's SHA-256."""
+"""Verifies finished files: each is read whole and compared with the ledger's SHA-256."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from fastagi.recording.compliance.evidence import Finding, check_file
 
 
 async def prove(recordings: AsyncIterable[Recording]) -> AsyncIterator[tuple[Recording, Finding]]:
-    """Each with what was found. One after the other: the disk is the limit, and a server may need it too."""
+    """Yield each recording with its finding, one after the other: a server may need the disk too."""
     async for recording in recordings:
         yield recording, await asyncio.to_thread(check_file, recording)

@@ -63,7 +63,7 @@ def call_state(channel: LiveChannel | None, in_step: bool, since: float | None =
 
 
 def says_no_channel(refusal: ActionRefused) -> bool:
-    """Does Asterisk refuse because it has no such channel?"""
+    """Return whether Asterisk refuses because it has no such channel."""
     return "no such channel" in str(refusal).lower()
 
 

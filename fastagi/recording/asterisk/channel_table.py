@@ -1,4 +1,4 @@
-"""What is known of one Asterisk's live channels: who is up, bridged, on hold, playing. Fed by AMI events, in order.
+"""The live channels of one Asterisk: which are up, bridged, on hold, playing. Fed by AMI events, in order.
 
 Pure bookkeeping: no I/O. The recorder asks it for the call-state rules and for who talks to whom; it reports nothing by
 itself. A channel is known by its uniqueid; its name can change under it (masquerade, Rename).
@@ -59,11 +59,11 @@ class LiveChannel:
 
     @property
     def in_room(self) -> bool:
-        """Is it in a bridge that a conference application made? A call's own bridge is ``basic``."""
+        """True in a bridge that a conference application made. A call's own bridge is ``basic``."""
         return bool(self.bridge) and self.bridge_type in ("base", "multi")
 
     def busy_with(self) -> str:
-        """What the seed forbids a recorder to start in; empty when nothing."""
+        """Return the state in which the seed forbids a recorder to start; empty when there is none."""
         if self.bridge:
             return (
                 "in a conference"

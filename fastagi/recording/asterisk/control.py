@@ -1,4 +1,4 @@
-"""How MixMonitor (or Monitor) on one channel is commanded: through AMI, or through the channel's own AGI session.
+"""Commands to MixMonitor (or Monitor) on one channel: through AMI, or through the channel's own AGI session.
 
 AMI is the first way: it reaches every channel at any time. The AGI session serves while AMI is down. Option strings are
 built here and nowhere else; no part of them comes from a caller.
@@ -33,7 +33,7 @@ def id_variable(piece: Segment) -> str:
 
 
 class AgiPath(Protocol):
-    """What the recorder needs of an AGI session."""
+    """The part of an AGI session that the recorder needs."""
 
     @property
     def closed(self) -> bool: ...
@@ -77,7 +77,7 @@ def mixmonitor_options(piece: Segment, spec: RecordingSpec) -> str:
 
 
 def gone(exc: Exception) -> bool:
-    """Does this refusal mean that the channel, or the recording on it, is no more?"""
+    """Return whether this refusal means that the channel, or the recording on it, is gone."""
     if isinstance(exc, Hangup):
         return True
     return isinstance(exc, ActionRefused) and (says_no_channel(exc) or "could not stop" in str(exc).lower())

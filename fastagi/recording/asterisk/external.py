@@ -57,12 +57,12 @@ class Found:
 
 
 def is_ours(row: MixMonitorRow) -> bool:
-    """Did a fastagi server start it, this one or another? Their files bear a recording's id."""
+    """Return whether a fastagi server started it, this one or another: its file bears a recording's id."""
     return bears_our_id((row.file or row.received or row.sent).rpartition("/")[2])
 
 
 def bears_our_id(stem: str) -> bool:
-    """Is that the name, without suffix, of a raw file of a fastagi server?"""
+    """Return whether a name without suffix is that of a raw file of a fastagi server."""
     return _OURS.fullmatch(stem) is not None
 
 
@@ -105,7 +105,9 @@ _KEPT = ("file_format", "rate", "recording_mode", "bit_rate", "pause_mode")
 
 
 def spec_of(found: Found, defaults: Mapping[str, Any]) -> RecordingSpec:
-    """How it is finished: as the settings say, without limits; digits stay in unless the settings name `dtmf_elim`."""
+    """Return the parameters of finishing: the settings', without limits; digits stay in unless the settings name
+    `dtmf_elim`.
+    """
     both = bool(found.piece.received and found.piece.sent)
     wanted = {k: v for k, v in defaults.items() if k in _KEPT}
     wanted["dtmf_elim"] = bool(defaults.get("dtmf_elim", False)) and both
@@ -119,12 +121,12 @@ def spec_of(found: Found, defaults: Mapping[str, Any]) -> RecordingSpec:
 
 
 def readable(suffix: str) -> bool:
-    """Can it become a finished file of another format?"""
+    """Return whether a file with that suffix can be converted to another format."""
     return suffix.lower() in READABLE
 
 
 def has_header(path: Path) -> bool:
-    """Does a file of that suffix have a WAV header, which tells when it is whole?"""
+    """Return whether a file with that suffix has a WAV header, which tells when the file is whole."""
     return path.suffix.lower() in (".wav", ".wav16", ".wav49")
 
 
@@ -137,24 +139,26 @@ def name_of(found: Found, spec: RecordingSpec) -> tuple[str, str]:
 
 
 def audio_seconds(path: str, size: int) -> float:
-    """How much sound so many bytes are, about: the header is not taken off."""
+    """Return about how much sound so many bytes hold, in seconds; the header is counted in."""
     return max(0, size) / BYTES_A_SECOND.get(Path(path).suffix.lower(), SLOWEST)
 
 
 def growth_seconds(path: str) -> float:
-    """How often a file of that format grows, with audio flowing."""
+    """Return the seconds between two growths of a file of that format while audio flows."""
     suffix = Path(path).suffix
     rate = 1625 if suffix == ".WAV" else BYTES_A_SECOND.get(suffix.lower(), SLOWEST)
     return FLUSH_BYTES / rate
 
 
 def slower_seconds(path: str) -> float:
-    """How much longer than a .wav a file of that format may stand still; 0 for one that grows as often, or oftener."""
+    """Return the seconds by which a file of that format may stand still longer than a .wav; 0 where it grows as
+    often.
+    """
     return max(0.0, growth_seconds(path) - growth_seconds("any.wav"))
 
 
 def closed(paths: tuple[str, ...], ended_seconds: float) -> bool:
-    """Has Asterisk closed all files of a recording that ended so many seconds ago? Blocking."""
+    """Return whether Asterisk has closed all files of a recording that ended so many seconds ago. Blocking."""
     wav = tuple(p for p in paths if p.lower().endswith((".wav", ".wav16", ".wav49")))
     rest = tuple(p for p in paths if p not in wav)
     if wav and not (ended_seconds >= APPENDED_SECONDS and raw_files.closed(wav)):
@@ -183,7 +187,7 @@ def finish(recording: Recording, plan: RenderPlan) -> Rendered:
 
 
 def heard(recording: Recording, rendered: Rendered) -> dict[str, Any]:
-    """What finishing found out about the sound; nothing where the file was only copied."""
+    """Return the facts that finishing found in the sound; none where the file was only copied."""
     return {} if recording.facts.steering.as_recorded else facts(rendered)
 
 

@@ -54,7 +54,7 @@ UNSURE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """What Asterisk heard, where it was asked to listen.
+    """The sound that Asterisk reported, where TALK_DETECT was asked for.
 
     :param quiet: a limit is reached by that alone
     :param since: unix seconds; nobody was heard after that, nor may have been
@@ -115,12 +115,12 @@ class LimitWatch:
 
     @staticmethod
     def wanted(recording: Recording) -> bool:
-        """Does it have a limit that only its audio can tell?"""
+        """Return whether the recording has a limit that only its audio can tell."""
         return bool(recording.spec.byte_limit or any(recording.spec.silence_limits))
 
     @property
     def heard(self) -> bool:
-        """Was there a sound, so far as was read?"""
+        """True once a sound was found in the part that was read."""
         return self._silence is not None and self._silence.first_sound is not None
 
     @property
@@ -135,7 +135,9 @@ class LimitWatch:
 
     @property
     def wants_talk(self) -> bool:
-        """It stands still, and so long may a silence last that flushes would tell too roughly when a word was said."""
+        """True where the file stands still and the silence limit is so long that flushes would tell too roughly when
+        a word was said.
+        """
         return self._after_flush and not self._grown and self._limit > EXACT_SECONDS
 
     @property
@@ -240,7 +242,7 @@ class LimitWatch:
         self._known_until = max(self._known_until, at - file.unjudged / self._raw_rate)
 
     def _closing(self, piece: Segment, after: Segment, now: float) -> bool:
-        """It was ended a moment ago, and its last bytes may not be there yet.
+        """Return whether the segment ended a moment ago, so that its last bytes may not be there yet.
 
         A flush waits for the close; the header of a file in which there is nothing never tells of it.
         """
@@ -268,7 +270,9 @@ class LimitWatch:
         return max(0, round((now - pieces[-1].ended_at) * self._raw_rate))
 
     def _full(self, more: int, about: bool = False) -> bool:
-        """Would it be, with so many frames more? :param about: estimate where a codec's size cannot be known ahead"""
+        """Return whether the file would exceed its limit with so many frames more. :param about: estimate where a
+        codec's size cannot be known ahead
+        """
         frames = self._frames + more
         before_sound = 0
         if self._silence is not None and self._initial_ms:

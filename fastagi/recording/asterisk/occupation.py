@@ -1,4 +1,4 @@
-"""What a channel that is in no bridge does now: it plays, it joins a conference, or neither.
+"""The occupation of a channel that is in no bridge: playing, joining a conference, or neither.
 
 A command or application is known by its name. What the name does not tell is asked of Asterisk: which application runs
 (``ExecIf`` and ``Gosub`` only lead to it), and whether RTP packets go out. A channel that nobody can ask about counts
@@ -60,13 +60,15 @@ Ask = Callable[[str], Awaitable[str | None]]
 
 
 def plays(command: str) -> bool:
-    """Does that AGI command, of EXEC with its application, play to the channel?"""
+    """Return whether an AGI command (of EXEC: its application) plays to the channel."""
     name = command.upper()
     return name.startswith(COMMANDS) or (name.startswith("EXEC ") and of_application(name[5:]) == PLAYING)
 
 
 def of_application(name: str) -> str | None:
-    """What an application does to its channel; "" for nothing, None where its name does not tell."""
+    """Return the occupation that an application means for its channel; "" for none, None where its name does not
+    tell.
+    """
     name = name.lower()
     if name in SOUNDING or name in _PROMPTING or name.startswith("say"):
         return PLAYING
@@ -76,7 +78,7 @@ def of_application(name: str) -> str | None:
 
 
 async def in_session(command: str, pbx: Pbx, channel: str) -> str:
-    """What a channel does whose AGI session is at this command.
+    """Return the occupation of a channel whose AGI session is at this command.
 
     :param command: as `Channel.current_command` names it
     """
@@ -90,7 +92,7 @@ async def in_session(command: str, pbx: Pbx, channel: str) -> str:
 
 
 async def in_dialplan(pbx: Pbx, channel: str) -> str:
-    """What a channel does, asked through the manager interface."""
+    """Return the occupation of a channel, asked for through the manager interface."""
     manager = pbx.manager
     if manager is None or not pbx.up:
         return ""
@@ -111,7 +113,8 @@ async def in_dialplan(pbx: Pbx, channel: str) -> str:
 
 
 async def between_commands(get: Ask, get_full: Ask, channel: str) -> str:
-    """What a channel does whose AGI session waits for a command: tones of ``Playtones`` sound on behind it.
+    """Return the occupation of a channel whose AGI session waits for a command: tones of ``Playtones`` sound on behind
+    it.
 
     :param get: asks the session for a variable; :param get_full: for an expression
     """

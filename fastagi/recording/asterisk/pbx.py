@@ -93,7 +93,9 @@ class Pbx:
 
     @property
     def gone_from_here(self) -> bool:
-        """Has it died on this machine? No process listens at its manager port, which is on a loopback address."""
+        """True if Asterisk died on this machine: no process listens at its manager port, which is on a loopback
+        address.
+        """
         return self.manager is not None and self.manager.gone_from_here
 
     @property

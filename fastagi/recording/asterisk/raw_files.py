@@ -92,7 +92,9 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
 
 
 def folder_fault(directory: Path, folder: str) -> str:
-    """Why no name in that folder could be taken now, without its path; empty where one could. Nothing is made."""
+    """Return why no name in that folder could be reserved now, without its path; empty where one could. Makes
+    nothing.
+    """
     root = os.path.realpath(directory)
     if os.path.commonpath((root, os.path.realpath(folder))) != root:
         return "a link leads out of the recordings directory"
@@ -119,7 +121,7 @@ def release(path: str) -> None:
 
 
 def is_reservation(found: os.stat_result) -> bool:
-    """Is that a name that was taken, and no file yet?"""
+    """Return whether a path is a reserved name and no file yet."""
     return stat.S_ISREG(found.st_mode) and found.st_size == 0 and bool(found.st_mode & RESERVED)
 
 
@@ -155,7 +157,7 @@ def sizes(paths: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def spool_fault(spool: Path) -> str:
-    """What is wrong with the folder Asterisk should write to, as this server sees it; empty when nothing is."""
+    """Return the fault of the folder that Asterisk should write to, as this server sees it; empty for none."""
     try:
         mode = os.stat(spool).st_mode
     except OSError:
@@ -174,7 +176,7 @@ STEP_BYTES = 32_768
 
 
 def full(folder: Path) -> bool:
-    """Is there no room for what Asterisk writes next?"""
+    """Return whether the disk has no room for what Asterisk writes next."""
     try:
         return free_bytes(folder) < STEP_BYTES
     except OSError:
@@ -187,7 +189,7 @@ EMPTY_LEG_SECONDS = 0.2
 
 
 def closed(paths: tuple[str, ...]) -> bool:
-    """Has Asterisk closed all files of a piece?
+    """Return whether Asterisk has closed all files of a segment.
 
     A closed file has its sizes in its header. A leg on which nothing was ever heard keeps zeros there for ever: it is
     believed closed once another file of the piece has been for a moment.
@@ -204,7 +206,9 @@ def closed(paths: tuple[str, ...]) -> bool:
 
 
 def last_write(paths: tuple[str, ...]) -> float:
-    """When the last of them was written to, unix seconds by the file system's clock; 0 when there is none."""
+    """Return the time of the last write to any of the files, unix seconds by the file system's clock; 0 when there
+    is none.
+    """
     latest = 0.0
     for path in paths:
         try:

@@ -15,7 +15,7 @@ from fastagi.domain.states import Cause
 def render_plan(
     recording: Recording, cipher: Cipher | None, silence_dbfs: float, permit: Permit | None = None
 ) -> RenderPlan:
-    """What the finished file must be. Blocking: an intended piece counts if Asterisk made its file."""
+    """Return the plan of the finished file. Blocking: an intended segment counts if Asterisk made its file."""
     spec = recording.spec
     initial, longest = spec.silence_limits
     pieces = made(recording)
@@ -54,25 +54,25 @@ def made(recording: Recording) -> list[Segment]:
 
 
 def gap_seconds(recording: Recording, before: Segment, after: Segment) -> float:
-    """What lies between two pieces that follow each other, as silence in the finished file."""
+    """Return the seconds of silence between two consecutive segments in the finished file."""
     if after.reason == "still" or (after.reason == "pause" and recording.spec.pause_mode == "cut"):
         return 0.0
     return max(0.0, after.started_at - before.ended_at) if before.ended_at else 0.0
 
 
 def _tail_seconds(recording: Recording, last: Segment) -> float:
-    """What lies between the last piece and the end: a pause, if anything, in which the call ended."""
+    """Return the seconds between the last segment and the end: a pause in which the call ended, or 0."""
     if recording.spec.pause_mode == "cut" or not last.ended_at or not recording.pauses or not recording.ended_at:
         return 0.0
     return max(0.0, recording.ended_at - last.ended_at)
 
 
 def _raw(piece: Segment, gap: float) -> RawPiece:
-    """Its files, the sides as on the leg where the recording began: who was left stays left."""
+    """Return the segment's files with the sides as on the leg where the recording began: left stays left."""
     received, sent = (piece.sent, piece.received) if piece.sides_swapped else (piece.received, piece.sent)
     return RawPiece(piece.mixed, received, sent, gap_seconds=gap)
 
 
 def facts(rendered: Rendered) -> dict[str, Any]:
-    """What finishing found, for `extra`."""
+    """Return the facts that finishing found, for `extra`."""
     return rendered.facts()

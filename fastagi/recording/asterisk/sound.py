@@ -1,4 +1,4 @@
-"""What the raw files of one piece tell of both sides while Asterisk writes them. Blocking; judges nothing."""
+"""The sound of both sides in the raw files of one segment while Asterisk writes them. Blocking; judges nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sound:
 
     @property
     def written_at(self) -> float:
-        """When any of its files was written last, unix seconds by the clock of its disk."""
+        """Return the time of the last write to any of its files, unix seconds by the clock of their disk."""
         return max(os.lstat(file.path).st_mtime for file in self._files)
 
     @property
@@ -45,7 +45,7 @@ class Sound:
 
     @property
     def unjudged(self) -> int:
-        """Those of them from the first sound in them on."""
+        """Return the samples from the first audible frame on."""
         most = 0
         for waiting in self._waiting:
             energy = FrameEnergy(8000 if self._files[0].rate < 16000 else 16000)

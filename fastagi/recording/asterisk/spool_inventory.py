@@ -1,4 +1,4 @@
-"""What lies in a spool: our raw files, gathered by recording, with what their names and headers tell. Blocking.
+"""The raw files of fastagi in a spool, by recording, with what their names and headers tell. Blocking.
 
 Reads only. What follows from it is the sweep's to decide.
 """
@@ -54,14 +54,14 @@ class RawFileSet:
 
     @property
     def requested_at(self) -> float:
-        """When the recording was asked for: its id says so, in milliseconds."""
+        """Time of the request, unix seconds to the millisecond, as the recording's id says."""
         value = 0
         for letter in self.id[4:]:
             value = value << 5 | _ALPHABET.index(letter)
         return (value >> 80) / 1000
 
     def complete(self) -> bool:
-        """Has Asterisk closed all of them, as far as their headers tell?"""
+        """Return whether Asterisk has closed all of the files, as far as their headers tell."""
         return all(_complete(path) for path in self.files.values())
 
     def seconds(self) -> float:
@@ -70,7 +70,7 @@ class RawFileSet:
         return max((_seconds(path) for (number, _), path in self.files.items() if number == last), default=0.0)
 
     def fault(self) -> str:
-        """Why nothing can be made of it; empty when something can."""
+        """Return why nothing can be made of the files; empty when something can."""
         faults = []
         for path in self.files.values():
             try:

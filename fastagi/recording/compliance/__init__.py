@@ -1,1 +1,1 @@
-"""Was everything recorded that should be, and is a finished file still what was recorded?"""
+"""Completeness (were all required calls recorded?) and evidence (is a finished file still what was recorded?)."""

@@ -93,7 +93,7 @@ class Completeness:
         return len(self._calls)
 
     def follows(self, asterisk: str, uniqueid: str) -> bool:
-        """Is that channel a call that is up and must be recorded? Then it is in the ledger."""
+        """Return whether that channel is a call that is up and must be recorded; such a call is in the ledger."""
         return (asterisk, uniqueid) in self._calls
 
     def listen(self, listener: Listener) -> None:
@@ -135,7 +135,7 @@ class Completeness:
             self._refusals[key] = reason  # it is not answered yet, perhaps that is why
 
     def joined(self, asterisk: str, uniqueid: str, job: ActiveRecording) -> None:
-        """That channel has joined the conference of a recording, which covers it from now on."""
+        """Note that a channel has joined the conference of a recording, which covers it from now on."""
         key = (asterisk, uniqueid)
         if key in self._calls:
             self._rooms.setdefault(key, {})[job.id] = job

@@ -49,7 +49,7 @@ DOUBT_SECONDS = DAY
 
 
 class Proof(StrEnum):
-    """What a finished file is found to be."""
+    """The result of comparing a finished file with the ledger."""
 
     OK = "ok"  # byte for byte what was finished
     CHANGED = "changed"  # there, but not the same bytes
@@ -96,7 +96,7 @@ def check_file(recording: Recording) -> Finding:
 
 
 class Teller(Protocol):
-    """Who hears of changes: the journal's listeners."""
+    """Tells the journal's listeners of a change."""
 
     def __call__(self, recording: Recording, event: str, detail: dict[str, Any]) -> None: ...
 
@@ -252,7 +252,7 @@ class Evidence:
         return len(gone)
 
     def _paths(self, recording: Recording) -> tuple[str, ...]:
-        """What to remove: the finished file, and whatever of Asterisk's own is left in our spool. Blocking."""
+        """Return the files to remove: the finished one, and Asterisk's own that are left in the spool. Blocking."""
         finished = (recording.file_path,) if recording.phase is Phase.FINISHED else ()
         spool = self._spools.get(recording.asterisk)
         left: list[Path] = []

@@ -1,4 +1,4 @@
-"""Was a call recorded as it should have been? One pure rule over the call and the recordings that overlap it."""
+"""The verdict on a call that had to be recorded: one pure rule over the call and the recordings that overlap it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAUSED_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is found, why, and the recording it rests on (empty where there is none)."""
+    """The verdict, its reason, and the recording it rests on (empty where there is none)."""
 
     verdict: str
     reason: str = ""
@@ -117,13 +117,15 @@ def _paused(r: Recording) -> float:
 
 
 def _meant_silent(r: Recording) -> bool:
-    """Was it paused for most of its time, or never bridged while it records bridges only?"""
+    """Return whether it was paused for most of its time, or never bridged while it records bridges only."""
     bridged = r.facts.bridged_seconds if r.adopted else None
     return _paused(r) >= PAUSED_SHARE * (r.duration_seconds or 0) or (bridged is not None and bridged < 1.0)
 
 
 def _missing_sound(r: Recording) -> str:
-    """Is the file much shorter than the time it was recorded in? Cut pauses and cut silence are no fault."""
+    """Return whether the file is much shorter than the time it was recorded in. Cut pauses and cut silence are no
+    fault.
+    """
     if r.audio_seconds is None or r.duration_seconds is None or any(r.spec.silence_limits) or r.spec.byte_limit:
         return ""
     due = r.duration_seconds - (_paused(r) if r.spec.pause_mode == "cut" else 0.0)

@@ -175,13 +175,13 @@ class ActiveRecordings:
         self._enter(job)
 
     def supersede(self, job: ActiveRecording) -> None:
-        """Its uniqueid belongs to another call now, which may have a recording of its own."""
+        """Give up the recording's uniqueid: another call has it now, and may have a recording of its own."""
         if self._by_key.get(job.key) is job:
             del self._by_key[job.key]
         self._leave(job, job.recording.pieces[-1].uniqueid)
 
     def close(self, job: ActiveRecording) -> None:
-        """It ended: no longer open, remembered as its call's last."""
+        """Remove a recording that has ended; it is remembered as its call's last."""
         self._by_id.pop(job.id, None)
         if self._by_key.get(job.key) is job:
             del self._by_key[job.key]

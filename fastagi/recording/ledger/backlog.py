@@ -1,4 +1,4 @@
-"""What the ledger could not take yet, by call: entries of one call keep their order and wait for no other call's.
+"""Entries that the ledger could not take yet, by call: those of one call keep their order and wait for no other call's.
 
 Only the order is here; what is written, and when it is tried again, is `journal`'s.
 """
@@ -19,7 +19,7 @@ Call = tuple[str, str]
 
 
 def call_of(recording: Recording) -> Call:
-    """Whose it is."""
+    """Return the key of the call that a recording belongs to."""
     return (recording.asterisk, recording.uniqueid)
 
 
@@ -95,9 +95,9 @@ class Backlog:
             del self._of[recording_id]
 
     def has(self, recording_id: str) -> bool:
-        """Is there an entry of that recording?"""
+        """Return whether an entry of that recording waits."""
         return recording_id in self._of
 
     def calls(self) -> list[Call]:
-        """Those that have entries, in the order in which they came."""
+        """Return the calls that have entries, in the order of their first one."""
         return list(self._calls)

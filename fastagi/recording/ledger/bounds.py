@@ -1,4 +1,4 @@
-"""Where the files of a recording may lie: whatever says otherwise is not believed."""
+"""The folders in which the files of a recording may lie; a side file that says otherwise is not believed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Bounds:
     spools: Mapping[str, Path]
 
     def fault(self, recording: Recording, *, adopted_anywhere: bool = False) -> str:
-        """Why the files of a recording are not where they must be; empty when they are. Blocking.
+        """Return why the files of a recording are not where they must be; empty when they are. Blocking.
 
         :param adopted_anywhere: raw files that others named may lie outside of the spool
         """

@@ -53,11 +53,12 @@ class Journal(WriteBehind):
 
     @property
     def alone(self) -> bool:
-        """Is no other server on this ledger?"""
+        """True where no other server is on this ledger."""
         return self._store.alone
 
     async def held_here(self, recording_id: str) -> bool:
-        """Has no other server taken it over? What the ledger does not know yet is this one's.
+        """Return whether no other server has taken the recording over. One that the ledger does not know yet is this
+        server's.
 
         :raises StoreError: the ledger cannot be asked
         """

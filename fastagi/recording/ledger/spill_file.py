@@ -44,7 +44,7 @@ WrappedKey = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class SpillFile:
-    """What a side file holds.
+    """The content of a side file.
 
     :param at: when it was written, unix seconds
     :param key: of an encrypted recording whose key the ledger does not have yet
@@ -68,7 +68,7 @@ class SpillFolder:
         self._key_id = hmac.digest(key, b"id", "sha256").hex()[:16].encode()
 
     def fault(self) -> str:
-        """What is wrong with the folder, and, after a colon, what to do; empty when side files can be written."""
+        """Return the folder's fault and, after a colon, what to do; empty when side files can be written."""
         if not os.path.lexists(self.path) and os.access(_existing(self.path), os.W_OK | os.X_OK):
             return ""
         try:
@@ -120,7 +120,7 @@ class SpillFolder:
         return sorted(n.removesuffix(SUFFIX) for n in names if n.startswith("rec-") and n.endswith(SUFFIX))
 
     def has(self, recording_id: str) -> bool:
-        """Whether the recording has a side file, of any server; also where the folder does not tell."""
+        """Return whether the recording has a side file, of any server; True also where the folder does not tell."""
         try:
             os.lstat(self.path / (recording_id + SUFFIX))
         except FileNotFoundError:
@@ -182,7 +182,7 @@ class SpillFolder:
         return moved[0] if moved else None
 
     def marked(self, name: str) -> bool:
-        """Whether `mark` was called with that name, by any server of this folder."""
+        """Return whether `mark` was called with that name, by any server of this folder."""
         return os.path.lexists(self.path / f".{name}")
 
     def mark(self, name: str) -> None:

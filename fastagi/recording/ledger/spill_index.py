@@ -35,7 +35,7 @@ class Kept:
 
 
 class SpillIndex:
-    """They, in the order in which they came.
+    """Recordings that are kept in side files only, oldest first.
 
     :param aside: this process' side files
     """
@@ -67,11 +67,11 @@ class SpillIndex:
             self._aside.keys.pop(row.id, None)  # it is in the file
 
     def has(self, call: Call) -> bool:
-        """Is anything kept of that call?"""
+        """Return whether a recording of that call is kept here."""
         return call in self._of
 
     def call(self, recording_id: str) -> Call:
-        """Whose it is. :raises KeyError: nothing is kept of it"""
+        """Return the call that the recording belongs to. :raises KeyError: it is not kept here"""
         return self._kept[recording_id].call
 
     def lanes(self, count: int) -> list[list[str]]:
@@ -82,7 +82,7 @@ class SpillIndex:
         return list(found.values())
 
     async def newest(self, recording_id: str) -> tuple[Kept, SpillFile]:
-        """What is kept of it, and what that says.
+        """Return the newest entry of the recording and the content of its side file.
 
         :raises OSError: the side file cannot be read; :raises ValueError: nor understood
         """
@@ -92,7 +92,7 @@ class SpillIndex:
         return kept, await asyncio.to_thread(self._aside.read, recording_id)
 
     def drop(self, recording_id: str, kept: Kept) -> None:
-        """That is in the ledger. What is newer stays."""
+        """Forget an entry that the ledger has now. A newer one stays."""
         if self._kept.get(recording_id) is kept:
             self.forget(recording_id)
 

@@ -19,7 +19,7 @@ LOCKS = 64
 
 
 class SpillStore:
-    """This process' side files.
+    """The side files of this process.
 
     :param folder: where they are
     :ivar keys: wrapped keys of recordings that are not over, by id
@@ -33,18 +33,20 @@ class SpillStore:
         self.keys: dict[str, WrappedKey] = {}
 
     def has(self, recording_id: str) -> bool:
-        """Is the side file of that recording this process's own?"""
+        """Return whether this process wrote the side file of that recording."""
         return recording_id in self._written
 
     def read(self, recording_id: str) -> SpillFile:
-        """What it says. Blocking.
+        """Return the content of the recording's side file. Blocking.
 
         :raises OSError: it cannot be read; :raises ValueError: nor understood
         """
         return self._folder.read(recording_id)
 
     async def write(self, recording: Recording) -> bool:
-        """Have this row on disk, in place of one that was there. False where that fails, too: it is in memory only."""
+        """Write this row to disk, in place of an earlier one. Returns False where that fails, too: then it is in
+        memory only.
+        """
         side = SpillFile(recording, self._clock(), self.keys.get(recording.id))
         async with self._lock(recording.id):
             try:

@@ -95,7 +95,7 @@ class WriteBehind:
 
     @property
     def full(self) -> str:
-        """Why no recording may be begun now; empty when one may."""
+        """The reason why no recording may be begun now; empty when one may."""
         if not self._overflow.full:
             return ""
         return f"{MOST_ASIDE} recordings wait for the ledger in side files: bring the database back"
@@ -184,7 +184,7 @@ class WriteBehind:
             self._aside.keys.pop(recording.id, None)
 
     def waits(self, recording_id: str) -> bool:
-        """Is there anything of that recording which the ledger does not have yet?"""
+        """Return whether anything of that recording is not in the ledger yet."""
         return self._backlog.has(recording_id) or recording_id in self._overflow
 
     async def catch_up(self) -> None:

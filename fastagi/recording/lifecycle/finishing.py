@@ -84,7 +84,7 @@ class Finalizer:
                 pause = min(2 * pause, 30.0)
 
     def _permit(self, recording: Recording) -> Permit | None:
-        """May its finished file be put in its place? Asked on a thread.
+        """Return a function that says whether the finished file may be put in its place; it is called on a thread.
 
         A server that slept may have been taken for dead: its heir has finished the recording, and the ledger has the
         heir's checksum. Where the ledger does not answer, a name that is still only reserved may be filled; of a file
@@ -189,7 +189,7 @@ class Finalizer:
         job.set_ended()
 
     async def _carry_out(self, job: ActiveRecording, effects: tuple[Effect, ...]) -> None:
-        """What is left to do of an ended recording; its deliveries are rows since the decision was written."""
+        """Do what is left of an ended recording; its deliveries are rows since the decision was written."""
         for effect in effects:
             match effect:
                 case RemoveRaw():
@@ -223,7 +223,7 @@ class Finalizer:
 
 
 def _noticed(job: ActiveRecording) -> dict[str, Any]:
-    """What was seen while it ran, as facts: whom its channel talked with, a spool without room."""
+    """Return as facts what was seen while the recording ran: the channel's peers, a spool without room."""
     facts: dict[str, Any] = {SPOOL_FULL: True} if job.spool_full else {}
     if job.members:  # who only listens in a conference is no fault
         facts |= {**job.members.facts(), "one_sided": False}
@@ -234,7 +234,7 @@ def _noticed(job: ActiveRecording) -> dict[str, Any]:
 
 
 def bridged_seconds(job: ActiveRecording) -> float | None:
-    """How long the channel of an adopted recording was in a bridge while it ran; None where that is not known."""
+    """Return the seconds in which the channel of an adopted recording was in a bridge; None where that is not known."""
     total, since = job.bridged_seconds, job.bridged_since
     if total is None:
         return None

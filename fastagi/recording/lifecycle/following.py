@@ -130,7 +130,7 @@ class TransferFollower:
 
 
 def moves(pbx: Pbx, name: str, headers: Mapping[str, str]) -> list[Move]:
-    """What a transfer or parking event says: who left whom."""
+    """Return who left whom, as a transfer or parking event says."""
     if name == "ParkedCall":
         return _parked(pbx, headers)
     if headers.get("Result", "") not in ("Success", ""):

@@ -1,4 +1,4 @@
-"""Is a call over? Asterisk's events about hangups and stopped files, and which of them end a recording.
+"""Hangups: which of Asterisk's events about ended calls and stopped files end a recording.
 
 A HANGUP over AGI is no proof (`docs/decisions/0011`); what is proof is looked for here, and a recording whose call goes
 on on another leg is not ended.

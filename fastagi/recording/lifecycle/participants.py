@@ -1,4 +1,5 @@
-"""With whom a recorded channel talked: the other channels of its bridges, as Asterisk's events name them.
+"""The participants of recorded calls: the other channels of a recorded channel's bridges, as Asterisk's events name
+them.
 
 It is how a call is found again by the agent who took it, though the recording is made on the caller's channel. Kept in
 memory until the recording ends: who left before a restart of this server is not known after it. Members of a conference
@@ -106,7 +107,9 @@ class ParticipantTracker:
                 self._member_left(pbx, job, member)
 
     def _bridged(self, job: ActiveRecording, channel: LiveChannel | None) -> None:
-        """How long an adopted one's channel was bridged: MixMonitor's option ``b`` records nothing else."""
+        """Count how long the channel of an adopted recording is bridged: MixMonitor's option ``b`` records nothing
+        else.
+        """
         now = self._clock()
         if job.bridged_since is not None and job.bridged_seconds is not None:
             job.bridged_seconds += max(0.0, now - job.bridged_since)
@@ -126,7 +129,7 @@ class ParticipantTracker:
             self._write(job)
 
     def _write(self, job: ActiveRecording) -> None:
-        """Have it written: those who come together are one entry."""
+        """Journal the members soon: those who come together are one entry."""
         if job.id not in self._unwritten:
             self._unwritten.add(job.id)
             self._spawn(self._written(job), f"members {job.id}")

@@ -77,7 +77,7 @@ class SegmentController:
             raise
 
     async def end(self, job: ActiveRecording, segment: Segment) -> None:
-        """Have Asterisk end this segment; its files are closed when this returns. Idempotent.
+        """End this segment in Asterisk; its files are closed when this returns. Idempotent.
 
         :raises AsteriskError: Asterisk cannot be told, or refused. A segment or channel that is gone is no error.
         """
@@ -86,7 +86,7 @@ class SegmentController:
         await _end(job, segment, pbx)
 
     async def give_up(self, job: ActiveRecording, segment: Segment) -> None:
-        """Have Asterisk end a segment that is not to be, now or before anything else that it is told of this
+        """Tell Asterisk to end a segment that is not to be, now or before anything else that it is told of this
         recording."""
         try:
             await _end(job, segment, self._pbxs[job.recording.asterisk])
@@ -124,7 +124,7 @@ class SegmentController:
 
 
 def control_of(job: ActiveRecording, piece: Segment, pbx: Pbx) -> Control:
-    """How Asterisk is told of that piece. :raises AsteriskDown: there is no way to it"""
+    """Return the way to command Asterisk about that segment. :raises AsteriskDown: there is none"""
     live = pbx.channels.get(piece.uniqueid)
     return pbx.control(live.name if live is not None else piece.channel, job.agi_of(piece))
 
@@ -148,7 +148,7 @@ async def end_given_up(job: ActiveRecording, pbx: Pbx) -> None:
 
 
 def _spec(recording: Recording, piece: Segment) -> RecordingSpec:
-    """How that piece is made: for who listens, nothing starts where a further file is begun at a standstill."""
+    """Return the parameters of that segment: no start beep where a further file is begun at a standstill."""
     return replace(recording.spec, beep_start=False) if piece.reason == "still" else recording.spec
 
 

@@ -1,4 +1,4 @@
-"""Why recordings could not be started, where the next ones would fail, too: for `/readyz`.
+"""The reasons why recordings could not be started, where the next ones would fail, too: for `/readyz`.
 
 A fault counts until its cause is gone or a recording starts. What one caller alone can bring about (a name that is too
 long, or is a file's) is none.
@@ -53,7 +53,7 @@ class _Failed:
 
 
 class StartFaults:
-    """What the last starts failed of.
+    """The reasons why the last starts failed.
 
     :param directory: of the finished files
     """
@@ -93,7 +93,7 @@ class StartFaults:
         self._spools.pop(str(spool), None)
 
     def current(self) -> list[StartFault]:
-        """Those whose cause is there yet. Looks at the folders: blocking."""
+        """Return the faults whose cause is still there. Looks at the folders: blocking."""
         now = self._clock()
         problems: list[str] = []
         found: list[StartFault] = []

@@ -49,7 +49,7 @@ class Unanswered(AsteriskError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to record and how.
+    """A request to record: which channel, into what, and how.
 
     :param filename: as asked for, fields not filled in; empty for one of our own making
     :param fields: values for `{field}`s in it
@@ -327,7 +327,7 @@ class Starter:
             log.debug("nothing_to_undo", **_ids(piece), file=piece.paths[0])
 
     async def fail(self, job: ActiveRecording, error: str) -> None:
-        """It could not start: say so in the ledger, give the name back. The job's lock must be held."""
+        """Record in the ledger that it could not start, and give the name back. The job's lock must be held."""
         await self._engine.apply(job, NotStarted(error))
         log.error("recording_failed", **job.recording.ids, error=error)
         await self._threads.run(raw_files.release, job.recording.file_path)

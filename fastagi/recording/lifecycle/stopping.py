@@ -60,7 +60,7 @@ class Stopper:
         return await self._end(job, StopRequested(cause))
 
     async def on_hangup(self, job: ActiveRecording, event: CallOver) -> bool:
-        """Its channel is gone. Idempotent.
+        """End a recording whose channel is gone. Idempotent.
 
         :returns: False when it had ended already, or is made on another channel by now
         """
@@ -85,7 +85,7 @@ class Stopper:
         return await self._end(job, StoppedByOthers(cause, ended))
 
     async def on_missed_end(self, job: ActiveRecording, facts: Mapping[str, Any] | None = None) -> bool:
-        """Its call ended while nobody looked, some time ago: when and why is told by its files and its limits."""
+        """End a recording whose call ended unseen, some time ago: its files and limits tell when and why."""
         job.unseen = True
         started, timeout = job.recording.started_at, job.recording.spec.seconds_timeout
         ended = await self._last_written(job)
@@ -150,7 +150,7 @@ class Stopper:
         await control_of(job, piece, pbx).stop(piece, job.recording.spec)
 
     async def _closed(self, job: ActiveRecording) -> bool:
-        """Has Asterisk closed every file, as far as they tell?"""
+        """Return whether Asterisk has closed every file, as far as the files tell."""
         recording = job.recording
         if recording.adopted:
             over = recording.ended_at is not None and not recording.stopping
@@ -196,8 +196,9 @@ class Stopper:
         return max(min(UNSEEN_SECONDS, self._close_seconds), patience)
 
     async def _last_written(self, job: ActiveRecording) -> float:
-        """When Asterisk closed its files, unix seconds; now where they do not tell. Their clock is the machine's, which
-        may be set while ours goes on: only how long ago it was is theirs to say."""
+        """Return when Asterisk closed the files, unix seconds; now where they do not tell. Their clock is the
+        machine's, which may be set while ours goes on: only how long ago it was is theirs to say.
+        """
         recording = job.recording
         paths = tuple(path for piece in recording.pieces for path in piece.paths)
         last_write = await self._threads.run(raw_files.last_write, paths)

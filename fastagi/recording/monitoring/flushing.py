@@ -1,4 +1,4 @@
-"""What Asterisk holds back of a raw file is made readable: the file is ended, and the recording goes on in another.
+"""Flushes raw files: one that Asterisk holds back sound of is ended, and the recording goes on in another.
 
 Asterisk writes in steps of two seconds. When a phone ceases to send, up to two seconds of sound may lie in its buffer,
 and nothing but the end of the file brings them out. A silence limit cannot be told without them, so a piece is ended
@@ -39,7 +39,7 @@ class Flusher:
         self._failed: dict[str, float] = {}
 
     def able(self, job: ActiveRecording) -> bool:
-        """Can it be done now?"""
+        """Return whether the recording can be flushed now."""
         recording = job.recording
         pbx = self._pbxs.get(recording.asterisk)
         if pbx is None or not can_flush(recording) or self.barred(job):
@@ -49,9 +49,10 @@ class Flusher:
         return time.monotonic() - self._failed.get(job.id, -AGAIN_SECONDS) >= AGAIN_SECONDS
 
     def barred(self, job: ActiveRecording) -> bool:
-        """Can it not be done with this recording as it is? Where somebody would hear it (the beep at a stop, the one
-        every so often), where what was muted would be recorded (Asterisk up to 20 mutes the older of two), and with
-        Monitor, of which a channel has one only."""
+        """Return whether this recording cannot be flushed as it is. That is so where somebody would hear it (the
+        beep at a stop, the one every so often), where what was muted would be recorded (Asterisk up to 20 mutes the
+        older of two), and with Monitor, of which a channel has one only.
+        """
         recording = job.recording
         spec = recording.spec
         return (
@@ -101,7 +102,7 @@ class Flusher:
 
 
 def _reached(agi: AgiPath | None) -> bool:
-    """Would that session carry a command out at once, without a manager connection?"""
+    """Return whether that session would carry a command out at once, without a manager connection."""
     return agi is not None and not agi.closed and agi.current_command is None
 
 

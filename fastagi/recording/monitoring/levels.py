@@ -53,7 +53,7 @@ class _Side:
 
 
 class LevelTracker:
-    """What has been heard of one recording. Times are seconds during which it ran, pauses left out.
+    """The sound heard of one recording so far. Times are seconds during which it ran, pauses left out.
 
     :ivar listened: since it was first listened to; :ivar quiet: since anything was last heard
     """
@@ -70,12 +70,12 @@ class LevelTracker:
         self.quiet += seconds
 
     def paused(self) -> None:
-        """It is paused: the silence before it is not continued by the silence after it."""
+        """Note a pause: the silence before it is not continued by the silence after it."""
         self.quiet = 0.0
 
     @property
     def all_heard(self) -> bool:
-        """Has every side sounded?"""
+        """Return whether every side has sounded."""
         return bool(self._sides) and all(side.heard >= SILENT_SECONDS for side in self._sides.values())
 
     def listen(self, piece: Segment) -> None:

@@ -38,7 +38,7 @@ class LostFileRecovery:
         self._tried: dict[str, float] = {}
 
     def due(self, job: ActiveRecording) -> bool:
-        """Is it time for an attempt (again)?"""
+        """Return whether it is time for an attempt (again)."""
         now = time.monotonic()
         self._tried = {key: at for key, at in self._tried.items() if now - at < 60.0}
         if now - self._tried.get(job.id, -AGAIN_SECONDS) < AGAIN_SECONDS:

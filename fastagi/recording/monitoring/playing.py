@@ -1,4 +1,4 @@
-"""Whether Asterisk plays something to a channel that is in no bridge, asked of Asterisk: which application it is in,
+"""Playback to a channel that is in no bridge, asked of Asterisk: which application it is in,
 and whether packets go out to it. What a session of ours plays, and music on hold, is known without asking (`talking`).
 """
 
@@ -14,7 +14,7 @@ STILL = frozenset(("wait", "waitexten", "agi"))
 
 
 class Playing:
-    """What is known of one recording's channel.
+    """The knowledge of one recording's channel.
 
     :ivar plays: something is played
     :ivar unknown: nobody here knows whether something is
@@ -25,7 +25,7 @@ class Playing:
         self._sent: tuple[str, str] | None = None
 
     def nothing(self) -> None:
-        """It is in a bridge or gone: those in it are heard by themselves."""
+        """Note that the channel is in a bridge or gone: the others in a bridge are heard by themselves."""
         self.plays = self.unknown = False
         self._sent = None
 

@@ -79,7 +79,7 @@ class TalkDetectState:
         """Uniqueids of the channels that Asterisk listens to."""
 
     def _outlived(self, job: ActiveRecording, now: float) -> bool:
-        """It has lasted longer than it may without a first sound."""
+        """Return whether the recording has lasted longer than it may without a first sound."""
         paused = sum((s.end or now) - s.start for s in job.recording.pauses)
         return bool(self._initial_ms) and now - self._started - paused > self._initial_ms / 1000 + KNOWN_SECONDS
 
@@ -94,7 +94,7 @@ class TalkDetectState:
             self._sounds(at)
 
     def _counts(self, uniqueid: str) -> bool:
-        """Is what he says recorded, or is that side muted?"""
+        """Return whether the sound of that channel is recorded, not muted."""
         here, received, sent = self._mute
         return not (received if uniqueid == here else sent)
 
@@ -112,7 +112,7 @@ class TalkDetectState:
         self._quiet_since = now
 
     def doubtful(self, now: float) -> list[str]:
-        """Those who talk, and of whom nothing was heard for too long to be sure."""
+        """Return the talking channels of which no event came for too long to be sure."""
         return [uniqueid for uniqueid, at in self._talking.items() if now - at >= DOUBT_SECONDS]
 
     def is_quiet(self, uniqueid: str, at: float) -> None:
@@ -159,7 +159,7 @@ def _mute(job: ActiveRecording) -> tuple[str, bool, bool]:
 
 
 class TalkDetectMonitor:
-    """Has Asterisk listen where this cannot hear."""
+    """Asks Asterisk to listen (TALK_DETECT) where the raw files do not tell."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class TalkDetectMonitor:
         self._watches: dict[str, tuple[ActiveRecording, TalkDetectState]] = {}
 
     def beside(self, job: ActiveRecording, limits: LimitWatch) -> Talk:
-        """What is heard of a file that can be read, but for what Asterisk holds back of it. Begins to listen."""
+        """Return the talk beside a file that can be read, but for what Asterisk holds back of it. Begins to listen."""
         cause = self.look(job, limits, beside=True)
         return self._watches[job.id][1].told_of(cause)
 
@@ -200,7 +200,7 @@ class TalkDetectMonitor:
         return watch.look(job, now, playing, now - (time.monotonic() - played) if played else 0.0)
 
     def enough(self, job: ActiveRecording) -> None:
-        """Its file can be read again, or it has ended. Idempotent."""
+        """Stop listening: the file can be read again, or the recording has ended. Idempotent."""
         known = self._watches.pop(job.id, None)
         if known is not None:
             known[1].ended = True
@@ -249,7 +249,7 @@ class TalkDetectMonitor:
             await self._leave(job, watch, gone)
 
     async def _ask(self, job: ActiveRecording, watch: TalkDetectState) -> None:
-        """Who still talks, and is something played?"""
+        """Ask Asterisk who still talks, and whether something is played."""
         try:
             pbx = self._pbxs[job.recording.asterisk]
             await self._listen(job, watch)
@@ -271,7 +271,7 @@ class TalkDetectMonitor:
             watch.asking = False
 
     async def _hear_anew(self, pbx: Pbx, uniqueid: str) -> None:
-        """Whoever talks is told of again."""
+        """Restart TALK_DETECT: Asterisk repeats the talking event after it."""
         with contextlib.suppress(ActionRefused):  # it was not listened to
             await self._set(pbx, uniqueid, "TALK_DETECT(remove)", "")
         await self._set(pbx, uniqueid, "TALK_DETECT(set)", f"{QUIET_MS},{self._threshold}")

@@ -41,7 +41,7 @@ class UnexpectedClose:
             self._asking.discard(job.id)
 
     async def _up(self, job: ActiveRecording) -> bool:
-        """Is its channel up, by an Asterisk that answers?"""
+        """Return whether the channel is up, in an Asterisk that answers."""
         pbx = self._pbxs.get(job.recording.asterisk)
         if pbx is None:
             return False

@@ -97,7 +97,7 @@ class Watch:
                 await self._flushed.wait()
 
     def _soonest(self) -> float:
-        """When the next limit is due, unix seconds."""
+        """Return the time of the next limit, unix seconds."""
         return min((j.limits.look_again for j in self._running() if j.limits is not None), default=math.inf)
 
     def _due(self, job: ActiveRecording) -> bool:
@@ -136,13 +136,13 @@ class Watch:
                 self._spawn(self._flush(job, job.limits), f"flush {job.id}")
 
     def _unbridged(self, job: ActiveRecording) -> bool:
-        """Is its channel up and in no bridge? MixMonitor's option ``b`` writes nothing there."""
+        """Return whether the channel is up and in no bridge, where MixMonitor's option ``b`` writes nothing."""
         pbx, last = self._pbxs.get(job.recording.asterisk), job.recording.pieces[-1]
         live = pbx.live_channel(last.uniqueid) if pbx is not None else None
         return live is not None and not live.bridge
 
     def _talk(self, job: ActiveRecording, limits: LimitWatch) -> Talk | None:
-        """What Asterisk hears of it, where it is to listen. Of one that nobody here can read it is asked otherwise."""
+        """Return the talk that Asterisk reports beside a readable file; None where it is not asked."""
         if job.id in self._unreadable or not self._wants_talk(job, limits):
             return None
         return self.listening.beside(job, limits)
@@ -209,7 +209,7 @@ class Watch:
         return found
 
     def _without_room(self, job: ActiveRecording, full: bool) -> bool:
-        """Is what it writes being lost to a full disk? That its file stands still is no silence then."""
+        """Return whether a full disk swallows what Asterisk writes. A file that stands still is no silence then."""
         if not full:
             job.alarms.discard("spool_full")
         elif "spool_full" not in job.alarms:

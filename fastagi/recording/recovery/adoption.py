@@ -83,7 +83,7 @@ class Adoption:
 
     @property
     def idle(self) -> bool:
-        """Is no channel being asked about now?"""
+        """True while no channel is being asked about."""
         return not self._looking
 
     def event(self, pbx: Pbx, name: str, headers: Mapping[str, str], channel: LiveChannel | None) -> None:
@@ -270,7 +270,9 @@ class Adoption:
 
 
 def _same(row: MixMonitorRow, piece: Segment) -> bool:
-    """Is this row that piece? The id is an address that Asterisk uses again, so the file must agree."""
+    """Return whether this row is that segment. The id is an address that Asterisk uses again, so the file must
+    agree.
+    """
     return row.id == piece.monitor_id and _stem(piece.paths[0]) == (row.file or row.received or row.sent)
 
 

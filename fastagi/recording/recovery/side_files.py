@@ -86,7 +86,7 @@ class SideFileReplay:
         return count
 
     def _ours(self, node: str) -> bool:
-        """Is a node's side file this server's to read?"""
+        """Return whether a node's side file is this server's to read."""
         return self._store.alone or node == self._node
 
     async def _rename(self, *, again: bool) -> None:

@@ -1,4 +1,4 @@
-"""What others recorded into a spool of ours while nobody was there to adopt it (`[recordings] adopt`).
+"""Recordings that others made in a spool of this server while no server was there to adopt them (`[recordings] adopt`).
 
 A MixMonitor of the dialplan that began and ended while this server, or its manager connection, was down left a file and
 no other trace. Where it lies in our spool it becomes a recording; elsewhere it is not ours to look for.
@@ -135,7 +135,7 @@ class Strays:
 
 
 def _closed(path: Path) -> bool:
-    """Does a header say that its writer has closed it?"""
+    """Return whether the header says that its writer has closed the file."""
     return external.has_header(path) and raw_files.closed((str(path),))
 
 

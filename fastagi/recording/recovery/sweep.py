@@ -216,7 +216,7 @@ class Sweep:
         await job.wait(None)
 
     async def _room(self, raw_bytes: int) -> bool:
-        """Is there enough for a finished file of raw files so large?"""
+        """Return whether the disk has room for a finished file of raw files so large."""
         free = await self._threads.run(raw_files.free_bytes, self._settings.directory)
         return free >= ROOM_FACTOR * raw_bytes + self._settings.min_free_mb * 1_000_000
 
@@ -291,7 +291,7 @@ class Sweep:
 
 
 def _bytes_of(row: Recording) -> int:
-    """Of its raw files that are there. Blocking."""
+    """Return the bytes of the recording's raw files that exist on disk. Blocking."""
     return sum(max(0, raw_files.size(path)) for piece in row.pieces for path in piece.paths)
 
 
@@ -300,7 +300,9 @@ UNKNOWN_CIPHER = "unknown"
 
 
 def _spec(defaults: Mapping[str, Any], legs_only: bool, secret: bool) -> RecordingSpec:
-    """What an orphan becomes: the settings' defaults, without the limits that were or were not asked for."""
+    """Return the parameters of an orphan: the settings' defaults, without the limits that were or were not asked
+    for.
+    """
     spec = RecordingSpec(**defaults)
     return replace(
         spec,

@@ -95,7 +95,9 @@ class Takeover:
         return time.monotonic() - self._missed.setdefault(node, time.monotonic()) > SILENT_SECONDS
 
     def _within_reach(self, recording: Recording) -> bool:
-        """Are its raw files here? One that was only intended has none: then its call must be up on our Asterisk."""
+        """Return whether this server can read the raw files. One that was only intended has none: its call must be
+        up here.
+        """
         pbx = self._pbxs.get(recording.asterisk)
         if pbx is None:
             return False

@@ -1,4 +1,4 @@
-"""Run by alembic: on the connection that `fastagi.store.migrate` hands over, inside its transaction."""
+"""Migrates on the connection that `fastagi.store.migrate` hands over, inside its transaction. Run by alembic."""
 
 from alembic import context
 

@@ -1,6 +1,6 @@
-"""The ledger of answered calls: which had to be recorded, and which recording proves that they were.
+"""The ledger of answered calls: which had to be recorded, and which recording proves that each was.
 
-What a verdict means is decided by whoever judges a call; this only keeps it and lists what is not in order.
+The compliance check decides verdicts. This module stores them and lists the incomplete calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RECORDED = "recorded"
 class AnsweredCall:
     """One answered channel. Times are unix seconds.
 
-    :param epoch: when that Asterisk started, unix seconds: its uniqueids are its own only within that run (0: unknown)
+    :param epoch: when that Asterisk started, unix seconds (0: unknown); its uniqueids are unique only within that run
     :param required: whether the settings demand a recording
     :param verdict: empty while it runs
     :param reason: why it is not recorded; before the verdict, why a start was refused
@@ -70,7 +70,7 @@ _JUDGE = (
 
 
 def answered(conn: sa.Connection, call: AnsweredCall) -> bool:
-    """Notes an answered call. Idempotent.
+    """Insert an answered call. Idempotent.
 
     :returns: False when it was known already
     """
@@ -79,13 +79,13 @@ def answered(conn: sa.Connection, call: AnsweredCall) -> bool:
 
 
 def get(conn: sa.Connection, asterisk: str, uniqueid: str, epoch: int = 0) -> AnsweredCall | None:
-    """The call, or None."""
+    """Return the call, or None."""
     row = conn.execute(_GET, {"_asterisk": asterisk, "_uniqueid": uniqueid, "_epoch": epoch}).first()
     return None if row is None else AnsweredCall(*row)
 
 
 def ended(conn: sa.Connection, asterisk: str, uniqueid: str, at: float, epoch: int = 0) -> bool:
-    """Notes its end; the first one counts.
+    """Note the end of a call; the first end counts.
 
     :returns: False when the call is not known or had ended already
     """
@@ -103,7 +103,7 @@ def judged(
     reason: str = "",
     epoch: int = 0,
 ) -> bool:
-    """Writes the verdict, the recording it rests on and the reason. Idempotent; the last one counts.
+    """Write the verdict, the recording that it rests on and the reason. Idempotent; the last one counts.
 
     :returns: False when the call is not known
     """
@@ -115,7 +115,7 @@ def judged(
 def remark(
     conn: sa.Connection, asterisk: str, uniqueid: str, epoch: int = 0, *, recording_id: str = "", reason: str = ""
 ) -> bool:
-    """Notes of a call without a verdict by which recording it is covered, or why none was begun; "" changes nothing.
+    """Note which recording covers a call without a verdict, or why none was begun; "" changes nothing.
 
     :returns: False when there is no such call
     """
@@ -125,13 +125,13 @@ def remark(
 
 
 def open_calls(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
-    """Calls of that PBX that have not ended, oldest first."""
+    """Return the calls of that PBX that have not ended, oldest first."""
     statement = sa.select(*_COLUMNS).where(table.c.asterisk == asterisk, table.c.ended_at.is_(None))
     return [AnsweredCall(*row) for row in conn.execute(statement.order_by(table.c.id))]
 
 
 def unjudged(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
-    """Calls of that PBX that have ended and were not judged, oldest first."""
+    """Return the calls of that PBX that have ended and have no verdict, oldest first."""
     statement = sa.select(*_COLUMNS).where(
         table.c.asterisk == asterisk, table.c.ended_at.is_not(None), table.c.verdict == ""
     )
@@ -141,7 +141,9 @@ def unjudged(conn: sa.Connection, asterisk: str) -> list[AnsweredCall]:
 def recordings_of(
     conn: sa.Connection, asterisk: str, uniqueid: str, linkedids: Sequence[str], ids: Sequence[str] = ()
 ) -> list[Recording]:
-    """The recordings of a channel, of the others of its call, and those with these ids; newest first, at most 1,000."""
+    """Return the recordings of a channel, of the other channels of its call, and those with these ids; newest first, at
+    most 1,000.
+    """
     statement = sa.select(recording).where(
         recording.c.asterisk == asterisk,
         sa.or_(
@@ -155,8 +157,9 @@ def recordings_of(
 
 
 def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list[str]]:
-    """Of each of these calls the ids of the recordings of its channel while it was up, oldest first, and last the one
-    that covers it where that was made on another channel."""
+    """Return for each call the ids of the recordings made on its channel while it was up, oldest first. The recording
+    that covers the call comes last if it was made on another channel.
+    """
     r = recording.c
     statement = sa.select(r.id, r.asterisk, r.uniqueid, r.requested_at, r.ended_at).where(
         r.uniqueid.in_([call.uniqueid for call in calls])
@@ -168,7 +171,7 @@ def recorded_on(conn: sa.Connection, calls: Sequence[AnsweredCall]) -> list[list
         [
             recording_id
             for recording_id, begun, ended in found.get((call.asterisk, call.uniqueid), ())
-            # uniqueids are used again: another call's was over before, or began after
+            # uniqueids are used again: a recording of another call ended before this one, or began after it
             if (ended is None or ended >= call.answered_at) and (call.ended_at is None or begun <= call.ended_at)
         ]
         for call in calls
@@ -190,11 +193,12 @@ def page(
     cursor: int | None = None,
     limit: int = 50,
 ) -> tuple[list[AnsweredCall], int | None]:
-    """A page of calls, newest first.
+    """Return a page of calls, newest first.
 
-    :param since: answered at or after, unix seconds; :param until: before
+    :param since: answered at or after, unix seconds
+    :param until: answered before, unix seconds
     :param incomplete: only ended calls that had to be recorded and whose verdict is not `RECORDED`
-    :returns: the page, and the cursor of the next one (None where there is none)
+    :returns: the page, and the cursor of the next one (None for the last page)
     :raises StoreError: the limit is out of range
     """
     if not 1 <= limit <= 1000:

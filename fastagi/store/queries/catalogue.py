@@ -1,4 +1,4 @@
-"""Asking for recordings: filters, search, pages and counts. Reads only; run it with `Store.read`."""
+"""Queries for recordings: filters, search, pages and counts. All of them only read; run them with `Store.read`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from fastagi.store.schema import delivery
 from fastagi.store.schema import recording as table
 
 LARGEST_PAGE = 1000
-"""A page is held in memory whole, about 2 kB a recording."""
+"""Most recordings of a page, which is held in memory, about 2 kB each."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingFilter:
-    """What to list; empty fields do not filter, all others must match.
+    """Selects recordings. Empty fields do not filter; all others must match.
 
-    :param caller_prefix: numbers that begin so; :param called_prefix: likewise
-    :param channel_prefix: the recorded channel, or one that it talked with, begins so
-    :param since: requested at or after, unix seconds; :param until: before
-    :param search: substring, any case, of name, file, numbers, uniqueid, linkedid, the channel or those it talked with,
-        numbers of its conference
+    :param caller_prefix: first digits of the caller's number
+    :param called_prefix: first digits of the called number
+    :param channel_prefix: first letters of the recorded channel, or of one that it talked with
+    :param since: requested at or after, unix seconds
+    :param until: requested before, unix seconds
+    :param search: part, in any case, of the name, file, numbers, uniqueid, linkedid, channel, a channel that it talked
+        with, or a number in its conference
     :param deleted: None for all, False for those that still have their file, True for the others
     """
 
@@ -105,11 +107,11 @@ def _conditions(wanted: RecordingFilter) -> list[sa.ColumnElement[bool]]:
 def page(
     conn: sa.Connection, wanted: RecordingFilter | None = None, *, cursor: str | None = None, limit: int = 50
 ) -> tuple[list[Recording], str | None]:
-    """A page of recordings, newest first.
+    """Return a page of recordings, newest first.
 
-    :param cursor: what the page before returned; rows that were added meanwhile do not shift the pages
+    :param cursor: from the page before; rows that were added meanwhile do not shift the pages
     :param limit: 1 to `LARGEST_PAGE`
-    :returns: the page, and the cursor of the next one (None where there is none)
+    :returns: the page, and the cursor of the next one (None for the last page)
     :raises StoreError: the limit is out of range
     """
     if not 1 <= limit <= LARGEST_PAGE:
@@ -123,7 +125,7 @@ def page(
 
 
 def count_by_cause(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
-    """How many recordings ended for each cause (NONE: not ended)."""
+    """Count the recordings by the cause of their end (NONE: not ended)."""
     statement = (
         sa.select(table.c.cause, sa.func.count())
         .where(*_conditions(wanted or RecordingFilter()))
@@ -133,7 +135,7 @@ def count_by_cause(conn: sa.Connection, wanted: RecordingFilter | None = None) -
 
 
 def count_by_phase(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
-    """How many recordings are in each phase."""
+    """Count the recordings by phase."""
     statement = (
         sa.select(table.c.phase, sa.func.count())
         .where(*_conditions(wanted or RecordingFilter()))
@@ -143,8 +145,8 @@ def count_by_phase(conn: sa.Connection, wanted: RecordingFilter | None = None) -
 
 
 def expired(conn: sa.Connection, before: float, *, limit: int = 100, node: str = "") -> list[Recording]:
-    """Finished recordings that retention may delete: ended before `before`, no legal hold, not deleted, and nothing
-    still to be delivered. Oldest first.
+    """Return the finished recordings that retention may delete, oldest first: ended before `before`, no legal hold, not
+    deleted, and no delivery open.
 
     :param node: only those whose files are on that node
     """
@@ -169,34 +171,39 @@ def expired(conn: sa.Connection, before: float, *, limit: int = 100, node: str =
 
 
 def named(conn: sa.Connection, start: str, limit: int = 3) -> list[Recording]:
-    """Recordings whose id begins so, newest first: people type the first letters."""
+    """Return the recordings whose id begins with `start`, newest first: people type the first letters."""
     statement = sa.select(table).where(table.c.id.startswith(start, autoescape=True))
     return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id.desc()).limit(limit)).mappings()]
 
 
 def of_file(conn: sa.Connection, path: str) -> Recording | None:
-    """The recording that has this absolute path; of several the newest."""
+    """Return the newest recording with this absolute path, or None."""
     row = conn.execute(sa.select(table).where(table.c.file_path == path).order_by(table.c.id.desc())).mappings().first()
     return None if row is None else recording_of(row)
 
 
 def called_so(conn: sa.Connection, text: str, limit: int = 3) -> list[Recording]:
-    """Recordings that somebody means by that, newest first: by their uniqueid, or by the name as it was asked for or
-    their file, both also without folders. A search through all names: slow among millions."""
+    """Return the recordings with this uniqueid, requested name or file, newest first. A name or file also matches
+    without its folders. Searches all names: slow among millions.
+    """
     ends = [column.endswith(f"/{text}", autoescape=True) for column in (table.c.name, table.c.file_path)]
     statement = sa.select(table).where(sa.or_(table.c.uniqueid == text, table.c.name == text, *ends))
     return [recording_of(row) for row in conn.execute(statement.order_by(table.c.id.desc()).limit(limit)).mappings()]
 
 
 def adopted_files(conn: sa.Connection, since: float) -> set[str]:
-    """Raw files of adopted recordings that entered the ledger since then, unix seconds; ids sort by that time."""
+    """Return the raw files of adopted recordings that entered the ledger since then (unix seconds; ids sort by that
+    time).
+    """
     statement = sa.select(table).where(table.c.id >= new_id("rec", max(0.0, since), bytes(10)), table.c.adopted)
     rows = conn.execute(statement).mappings()
     return {path for row in rows for piece in recording_of(row).pieces for path in piece.paths}
 
 
 def failed_adopted(conn: sa.Connection, node: str, since: float, limit: int) -> list[Recording]:
-    """Adopted recordings of that node that could not be finished and entered the ledger since then, oldest first."""
+    """Return adopted recordings of that node that could not be finished and entered the ledger since then, oldest
+    first.
+    """
     statement = sa.select(table).where(
         table.c.id >= new_id("rec", max(0.0, since), bytes(10)),
         table.c.adopted,
@@ -224,10 +231,12 @@ _OPEN_IDS = sa.select(table.c.id).where(
 
 
 def file_of_another(conn: sa.Connection, recording: Recording) -> bool:
-    """Whether the finished file of that recording is another one's, which is open, or finished and not deleted."""
+    """Return whether the finished file of the recording belongs to another one that is open, or finished and not
+    deleted.
+    """
     return conn.execute(_FILE_OF_ANOTHER, {"path": recording.file_path, "id": recording.id}).first() is not None
 
 
 def open_ids(conn: sa.Connection) -> set[str]:
-    """Ids of all recordings that still have work left, on any node."""
+    """Return the ids of all recordings that still have work left, on any node."""
     return set(conn.execute(_OPEN_IDS).scalars())

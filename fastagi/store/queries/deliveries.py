@@ -1,8 +1,8 @@
-"""Deliveries: who may try now, what became of it, and what waits.
+"""Deliveries: which server may try now, the outcome of each attempt, and what waits.
 
-The ledger's side of `fastagi.domain.delivery`: the courier asks, calls the sink and settles; nothing here calls one.
-A claim grows the fence, and an outcome with an older fence is refused, so a server that was thought dead and comes back
-cannot overwrite what its successor did.
+The ledger's side of `fastagi.domain.delivery`: the delivery worker asks, calls the sink and settles; nothing here calls
+a sink. A claim raises the fence, and an outcome with an older fence is refused. A server that was thought dead and
+comes back therefore cannot overwrite what its successor did.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ WAITING, RUNNING = DeliveryStatus.WAITING.value, DeliveryStatus.RUNNING.value
 DEAD, PARKED = DeliveryStatus.DEAD.value, DeliveryStatus.PARKED.value
 
 CLOCKS_DIFFER_SECONDS = 60.0
-"""Clocks of servers that share a ledger may."""
+"""Seconds by which the clocks of servers that share a ledger may differ."""
 
 LONGEST_ERROR = 500
-"""Characters of an error that are kept: a receiver may answer with a page."""
+"""Most characters of an error that are kept: a receiver may answer with a page."""
 
 _INSERT = Prepared(
     sqlite.insert(table).on_conflict_do_nothing(),
@@ -59,7 +59,7 @@ _BLOCKED = sa.exists().where(
     _earlier.c.id < table.c.id,
     _earlier.c.status.in_((sa.literal_column(f"'{WAITING}'"), sa.literal_column(f"'{RUNNING}'"))),
 )
-"""An earlier delivery of the same call to the same sink is not done."""
+"""True where an earlier delivery of the same call to the same sink is not done."""
 
 _BY_PAIR = sa.select(table).where(
     table.c.recording_id == sa.bindparam("recording_id"), table.c.sink == sa.bindparam("sink")
@@ -77,7 +77,7 @@ _LATER = Prepared(
     .order_by(table.c.id)
     .limit(1)
 )
-# one statement each: on PostgreSQL the round trips are what costs
+# one statement each, because the round trips are the cost on PostgreSQL
 _CLAIM = Prepared(
     sa.update(table)
     .where(
@@ -121,7 +121,7 @@ _ATTEMPTS = (
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A delivery that waits: enough to queue it, nothing more."""
+    """A waiting delivery, reduced to what its queue needs."""
 
     id: str
     sink: str
@@ -131,7 +131,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try. `at` is when it began, `seconds` how long it took."""
+    """One attempt. `at` is when it began (unix seconds), `seconds` how long it took."""
 
     delivery_id: str
     n: int
@@ -143,9 +143,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What `settle` wrote.
+    """The result of `settle`.
 
-    :param due: what is to be queued now: this delivery, when it waits again, or the next one of its call to its sink
+    :param due: deliveries to queue now: this one, when it waits again, or the next one of its call to its sink
     """
 
     delivery: Delivery
@@ -153,12 +153,14 @@ class Settled:
 
 
 def call_key(recording: Recording) -> str:
-    """What groups the recordings of one call: their deliveries to a sink are made one after the other, in order."""
+    """Return the key that groups the recordings of one call: their deliveries to a sink are made in order, one at a
+    time.
+    """
     return f"{recording.asterisk}/{recording.session_id}"
 
 
 def insert(conn: sa.Connection, recording: Recording, sink: str, *, now: float) -> Delivery:
-    """The delivery of `recording` to `sink`: a new one that is due now, or the one there is already.
+    """Return the delivery of `recording` to `sink`: the existing one, or a new one that is due now.
 
     :param now: unix seconds
     """
@@ -172,13 +174,13 @@ def insert(conn: sa.Connection, recording: Recording, sink: str, *, now: float) 
 
 
 def get(conn: sa.Connection, delivery_id: str) -> Delivery | None:
-    """The delivery of that id, or None."""
+    """Return the delivery of that id, or None."""
     row = conn.execute(_BY_ID, {"id": delivery_id}).mappings().first()
     return None if row is None else delivery_of(row)
 
 
 def due_entry(conn: sa.Connection, delivery_id: str) -> Due | None:
-    """The delivery as it would be queued, or None when it does not wait."""
+    """Return the queue entry of a delivery, or None when it does not wait."""
     row = conn.execute(_BY_ID, {"id": delivery_id}).mappings().first()
     if row is None or row["status"] != WAITING:
         return None
@@ -188,12 +190,12 @@ def due_entry(conn: sa.Connection, delivery_id: str) -> Due | None:
 def claim(
     conn: sa.Connection, delivery_id: str, now: float, held_by: str = "", sink: str | None = None
 ) -> Delivery | None:
-    """Takes a waiting delivery: RUNNING, fence one higher.
+    """Take a waiting delivery: RUNNING, fence one higher.
 
     :param now: unix seconds
     :param held_by: the node that runs it
-    :param sink: only while it is for that one: an operator may have given it to another
-    :returns: None when it is not waiting, not due yet, or an earlier one of its call to its sink is not done
+    :param sink: the expected sink: an operator may have given the delivery to another one
+    :returns: None when it does not wait, is not due yet, or an earlier one of its call to its sink is not done
     """
     row = _CLAIM.first(conn, {"_id": delivery_id, "now": now, "held_by": held_by, "for_sink": sink})
     return None if row is None else delivery_of(row)
@@ -208,11 +210,12 @@ def settle(
     now: float,
     seconds: float = 0.0,
 ) -> Settled | None:
-    """Writes what became of an attempt, and the attempt itself.
+    """Write the outcome of an attempt, and the attempt itself.
 
     :param fence: as `claim` gave it
-    :param now: when it ended, unix seconds; :param seconds: how long it took
-    :returns: None when the fence is older than the ledger's: somebody else has it now, and nothing is written
+    :param now: when it ended, unix seconds
+    :param seconds: how long it took
+    :returns: None when the fence is older than the ledger's: another server has the delivery, and nothing is written
     """
     final = verdict.status is not DeliveryStatus.WAITING
     error = "" if outcome.ok else _printable(outcome.error)
@@ -254,12 +257,12 @@ def settle(
 
 
 def _printable(error: str) -> str:
-    """One line: a receiver's answer may hold anything, and PostgreSQL refuses NUL."""
+    """Return the error as one line: a receiver's answer may hold anything, and PostgreSQL refuses NUL."""
     return " ".join("".join(c if c.isprintable() else " " for c in error[: 4 * LONGEST_ERROR]).split())[:LONGEST_ERROR]
 
 
 def give_back(conn: sa.Connection, delivery_id: str, fence: int, next_at: float) -> bool:
-    """Returns a claimed delivery untried: no attempt is counted. False when the fence is old."""
+    """Return a claimed delivery untried, without counting an attempt. False when the fence is old."""
     return conn.execute(_GIVE_BACK, {"_id": delivery_id, "_fence": fence, "next_at": next_at}).rowcount == 1
 
 
@@ -270,9 +273,11 @@ def _next_of_call(conn: sa.Connection, row: Any) -> Due | None:
 
 
 def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str | None = None) -> list[Due]:
-    """Deliveries that wait, the earliest due first, those due later included; of each call only the first one.
+    """Return the waiting deliveries, the earliest due first, including those due later. Of each call only the first
+    one.
 
-    :param sink: only to that sink; :param home: only those whose file is on that node
+    :param sink: only those to that sink
+    :param home: only those whose file is on that node
     """
     statement = sa.select(table.c.id, table.c.sink, table.c.home, table.c.next_at).where(
         table.c.status == sa.literal_column(f"'{WAITING}'"), ~_BLOCKED
@@ -285,10 +290,11 @@ def due(conn: sa.Connection, limit: int, *, sink: str | None = None, home: str |
 
 
 def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Due]:
-    """Makes deliveries that a dead server was running due again.
+    """Make the running deliveries of dead servers due again.
 
-    :param living: the nodes that live and keep theirs. A server that starts is not among them: what its predecessor
-        under the same name was running is nobody's. On SQLite nobody else lives, its process lock says so.
+    :param living: the nodes that live and keep theirs. A starting server is not among them, because the deliveries that
+        its predecessor under the same name was running have no owner. On SQLite no other server lives: its process lock
+        proves it.
     """
     statement = (
         sa.update(table)
@@ -299,36 +305,12 @@ def release(conn: sa.Connection, living: Collection[str], now: float) -> list[Du
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def clock_set(conn: sa.Connection, by: float, at: float) -> list[Due]:
-    """Moves what waits and what runs along with a clock that was set, so that a back-off stays as long as it was, and
-    the day after which one is given up, too. What was made since then is left as it is. For a ledger with one server:
-    theirs is one clock.
-
-    :param by: seconds that it was set ahead; negative for back
-    :param at: unix seconds by the new clock, when it was set
-    :returns: what waits, with its new times
-    """
-    # by a clock that was set ahead, all that was made before is older; by one that was set back, it is in the future,
-    # or older than the step
-    before = table.c.created_at < (at - by / 2 if by > 0 else at)
-    if by < 0:
-        before = before | (table.c.created_at > at + CLOCKS_DIFFER_SECONDS)
-    conn.execute(sa.update(table).where(table.c.status == RUNNING, before).values(first_at=table.c.first_at + by))
-    statement = (
-        sa.update(table)
-        .where(table.c.status == WAITING, before)
-        .values(next_at=table.c.next_at + by, first_at=table.c.first_at + by)
-        .returning(table.c.id, table.c.sink, table.c.home, table.c.next_at)
-    )
-    return [Due(*row) for row in conn.execute(statement)]
-
-
 def bring_forward(
     conn: sa.Connection, now: float, home: str | None = None, retry_seconds: Mapping[str, float] | None = None
 ) -> list[Due]:
-    """Makes due what is to wait for longer than any delivery waits, and gives a new day to what was first tried in the
-    future: a clock was ahead when that was written. What was last tried in the past waits because its receiver asked
-    for it, up to the end of its sink's `retry_hours`.
+    """Make deliveries due that would wait longer than any delivery waits, and restart the retry period of those that
+    were first tried in the future: a clock was ahead when those times were written. A delivery that was last tried in
+    the past waits because its receiver asked for it, up to the end of its sink's `retry_hours`.
 
     :param home: only those of this node's recordings
     :param retry_seconds: by sink, where it is not `GIVE_UP_SECONDS`
@@ -359,28 +341,31 @@ def bring_forward(
     return [Due(*row) for row in conn.execute(statement)]
 
 
-def new_day(conn: sa.Connection, home: str) -> None:
-    """The clock was set far ahead: what waits has not been tried for so long.
+def new_day(conn: sa.Connection, home: str | None) -> None:
+    """Restart the retry period of what waits or runs: the clock was set far ahead, and it was not tried for so long.
 
-    :param home: of this node's recordings
+    :param home: only of this node's recordings
     """
-    conn.execute(sa.update(table).where(table.c.status == WAITING, table.c.home == home).values(first_at=None))
+    which: list[Any] = [table.c.status.in_((WAITING, RUNNING))]
+    if home is not None:
+        which.append(table.c.home == home)
+    conn.execute(sa.update(table).where(*which).values(first_at=None))
 
 
 def sinks(conn: sa.Connection, status: DeliveryStatus) -> list[str]:
-    """The sinks that deliveries in that status are for."""
+    """Return the sinks that deliveries in that status are for."""
     statement = sa.select(table.c.sink).where(table.c.status == sa.literal_column(f"'{status.value}'")).distinct()
     return list(conn.execute(statement.order_by(table.c.sink)).scalars())
 
 
 def park(conn: sa.Connection, names: Collection[str]) -> int:
-    """Parks all that wait for these sinks, which nobody has now; how many that were."""
+    """Park all waiting deliveries of these sinks, which no server has now; return how many."""
     statement = sa.update(table).where(table.c.status == WAITING, table.c.sink.in_(list(names)))
     return conn.execute(statement.values(status=PARKED)).rowcount
 
 
 def unpark(conn: sa.Connection, names: Collection[str], now: float) -> int:
-    """Makes what was parked for these sinks due; how many that were."""
+    """Make the parked deliveries of these sinks due; return how many."""
     statement = sa.update(table).where(table.c.status == PARKED, table.c.sink.in_(list(names)))
     return conn.execute(statement.values(status=WAITING, next_at=now)).rowcount
 
@@ -394,13 +379,14 @@ def requeue(
     served: Collection[str] = (),
     all_known: bool = False,
 ) -> Due:
-    """An operator's retry: a dead or parked delivery gets a new day; a waiting one is due now. Attempts go on counting.
+    """Retry a delivery for an operator: a dead or parked one gets a new retry period, a waiting one is due now.
+    Attempts go on counting.
 
-    :param to: another sink that gets a dead or parked one instead; its id stays
-    :param served: the sinks that there are
-    :param all_known: whether there are no others. Else a dead one is made due though its sink is not among them
-    :raises StoreError: there is no such delivery, it is delivered or running, its recording is deleted, nobody has its
-        sink, or the other sink gets that recording already
+    :param to: another sink, which gets a dead or parked delivery instead; its id stays
+    :param served: the sinks that servers have
+    :param all_known: whether `served` is complete. Otherwise a dead delivery is made due though its sink is not in it
+    :raises StoreError: there is no such delivery, it is delivered or running, its recording is deleted, no server has
+        its sink, or the other sink gets that recording already
     """
     row = conn.execute(_BY_ID_LOCKED, {"id": delivery_id}).mappings().first()
     if row is None:
@@ -441,7 +427,7 @@ def requeue(
 
 
 def _gets(conn: sa.Connection, recording_id: str, sink: str, *, instead_of: str) -> None:
-    """Its row names the sinks that get it: who puts the row back makes no delivery to the one that no longer does."""
+    """Replace the sink in the recording's row, so that putting the row back makes no delivery to the former one."""
     mine = recording_table.c.id == recording_id
     sinks = conn.execute(sa.select(recording_table.c.sinks).where(mine)).scalar_one()
     named = [sink if name == instead_of else name for name in sinks]
@@ -449,7 +435,7 @@ def _gets(conn: sa.Connection, recording_id: str, sink: str, *, instead_of: str)
 
 
 def to_revive(conn: sa.Connection, status: DeliveryStatus, sink: str = "") -> list[str]:
-    """Ids of all in that status, the oldest first, but for those of deleted recordings.
+    """Return the ids of all deliveries in that status, oldest first, without those of deleted recordings.
 
     :param sink: only those to it; empty for all
     """
@@ -464,12 +450,12 @@ def to_revive(conn: sa.Connection, status: DeliveryStatus, sink: str = "") -> li
 
 
 def of_recording(conn: sa.Connection, recording_id: str) -> list[Delivery]:
-    """All deliveries of a recording, oldest first."""
+    """Return all deliveries of a recording, oldest first."""
     return [delivery_of(row) for row in conn.execute(_OF_RECORDING, {"recording_id": recording_id}).mappings()]
 
 
 def attempts(conn: sa.Connection, delivery_id: str) -> list[Attempt]:
-    """All attempts of a delivery, the first one first."""
+    """Return all attempts of a delivery, oldest first."""
     return [Attempt(*row) for row in conn.execute(_ATTEMPTS, {"id": delivery_id})]
 
 
@@ -482,10 +468,10 @@ def page(
     cursor: str | None = None,
     limit: int = 50,
 ) -> tuple[list[Delivery], str | None]:
-    """A page of deliveries, newest first; empty filters do not filter.
+    """Return a page of deliveries, newest first; empty filters do not filter.
 
-    :param cursor: what the page before returned
-    :returns: the page, and the cursor of the next one (None where there is none)
+    :param cursor: from the page before
+    :returns: the page, and the cursor of the next one (None for the last page)
     :raises StoreError: the limit is out of range
     """
     if not 1 <= limit <= 1000:
@@ -503,7 +489,7 @@ def page(
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many deliveries of one sink are in one status, and the age in seconds of the oldest."""
+    """Number of deliveries of one sink in one status, and the age in seconds of the oldest."""
 
     sink: str
     status: DeliveryStatus
@@ -512,7 +498,7 @@ class Depth:
 
 
 def depths(conn: sa.Connection, now: float) -> list[Depth]:
-    """What is not delivered, by sink and status. Delivered ones are history and are not counted."""
+    """Count the undelivered deliveries by sink and status. Delivered ones are history and are not counted."""
     statement = (
         sa.select(table.c.sink, table.c.status, sa.func.count(), sa.func.min(table.c.created_at))
         .where(table.c.status.in_((WAITING, RUNNING, DEAD, PARKED)))

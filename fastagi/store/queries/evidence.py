@@ -1,8 +1,8 @@
-"""Legal holds and deletions of recordings: each change with a journal line that says who and why.
+"""Legal holds and deletions of recordings: each change writes a journal line that says who and why.
 
 A deletion is two units. `condemn` decides: from its commit on the recording is deleted and its key is gone, though the
-file may still be there. `removed` notes that the file went, too. Between the two `updated_at` equals `deleted_at`: that
-is how a restart finds what was begun and not ended (`pending_deletion`).
+file may still be there. `removed` notes that the file is gone, too. Between the two `updated_at` equals `deleted_at`,
+by which a restart finds unfinished deletions (`pending_deletion`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def _load(conn: sa.Connection, recording_id: str) -> Recording:
 
 
 def hold(conn: sa.Connection, recording_id: str, at: float, on: bool, who: str, reason: str) -> Recording:
-    """Sets or releases the legal hold. A second hold is journalled too: its reason may be another one.
+    """Set or release the legal hold. A second hold is journalled too: its reason may be another one.
 
-    :raises StoreError: there is no such recording; :raises Error: it is deleted, or not on hold when it is released
+    :raises StoreError: there is no such recording
+    :raises Error: it is deleted, or not on hold when it is released
     """
     before = _load(conn, recording_id)
     if before.deleted_at is not None and on:
@@ -50,11 +51,11 @@ def hold(conn: sa.Connection, recording_id: str, at: float, on: bool, who: str, 
 def condemn(
     conn: sa.Connection, recording_id: str, at: float, who: str, reason: str, force: bool = False
 ) -> tuple[Recording, bool]:
-    """Decides a deletion: journalled, `deleted_at` set, the key gone, what was not delivered dead; together or not.
+    """Decide a deletion in one transaction: journal line, `deleted_at`, key removed, open deliveries dead.
 
-    :param force: also where something is still to be delivered
-    :returns: the recording, and whether its files are still to be removed (False: it was deleted before; then only a
-        key that it still had is removed)
+    :param force: also when a delivery is still open
+    :returns: the recording, and whether its files are still to be removed (False: it was deleted before, and only a key
+        that it still had is removed)
     :raises StoreError: there is no such recording
     :raises Error: it is on legal hold, not ended, or not delivered
     """
@@ -77,7 +78,7 @@ def condemn(
         .where(delivery.c.recording_id == recording_id, delivery.c.status.in_(_UNDELIVERED))
         .values(
             status=DeliveryStatus.DEAD.value,
-            fence=delivery.c.fence + 1,  # one that is under way now may end as it likes
+            fence=delivery.c.fence + 1,  # an attempt that is under way may end either way
             held_by="",
             done_at=at,
             last_error="the recording was deleted",
@@ -97,7 +98,7 @@ def _unfinished(conn: sa.Connection, recording_id: str) -> bool:
 
 
 def pending_deletion(conn: sa.Connection, node: str, limit: int = 500) -> list[Recording]:
-    """Recordings of that node whose deletion was decided and whose files may still be there."""
+    """Return recordings of that node whose deletion was decided and whose files may still be there."""
     statement = (
         sa.select(recording)
         .where(
@@ -112,7 +113,7 @@ def pending_deletion(conn: sa.Connection, node: str, limit: int = 500) -> list[R
 
 
 def removed(conn: sa.Connection, recording_ids: Iterable[str], at: float) -> None:
-    """Notes that the files of these deleted recordings are gone. Idempotent."""
+    """Note that the files of these deleted recordings are gone. Idempotent."""
     for recording_id in recording_ids:
         statement = (
             sa.update(recording)
@@ -121,7 +122,7 @@ def removed(conn: sa.Connection, recording_ids: Iterable[str], at: float) -> Non
                 recording.c.deleted_at.is_not(None),
                 recording.c.updated_at == recording.c.deleted_at,
             )
-            # later in any case, though the clock was set back
+            # later in any case, even when the clock was set back
             .values(updated_at=sa.case((recording.c.deleted_at < at, at), else_=recording.c.deleted_at + 0.001))
         )
         if conn.execute(statement).rowcount:
@@ -129,7 +130,7 @@ def removed(conn: sa.Connection, recording_ids: Iterable[str], at: float) -> Non
 
 
 def name_reused(conn: sa.Connection, path: str, recording_id: str) -> bool:
-    """Whether another recording that is not deleted has this file by now."""
+    """Return whether another recording that is not deleted has this file by now."""
     statement = sa.select(recording.c.id).where(
         recording.c.file_path == path, recording.c.id != recording_id, recording.c.deleted_at.is_(None)
     )

@@ -1,7 +1,7 @@
-"""Sinks that are held: what their receivers refused in a row, and what becomes of those deliveries.
+"""Held sinks: the refusals in a row of their receivers, and the deliveries that wait for them.
 
-The rule is `fastagi.domain.delivery.SinkRefusals`; the courier applies it and writes it here with each outcome, so that
-a restart goes on where the server was.
+The rule is `fastagi.domain.delivery.SinkRefusals`. The delivery worker applies it and writes it here with each outcome,
+so that a restart continues with the same counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DUE = (delivery.c.id, delivery.c.sink, delivery.c.home, delivery.c.next_at)
 
 
 def known(conn: sa.Connection) -> dict[str, SinkRefusals]:
-    """Return what receivers refused in a row, by sink; a sink whose last answer was a yes is not there."""
+    """Return the refusals in a row by sink; a sink that accepted its last delivery is not there."""
     return {
         row.sink: SinkRefusals(tuple(row.deliveries), row.held_since, row.error)
         for row in conn.execute(sa.select(table).order_by(table.c.sink))
@@ -30,7 +30,7 @@ def known(conn: sa.Connection) -> dict[str, SinkRefusals]:
 
 
 def lock(conn: sa.Connection, sink: str) -> SinkRefusals:
-    """Return the state of a sink, which no other server changes before this transaction ends (PostgreSQL)."""
+    """Return the state of a sink and lock it against other servers until this transaction ends (PostgreSQL)."""
     empty = {"sink": sink, "deliveries": []}
     conn.execute(_insert(conn, empty).on_conflict_do_nothing())
     row = conn.execute(sa.select(table).where(table.c.sink == sink).with_for_update()).one()
@@ -38,7 +38,7 @@ def lock(conn: sa.Connection, sink: str) -> SinkRefusals:
 
 
 def write(conn: sa.Connection, sink: str, refusals: SinkRefusals) -> None:
-    """Keep the state of a sink. One without a name goes with its process, and so does its state."""
+    """Store the state of a sink. The state of a sink without a name is lost with its process, like the sink."""
     if sink.startswith(OBJECT):
         return
     if not refusals.deliveries:
@@ -59,14 +59,14 @@ def _insert(conn: sa.Connection, values: dict[str, Any]) -> postgresql.Insert | 
 
 
 def forget(conn: sa.Connection, served: Collection[str]) -> None:
-    """Forget the state of sinks that no server has."""
+    """Delete the state of sinks that no server has."""
     conn.execute(sa.delete(table).where(table.c.sink.not_in(list(served))))
 
 
 def take_back(conn: sa.Connection, ids: Collection[str], now: float) -> list[Due]:
-    """Make deliveries wait again that died of refusals before the sink was held; those of deleted recordings stay dead.
+    """Make deliveries wait again that died of refusals before the sink was held. Those of deleted recordings stay dead.
 
-    :returns: what is to be queued
+    :returns: the deliveries to queue
     """
     statement = (
         sa.update(delivery)
@@ -86,9 +86,9 @@ def take_back(conn: sa.Connection, ids: Collection[str], now: float) -> list[Due
 
 
 def begin_anew(conn: sa.Connection, sink: str, now: float) -> list[Due]:
-    """The sink takes recordings again: what was tried while it was held is due now, with all of its `retry_hours`.
+    """Make the deliveries of a sink that accepts again due now. Those tried while it was held get all of `retry_hours`.
 
-    :returns: what is to be queued
+    :returns: the deliveries to queue
     """
     statement = (
         sa.update(delivery)

@@ -1,4 +1,4 @@
-"""The journal: what happened to a recording, in the order it was decided. Only ever added to."""
+"""The journal: what happened to each recording, in the order in which it was decided. Append only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LAST = sa.select(sa.func.coalesce(sa.func.max(table.c.seq), 0))
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line. `from_phase` and `to_phase` are empty where it was no transition."""
+    """One journal line. `from_phase` and `to_phase` are empty when it is no transition."""
 
     seq: int
     recording_id: str
@@ -40,7 +40,7 @@ def write(
     to_phase: str = "",
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Adds a line.
+    """Add a line.
 
     :param at: unix seconds
     :param detail: JSON values; no secrets
@@ -59,15 +59,15 @@ def write(
 
 
 def history(conn: sa.Connection, recording_id: str) -> list[Entry]:
-    """All lines of a recording, oldest first."""
+    """Return all lines of a recording, oldest first."""
     return [Entry(*row) for row in conn.execute(_HISTORY, {"id": recording_id})]
 
 
 def after(conn: sa.Connection, seq: int, limit: int = 500) -> list[Entry]:
-    """Lines later than `seq`, oldest first."""
+    """Return lines later than `seq`, oldest first."""
     return [Entry(*row) for row in conn.execute(_AFTER, {"seq": seq, "limit": limit})]
 
 
 def last_seq(conn: sa.Connection) -> int:
-    """The number of the newest line; 0 when there is none."""
+    """Return the number of the newest line; 0 when there is none."""
     return int(conn.execute(_LAST).scalar_one())

@@ -9,28 +9,28 @@ from fastagi.store.schema import recording_key as table
 
 
 def put(conn: sa.Connection, recording_id: str, scheme: str, wrapped: bytes) -> None:
-    """Keeps the wrapped key of a recording, in place of one it had."""
+    """Store the wrapped key of a recording, replacing one that it had."""
     forget(conn, recording_id)
     conn.execute(sa.insert(table), {"recording_id": recording_id, "scheme": scheme, "wrapped": wrapped})
 
 
 def get(conn: sa.Connection, recording_id: str) -> tuple[str, bytes] | None:
-    """(scheme, wrapped key), or None."""
+    """Return (scheme, wrapped key), or None."""
     row = conn.execute(sa.select(table.c.scheme, table.c.wrapped).where(table.c.recording_id == recording_id)).first()
     return None if row is None else (row.scheme, bytes(row.wrapped))
 
 
 def newest(conn: sa.Connection) -> tuple[str, bytes] | None:
-    """(recording id, wrapped key) of the youngest recording that has one, or None."""
+    """Return (recording id, wrapped key) of the newest recording that has a key, or None."""
     row = conn.execute(sa.select(table.c.recording_id, table.c.wrapped).order_by(table.c.recording_id.desc())).first()
     return None if row is None else (row.recording_id, bytes(row.wrapped))
 
 
 def forget(conn: sa.Connection, recording_id: str) -> bool:
-    """Deletes a recording's key; whether there was one.
+    """Delete a recording's key; return whether there was one.
 
-    SQLite writes zeros over it (`secure_delete`) and truncates its log; on PostgreSQL its bytes stay in the table until
-    the next VACUUM.
+    SQLite overwrites the key with zeros (`secure_delete`) and truncates its log. On PostgreSQL the bytes stay in the
+    table until the next VACUUM.
     """
     there = conn.execute(sa.delete(table).where(table.c.recording_id == recording_id)).rowcount > 0
     if there:

@@ -1,7 +1,7 @@
-"""Recordings: every change of one, each with its line in the journal.
+"""Changes of recordings, each with its line in the journal.
 
-`advance` and `finish` are the only writers of `phase`; what follows what is decided by `fastagi.domain.states`. How
-lists of them are asked for is in `catalogue`.
+`advance` and `finish` are the only writers of `phase`; `fastagi.domain.states` decides the transitions. Queries for
+lists are in `catalogue`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _INSERT = Prepared(
 )
 _BY_ID = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")))
 _BY_ID_LOCKED = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")).with_for_update())
-"""PostgreSQL: two servers; SQLite has one writer and ignores it."""
+"""The lock is for PostgreSQL, where two servers may write; SQLite has one writer and ignores it."""
 _BY_CALL = sa.select(table).where(table.c.uniqueid == sa.bindparam("uniqueid")).order_by(table.c.id.desc()).limit(1000)
 _BY_FILE = sa.select(table.c.id).where(table.c.file_path == sa.bindparam("path")).limit(1)
 _HOLDING = (
@@ -69,7 +69,7 @@ _OPEN_NODES = (
 )
 
 to_row = recording_columns
-"""A recording as JSON values, for a copy outside the ledger; `from_copy` reads it again."""
+"""Turn a recording into JSON values, for a copy outside the ledger; `from_copy` reads it again."""
 
 from_copy = recording_of_copy
 
@@ -78,7 +78,7 @@ _FIXED = frozenset({"id", "phase"})
 
 @lru_cache(maxsize=256)
 def _update(columns: tuple[str, ...], guarded: bool, held: bool = False) -> Prepared:
-    """An UPDATE of these columns, built once: building costs four times what running it does."""
+    """Return an UPDATE of these columns, built once: building costs four times what running it does."""
     statement = sa.update(table).where(table.c.id == sa.bindparam("_id"))
     if guarded:
         statement = statement.where(table.c.phase == sa.bindparam("_phase"))
@@ -88,9 +88,10 @@ def _update(columns: tuple[str, ...], guarded: bool, held: bool = False) -> Prep
 
 
 def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] | None = None) -> Recording:
-    """Writes a new recording and the journal line ``requested``. Idempotent.
+    """Insert a recording and the journal line ``requested``. Idempotent.
 
-    Call it before the command that starts it goes out: what is not journalled cannot be found again.
+    Call it before the command that starts the recording is sent: a recording that is not journalled cannot be found
+    again.
 
     :param detail: for the journal; JSON values
     :raises StoreError: that id belongs to another recording
@@ -113,11 +114,11 @@ def insert(conn: sa.Connection, recording: Recording, detail: Mapping[str, Any] 
 
 
 def claim(conn: sa.Connection, recording: Recording, silent_seconds: float) -> None:
-    """Makes sure, before `insert`, that no other living server does the same: two that are connected to one Asterisk
-    hear the same command and see the same MixMonitor. On SQLite there is one server, and nothing to ask.
+    """Check before `insert` that no other living server records the same. Two servers that are connected to one
+    Asterisk hear the same command and see the same MixMonitor. Does nothing on SQLite, which has one server.
 
-    :param silent_seconds: a server without a heartbeat for longer is dead
-    :raises HeldElsewhere: another one has it, or has that recorder of that channel
+    :param silent_seconds: a server without a heartbeat for longer counts as dead
+    :raises HeldElsewhere: another server has the recording, or that recorder of that channel
     """
     if conn.dialect.name != "postgresql":
         return
@@ -138,9 +139,10 @@ def held_elsewhere(
     *,
     recording_id: str = "",
 ) -> str:
-    """Another living server that records that channel, or has that recording; empty where there is none.
+    """Return another living server that records that channel, or has that recording; empty when there is none.
 
-    :param like: only what has its recorder, or its id (whatever became of that, and of the server)
+    :param like: match only the same recorder of the channel, or the same id (whatever its phase, and whether the server
+        lives or not)
     """
     if conn.dialect.name != "postgresql":
         return ""
@@ -161,7 +163,7 @@ def held_elsewhere(
 
 
 def get(conn: sa.Connection, recording_id: str) -> Recording | None:
-    """The recording of that id, or None."""
+    """Return the recording of that id, or None."""
     row = _BY_ID.first(conn, {"id": recording_id})
     return None if row is None else recording_of(row)
 
@@ -186,16 +188,16 @@ def advance(
     holder: str = "",
     known: Recording | None = None,
 ) -> Recording:
-    """Moves a recording along the state table and journals it, in one transaction.
+    """Move a recording along the state table and journal it, in one transaction.
 
     :param at: when it happened, unix seconds
     :param changes: other fields of `Recording` that change with it
     :param detail: for the journal; JSON values
-    :param holder: the node that writes; empty for whoever
-    :param known: the recording as its caller last wrote it: where that is still so, it is not read again
-    :returns: the recording as it is now
-    :raises IllegalTransition: its phase does not know the event; nothing is written
-    :raises TakenOver: it is another node's than `holder`'s
+    :param holder: the node that writes; empty for any
+    :param known: the recording as its caller last wrote it; the row is not read again if it still matches
+    :returns: the changed recording
+    :raises IllegalTransition: its phase does not allow the event; nothing is written
+    :raises TakenOver: it belongs to another node than `holder`
     :raises StoreError: there is no such recording
     """
     before = known or _load(conn, recording_id, holder)
@@ -209,7 +211,7 @@ def advance(
     if holder:
         values["_holder"] = holder
     if _update(tuple(columns), True, bool(holder)).run(conn, values) != 1:
-        if known is not None:  # the row says why
+        if known is not None:  # the row gives the reason
             return advance(conn, recording_id, event, at, changes, detail, holder=holder)
         raise StoreError(f"recording {recording_id} was changed by another server meanwhile")
     journal.write(
@@ -234,13 +236,13 @@ def change(
     holder: str = "",
     **more: Any,
 ) -> Recording:
-    """Writes facts that are no transition: file_path, pieces, pauses, legal_hold, deleted_at, ...
+    """Write facts that are no transition: file_path, pieces, pauses, legal_hold, deleted_at, ...
 
     :param at: when, unix seconds; None leaves `updated_at` as it is
-    :param event: the name under which it is journalled; empty for not at all (then the call is idempotent)
+    :param event: the name of the journal line; empty for no line (the call is then idempotent)
     :param changes: fields of `Recording`; `more` is the same by keyword
-    :param holder: the node that writes; empty for whoever
-    :raises TakenOver: it is another node's than `holder`'s
+    :param holder: the node that writes; empty for any
+    :raises TakenOver: it belongs to another node than `holder`
     :raises StoreError: there is no such recording, or no such field
     """
     wanted = {**(changes or {}), **more}
@@ -275,13 +277,14 @@ def finish(
     holder: str = "",
     known: Recording | None = None,
 ) -> tuple[Recording, list[Delivery]]:
-    """The end of a recording: its last transition and one delivery per sink, together or not at all.
+    """End a recording: its last transition and one delivery per sink, in one transaction.
 
-    Whoever has called it has synced the file to disk before. A sink that already has a delivery of this recording keeps
-    it: the ledger delivers once per recording and sink.
+    Sync the file to disk before the call. A sink that already has a delivery of this recording keeps it: the ledger
+    delivers once per recording and sink.
 
-    :param event: FINISHED, or FAILED where a failure is to be delivered too
-    :param sinks: names; order and repetition do not matter; :param known: as in `advance`
+    :param event: FINISHED, or FAILED when a failure is to be delivered too
+    :param sinks: names; order and repetition do not matter
+    :param known: as in `advance`
     :returns: the recording, and all its deliveries to these sinks
     """
     changes = dict(changes or {})
@@ -297,26 +300,28 @@ _ORDER = (Phase.REQUESTED, Phase.ACTIVE, Phase.PAUSED, Phase.STOPPING, Phase.CLO
 
 
 def _later(copy: Recording, at: float, there: Recording, there_at: float) -> bool:
-    """Is a copy written outside of the ledger newer than the ledger's row? Clocks may have jumped, phases do not."""
+    """Return whether a copy written outside of the ledger is newer than the ledger's row. Clocks may have jumped;
+    phases only go forwards.
+    """
     if there.phase is Phase.FINISHED:
         return False
     if there.phase is Phase.FAILED or copy.phase is there.phase:
         return at > there_at
-    if copy.phase not in _ORDER:  # it ended, and the ledger does not know
+    if copy.phase not in _ORDER:  # the recording ended, and the ledger does not have the end
         return True
-    # a pause and its end go to and fro; all else goes forwards
+    # a pause and its end alternate; all other phases only go forwards
     if {copy.phase, there.phase} == {Phase.ACTIVE, Phase.PAUSED}:
         return at > there_at
     return _ORDER.index(copy.phase) > _ORDER.index(there.phase)
 
 
 def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording, list[Delivery]]:
-    """Brings the ledger up to a copy of a recording that was written while the ledger could not be. Idempotent.
+    """Bring the ledger up to a copy of a recording that was written while the ledger was down. Idempotent.
 
-    A row that is as new as the copy, or newer, stays as it is. A copy that is FINISHED brings its deliveries along.
+    A row that is as new as the copy, or newer, stays as it is. A FINISHED copy inserts its deliveries, too.
 
     :param at: when the copy was written, unix seconds
-    :returns: the recording as the ledger has it now, and its deliveries where it is FINISHED
+    :returns: the recording as the ledger has it now, and its deliveries when it is FINISHED
     :raises StoreError: that id belongs to another recording
     """
     row = _BY_ID_LOCKED.first(conn, {"id": copy.id})
@@ -332,7 +337,7 @@ def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording,
             copy = there
     if copy is not there:
         if there is not None:
-            columns["node"] = there.node  # who has it now is the ledger's to say
+            columns["node"] = there.node  # the ledger decides which node has it now
             copy = copy.changed(node=there.node)
             del columns["id"]
             _update(tuple(columns), False).run(conn, {**columns, "_id": copy.id})
@@ -350,10 +355,10 @@ def restore(conn: sa.Connection, copy: Recording, at: float) -> tuple[Recording,
 
 
 def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at: float) -> Recording | None:
-    """Makes a dead server's open recording this one's; what the dead one writes later is refused.
+    """Give a dead server's open recording to this one; later writes of the dead server are refused.
 
     :param before: the dead node
-    :returns: the recording; None when somebody else was quicker, or it has ended
+    :returns: the recording; None when another server was quicker, or it has ended
     """
     there = _load(conn, recording_id)
     if there.node != before or there.phase not in OPEN:
@@ -364,27 +369,27 @@ def take_over(conn: sa.Connection, recording_id: str, before: str, node: str, at
 
 
 def open_nodes(conn: sa.Connection, node: str) -> set[str]:
-    """Other nodes that have open recordings."""
+    """Return the other nodes that have open recordings."""
     return set(conn.execute(_OPEN_NODES, {"node": node}).scalars())
 
 
 def open_elsewhere(conn: sa.Connection, node: str, limit: int = 1000) -> list[Recording]:
-    """Open recordings of other nodes, oldest first."""
+    """Return open recordings of other nodes, oldest first."""
     return [recording_of(row) for row in conn.execute(_OPEN_ELSEWHERE, {"node": node, "limit": limit}).mappings()]
 
 
 def open_recordings(conn: sa.Connection, node: str) -> list[Recording]:
-    """All of this node that still have work left, oldest first: what a restart picks up."""
+    """Return all recordings of this node that still have work left, oldest first: a restart picks them up."""
     return [recording_of(row) for row in conn.execute(_OPEN_ON_NODE, {"node": node}).mappings()]
 
 
 def find(
     conn: sa.Connection, uniqueid: str, recorder: str | None = None, *, asterisk: str | None = None
 ) -> list[Recording]:
-    """The recordings of a channel, newest first.
+    """Return the recordings of a channel, newest first.
 
     :param recorder: only those of that recorder of the call ("" is the first one); None for all
-    :param asterisk: only of that PBX: uniqueids repeat between two
+    :param asterisk: only those of that PBX, because two may use the same uniqueids
     """
     rows = conn.execute(_BY_CALL, {"uniqueid": uniqueid}).mappings()
     return [
@@ -395,10 +400,10 @@ def find(
 
 
 def path_held(conn: sa.Connection, path: str) -> bool:
-    """Whether a recording that is not over has reserved that absolute path."""
+    """Return whether a recording that is not over has reserved that absolute path."""
     return conn.execute(_HOLDING, {"path": path}).first() is not None
 
 
 def file_taken(conn: sa.Connection, path: str) -> bool:
-    """Whether any recording has reserved that absolute path."""
+    """Return whether any recording has reserved that absolute path."""
     return conn.execute(_BY_FILE, {"path": path}).first() is not None

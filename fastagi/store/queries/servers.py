@@ -1,6 +1,6 @@
-"""Which servers share this ledger, and which of them have gone silent.
+"""The servers that share this ledger, and which of them have gone silent.
 
-On PostgreSQL the database's clock is used for heartbeats: the clocks of two servers may differ by more than the limit.
+On PostgreSQL heartbeats use the database's clock: the clocks of two servers may differ by more than the limit.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from fastagi.store.schema import delivery, recording
 from fastagi.store.schema import server as table
 
 SILENT_SECONDS = 15.0
-"""A server that missed so much is dead: taken over within 20 s. A loop that was blocked so long shows up as an outcome
-that the ledger refuses."""
+"""Seconds without a heartbeat after which a server counts as dead; its work is taken over within 20 s. The ledger
+refuses the outcomes of a server whose loop was only blocked for so long.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server. `silent_seconds` is how long its last heartbeat is ago."""
+    """One server. `silent_seconds` is the age of its last heartbeat."""
 
     node: str
     started_at: float
@@ -32,7 +33,7 @@ class Server:
 
 
 def ledger_now(conn: sa.Connection, now: float) -> float:
-    """The time that all servers agree on: PostgreSQL's own, or `now` where there is one server only."""
+    """Return the time that all servers agree on: PostgreSQL's own, or `now` when there is one server only."""
     if conn.dialect.name != "postgresql":
         return now
     return float(conn.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one())
@@ -41,7 +42,7 @@ def ledger_now(conn: sa.Connection, now: float) -> float:
 def heartbeat(
     conn: sa.Connection, node: str, now: float, *, started_at: float, version: str = "", sinks: Iterable[str] = ()
 ) -> None:
-    """Says that `node` lives and which sinks it can deliver to."""
+    """Write that `node` lives and which sinks it can deliver to."""
     values = {
         "heartbeat_at": ledger_now(conn, now),
         "started_at": started_at,
@@ -54,7 +55,7 @@ def heartbeat(
 
 
 def servers(conn: sa.Connection, now: float) -> list[Server]:
-    """All servers there ever were on this ledger and that did not say goodbye."""
+    """Return all servers that ever used this ledger and did not say goodbye."""
     at = ledger_now(conn, now)
     return [
         Server(
@@ -65,33 +66,33 @@ def servers(conn: sa.Connection, now: float) -> list[Server]:
 
 
 def sinks_served(conn: sa.Connection, now: float, silent_seconds: float) -> set[str]:
-    """Names of the sinks that servers have which live; empty when none does.
+    """Return the names of the sinks that living servers have; empty when there are none.
 
-    :param silent_seconds: who is silent for longer is dead. Not so on SQLite: its one server speaks seldom, and what
-        it said counts until its goodbye
+    :param silent_seconds: a server that is silent for longer counts as dead. On SQLite the limit does not apply: its
+        one server beats seldom and counts until its goodbye
     """
     alone = conn.dialect.name == "sqlite"
     return {name for s in servers(conn, now) if alone or s.silent_seconds <= silent_seconds for name in s.sinks}
 
 
 def dead_nodes(conn: sa.Connection, now: float, silent_seconds: float) -> list[str]:
-    """Nodes without a heartbeat for longer than that."""
+    """Return the nodes without a heartbeat for longer than that."""
     return [s.node for s in servers(conn, now) if s.silent_seconds > silent_seconds]
 
 
 def goodbye(conn: sa.Connection, nodes: Collection[str]) -> None:
-    """Forgets servers that stopped, or whose work was taken over."""
+    """Delete servers that stopped, or whose work was taken over."""
     conn.execute(sa.delete(table).where(table.c.node.in_(list(nodes))))
 
 
 def only_one(conn: sa.Connection, node: str, *, again: bool = False) -> int:
-    """Makes everything in an SQLite ledger this server's: no other can run on it, so another name is one that this
-    machine had before (a container's changes with each new one). Costs a look where the name is the same.
+    """Give everything in an SQLite ledger to this server. No other server can run on it, so another name is a former
+    one of this machine (a container's changes with each new one). Cheap when the name is the same.
 
-    :param again: look through the rows though the name is the same
-    :returns: recordings that bore another name
+    :param again: check the rows though the name is the same
+    :returns: number of recordings that had another name
     """
-    mark = zlib.crc32(node.encode()) - (1 << 31) or 1  # 0 is what a new database has
+    mark = zlib.crc32(node.encode()) - (1 << 31) or 1  # a new database has 0
     if conn.exec_driver_sql("PRAGMA user_version").scalar_one() == mark and not again:
         return 0
     found = conn.execute(sa.update(recording).where(recording.c.node != node).values(node=node)).rowcount

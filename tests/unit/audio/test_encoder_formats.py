@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 from made_sound import Samples, ffmpeg_decode, ffprobe, snr_db, sox_decode, tone, voice
-from sox_ng import sox_ng
 
 from fastagi.audio import Encoder, file_bytes, interleave, max_frames, open_reader
 from fastagi.domain.formats import FORMATS
 from fastagi.errors import AudioError, BadArgument, DiskFull
+from support.sox_ng import sox_ng
 
 SPEECH = voice(6.0, seed=3)
 OTHER = voice(6.0, seed=4)

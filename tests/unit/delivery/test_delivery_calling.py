@@ -8,10 +8,10 @@ import sys
 import threading
 
 import pytest
-from delivery_scenes import until
 
 from fastagi.delivery.calling import Threads, call
 from fastagi.errors import SinkError
+from support.delivery_harness import until
 
 STUCK = """
 import asyncio, time
@@ -20,7 +20,7 @@ from fastagi.delivery.calling import Threads
 async def main():
     try:
         async with asyncio.timeout(0.2):
-            await Threads("stuck", 1).run(time.sleep, 1000)
+            await Threads("stuck", 1).submit(time.sleep, 1000)
     except TimeoutError:
         print("left", flush=True)
 
@@ -41,7 +41,7 @@ async def test_no_more_threads_than_places_and_a_place_is_free_again_when_its_fu
         gate.wait(10)
         return n
 
-    tasks = [asyncio.create_task(threads.run(work, n)) for n in range(3)]
+    tasks = [threads.submit(work, n) for n in range(3)]
     await until(lambda: len(running) == 2)
     tasks[0].cancel()  # the waiting ends, its thread does not
     await asyncio.sleep(0.05)
@@ -74,3 +74,21 @@ async def test_what_a_plain_function_gives_is_awaited() -> None:
     with pytest.raises(SinkError, match="SystemExit: 1"):
         await call(lambda: later(), threads=Threads("x", 1))
     assert seen == [threading.main_thread()]
+
+
+async def test_forgotten_threads_end() -> None:
+    """A sink may come with each call: nothing of it may stay once it is gone."""
+    threads = Threads("forgotten", 2)
+    await threads.submit(abs, -1)
+    assert any(thread.name.startswith("forgotten") for thread in threading.enumerate())
+    del threads
+    await until(lambda: not any(thread.name.startswith("forgotten") for thread in threading.enumerate()))
+
+
+async def test_idle_thread_takes_next_work() -> None:
+    """A thread is started only where none is free: a limit of 500 costs one thread while one is enough."""
+    threads = Threads("idle", 8)
+    for n in range(5):
+        assert await threads.submit(abs, -n) == n
+        await until(lambda: threads._idle._value == 1)
+    assert sum(thread.name.startswith("idle") for thread in threading.enumerate()) == 1

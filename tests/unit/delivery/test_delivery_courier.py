@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
-from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.dispatch import Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.delivery.registry import SinkRegistry
+from fastagi.delivery.sinks.composite import CompositeSink
 from fastagi.delivery.worker import DeliveryWorker
 from fastagi.domain.delivery import GIVE_UP_SECONDS, Delivery, DeliveryStatus
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError, StoreDown, StoreError
 from fastagi.store.queries import deliveries, journal, recordings
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, NotingSink, finish, finish_many, finish_unit, recording, until
 
 
 class Office:
@@ -322,6 +322,20 @@ async def test_a_long_wait_stays_with_long_hours(office: Office) -> None:
     assert (await office.get(made)).next_at == before.next_at == office.clock.now + 360_000.0
 
 
+@pytest.mark.parametrize("by", [100 * 86_400.0, -86_400.0])
+async def test_clock_that_is_set_kills_no_delivery(office: Office, by: float) -> None:
+    """Set ahead by 100 days, the 72 h of each delivery were over; set back by a day, each waited that long."""
+    sink = NotingSink(lambda metadata: SinkError("down") if len(sink.seen) < 3 else None)
+    await office.open(crm=sink)
+    [made] = await office.finish(1)
+    await office.reaches(made, "waiting", attempts=1)
+    office.clock.now += by
+    office.courier.clock_set(by)
+    await office.reaches(made, "waiting", attempts=2)  # it was due at once
+    office.turn(3700)
+    await office.reaches(made, "delivered", attempts=3)
+
+
 async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) -> None:
     gate = asyncio.Event()
     slow, quick = NotingSink(lambda metadata: gate.wait()), NotingSink()
@@ -431,7 +445,10 @@ async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_aga
     await office.open()
     names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
     made = await office.finish(1, *names)
-    assert [d.sink for d in made] == ["both/delivery_scenes.NotingSink.1of2", "both/delivery_scenes.NotingSink.2of2"]
+    assert [d.sink for d in made] == [
+        "both/support.delivery_harness.NotingSink.1of2",
+        "both/support.delivery_harness.NotingSink.2of2",
+    ]
     for attempts in (1, 2):
         await office.reaches(made[1], "waiting", attempts=attempts)  # written, so that the clock turns past its wait
         office.turn(60)
@@ -483,20 +500,6 @@ async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Offi
     office.registry.register(made[1].sink, back)  # the operator knows whose it is
     await office.reaches(made[1], "delivered")
     assert back.seen == ["rec-000001"]
-
-
-async def test_a_ledger_with_children_by_place(office: Office) -> None:
-    await office.open()
-    [alone] = await office.finish(1, "alone/1")
-    pair = await office.finish(2, "pair/1", "pair/2")
-    only, one, two = NotingSink(), NotingSink(), NotingSink()
-    await restarted(office, alone=CompositeSink(only), pair=CompositeSink(one, two))
-    await office.reaches(alone, "delivered")
-    for delivery in pair:
-        await office.reaches(delivery, "parked")
-    assert (len(only.seen), one.seen, two.seen) == (1, [], [])
-    [late] = await office.finish(3, "alone/1")  # it was being recorded meanwhile
-    await office.reaches(late, "delivered")
 
 
 async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as_one(office: Office) -> None:

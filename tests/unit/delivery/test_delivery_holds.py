@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-from delivery_scenes import Clock, NotingSink, until
 from test_delivery_courier import Office
 
 from fastagi.delivery.holding import Change, SinkHolds
@@ -18,6 +17,7 @@ from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import SinkError
 from fastagi.store.queries import holds
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, NotingSink, until
 
 REFUSED = Outcome(False, "401", retry=False, refused=True)
 

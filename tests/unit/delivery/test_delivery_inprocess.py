@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from delivery_scenes import Clock, until
 
 import fastagi.delivery.inprocess as inprocess
 from fastagi.delivery.dispatch import Item, Reschedule
 from fastagi.delivery.inprocess import InProcessDispatcher
 from fastagi.errors import StoreDown
 from fastagi.store.sqlite import SqliteStore
+from support.delivery_harness import Clock, until
 
 
 class Ledger:

@@ -12,13 +12,14 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 import structlog
-from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import CommandSink, CompositeSink, LocalFileSink, ObjectStoreSink, VconSink, WebhookSink
-from fastagi.delivery.registry import Entry, SinkRegistry, build_sink, registry_of
+from fastagi.delivery.registry import Entry, SinkRegistry, registry_of
+from fastagi.delivery.sink_type import build_sink
 from fastagi.errors import BadArgument, ConfigError
 from fastagi.settings import SinkSettings, load
+from support.delivery_harness import until
 
 
 def section(**fields: Any) -> SinkSettings:
@@ -379,13 +380,3 @@ def test_an_object_that_is_registered_later_keeps_that_name() -> None:
     [name] = registry.register("group", CompositeSink(sink))
     registry.release(held)
     assert registry.names(sink) == (name,)
-
-
-def test_who_inherits_deliveries_that_are_named_by_place() -> None:
-    registry = SinkRegistry()
-    [one] = registry.register("one", CompositeSink(LocalFileSink()))
-    registry.register("two", CompositeSink(LocalFileSink(), Duck()))
-    assert registry.successor("one/1", ["one/1", "two/2", "one/x", "crm"]) == one
-    assert registry.successor("one/1", ["one/1", "one/2"]) is None, "there was another one"
-    for name in ("one/2", "two/1", "two/2", "three/1", "one", one):
-        assert registry.successor(name, [name]) is None

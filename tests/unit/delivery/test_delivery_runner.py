@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 import structlog
-from delivery_scenes import until
 
 from fastagi import App
 from fastagi.delivery import runner as runner_module
-from fastagi.delivery.composite import CompositeSink
-from fastagi.delivery.local import LocalFileSink
 from fastagi.delivery.registry import SinkRegistry
 from fastagi.delivery.runner import SinkRunner, bound_attribute
 from fastagi.delivery.sink_loop import SinkLoop
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.composite import CompositeSink
+from fastagi.delivery.sinks.local import LocalFileSink
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.errors import BadArgument, SinkError
+from support.delivery_harness import until
 
 told = contextvars.ContextVar("told", default="")
 

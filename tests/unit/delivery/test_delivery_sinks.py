@@ -18,14 +18,14 @@ import pytest
 import structlog
 from aiohttp import web
 
-from fastagi.delivery.command import CommandSink
-from fastagi.delivery.composite import CompositeSink
 from fastagi.delivery.keys import DEFAULT_TEMPLATE, check_template, key_of
-from fastagi.delivery.local import LocalFileSink
-from fastagi.delivery.media import media_type
-from fastagi.delivery.objectstore import ObjectStoreSink
 from fastagi.delivery.sink import CurrentDelivery, RecordingSink, current_delivery
-from fastagi.delivery.vcon import VconSink, vcon_uuid
+from fastagi.delivery.sinks.command import CommandSink
+from fastagi.delivery.sinks.composite import CompositeSink
+from fastagi.delivery.sinks.local import LocalFileSink
+from fastagi.delivery.sinks.media import media_type
+from fastagi.delivery.sinks.objectstore import ObjectStoreSink
+from fastagi.delivery.sinks.vcon import VconSink, vcon_uuid
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, SinkError
 
@@ -172,7 +172,7 @@ async def test_the_year_is_not_doubled(file: Path, tmp_path: Path, place: str, t
 
 
 async def test_a_large_file_goes_in_parts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastagi.delivery.objectstore.PART_BYTES", 64 * 1024)
+    monkeypatch.setattr("fastagi.delivery.sinks.objectstore.PART_BYTES", 64 * 1024)
     await ObjectStoreSink(f"file://{tmp_path}/out", "{file}").on_recording_complete(metadata(file))
     assert (tmp_path / "out" / "a.wav").read_bytes() == file.read_bytes()
 
@@ -424,7 +424,7 @@ async def test_a_vcon_is_posted_and_answers_count_as_with_a_webhook(file: Path) 
 async def test_a_file_too_large_for_a_vcon_is_refused_for_good(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastagi.delivery.vcon.INLINE_BYTES", 1000)
+    monkeypatch.setattr("fastagi.delivery.sinks.vcon.INLINE_BYTES", 1000)
     with pytest.raises(SinkError, match="set audio_url") as caught:
         await VconSink(tmp_path).on_recording_complete(metadata(file))
     assert not caught.value.retry

@@ -21,11 +21,11 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from fastagi.delivery.post import retry_after
 from fastagi.delivery.registry import SinkRegistry
-from fastagi.delivery.signing import new_secret
 from fastagi.delivery.sink import CurrentDelivery, current_delivery
-from fastagi.delivery.webhook import WebhookSink
+from fastagi.delivery.sinks.post import retry_after
+from fastagi.delivery.sinks.signing import new_secret
+from fastagi.delivery.sinks.webhook import WebhookSink
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, SinkError
 

@@ -6,12 +6,12 @@ import base64
 import re
 
 import pytest
-from settings_guide import sections
-from shown import PAGES, ROOT, blocks, command_lines
 from typer.main import get_command
 
 from fastagi import WebhookSink, settings
 from fastagi.cli import cli
+from support.document_snippets import PAGES, ROOT, blocks, command_lines
+from support.settings_guide import sections
 
 COMMANDS = list(dict.fromkeys((where, tuple(words)) for where, words in command_lines()))
 

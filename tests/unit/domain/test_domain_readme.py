@@ -7,12 +7,11 @@ import textwrap
 import tomllib
 from pathlib import Path
 
-import settings_guide
-
 from fastagi.delivery.registry import registry_of
 from fastagi.domain.states import TABLE
 from fastagi.errors import ConfigError
 from fastagi.settings import load
+from support import settings_guide
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -24,7 +23,7 @@ def test_the_diagram_is_the_table() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").glob("*.md")]
     for page in pages:
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
             if "://" not in target:
@@ -63,5 +62,5 @@ def test_the_settings_that_are_shown_can_be_copied(tmp_path: Path) -> None:
 
 
 def test_the_guide_lists_every_setting() -> None:
-    assert (ROOT / "docs/guide/settings.md").read_text() == settings_guide.page(), "run tests/settings_guide.py"
+    assert (ROOT / "docs/guide/settings.md").read_text() == settings_guide.page(), "run tests/support/settings_guide.py"
     assert all(field.description for _, model in settings_guide.sections() for field in model.model_fields.values())

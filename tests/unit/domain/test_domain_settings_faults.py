@@ -92,25 +92,42 @@ def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file, {"FASTAGI_AGI__PROT": "2", "FASTAGI_ASTERISK__0__TLS": "perhaps", "FASTAGI_CONFIG": "x"})
     lines = sorted(str(caught.value).splitlines())
-    assert [line.partition(": ")[0] for line in lines] == [str(file), "FASTAGI_AGI__PROT", "FASTAGI_ASTERISK__0__TLS"]
-    assert lines[1].startswith("FASTAGI_AGI__PROT: agi.prot = '2': there is no such key")
+    assert [line.split(": ")[0].split(" ")[0] for line in lines] == [
+        str(file),
+        "FASTAGI_AGI__PROT",
+        "FASTAGI_ASTERISK__0__TLS",
+    ]
+    assert lines[1].startswith("FASTAGI_AGI__PROT = '2': agi.prot: there is no such key")
+    assert lines[1].endswith("; write FASTAGI_AGI__PORT")
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("FASTAGI_ASTERISK__SECRET", "hush", ["asterisk is a list", "write FASTAGI_ASTERISK__0__SECRET"]),
-        ("FASTAGI_ASTERISK__HOST", "pbx", ["asterisk.host = 'pbx'", "write FASTAGI_ASTERISK__0__HOST"]),
-        ("FASTAGI_HTTP__TOKENS__TOKEN", "hush", ["http.tokens is a list", "write FASTAGI_HTTP__TOKENS__0__TOKEN"]),
-        ("FASTAGI_BOGUS__X", "1", ["bogus.x = '1'", "there is no such key; allowed are agi, asterisk"]),
-        ("FASTAGI_AGI__PORT__X", "1", ["agi.port.x = '1'", "agi.port has no keys"]),
-        ("FASTAGI_ASTERISK__0__PASSWORD", "hush", ["asterisk.0.password", "allowed are name, host"]),
-        ("FASTAGI_ASTERISK__0__PASS", "hush", ["asterisk.0.pass", "allowed are name, host"]),
-        ("FASTAGI_ASTERISK__0__SECRET__X", "hush", ["asterisk.0.secret.x"]),
-        ("FASTAGI_HTTP__TOKENS__ADMIN", "hush", ["http.tokens is a list"]),
-        ("FASTAGI_HTTP__TOKENS__0__TOKEN__VALUE", "hush", ["http.tokens.0.token.value"]),
-        ("FASTAGI_ASTERISK__²__NAME", "pbx", ["asterisk is a list"]),
-        ("FASTAGI_ASTERISK__0_SECRET", "hush", ["asterisk is a list", "write FASTAGI_ASTERISK__0__SECRET"]),
+        (
+            "FASTAGI_ASTERISK__SECRET",
+            "hush",
+            ["asterisk: Input should be a valid list", "write FASTAGI_ASTERISK__0__SECRET"],
+        ),
+        ("FASTAGI_ASTERISK__HOST", "pbx", ["= 'pbx'", "write FASTAGI_ASTERISK__0__HOST"]),
+        (
+            "FASTAGI_HTTP__TOKENS__TOKEN",
+            "hush",
+            ["http.tokens: Input should be a valid list", "write FASTAGI_HTTP__TOKENS__0__TOKEN"],
+        ),
+        ("FASTAGI_BOGUS__X", "1", ["= '1': bogus: there is no such key; allowed are agi, asterisk"]),
+        ("FASTAGI_AGI__PORT__X", "1", ["= '1': agi.port: Input should be a valid integer"]),
+        ("FASTAGI_ASTERISK__0__PASSWORD", "hush", ["asterisk[0].password", "allowed are name, host"]),
+        ("FASTAGI_ASTERISK__0__PASS", "hush", ["asterisk[0].pass", "allowed are name, host"]),
+        ("FASTAGI_ASTERISK__0__SECRET__X", "hush", ["asterisk[0].secret: Input should be a valid string"]),
+        ("FASTAGI_HTTP__TOKENS__ADMIN", "hush", ["http.tokens: Input should be a valid list"]),
+        ("FASTAGI_HTTP__TOKENS__0__TOKEN__VALUE", "hush", ["http.tokens[0].token: Input should be a valid string"]),
+        ("FASTAGI_ASTERISK__²__NAME", "pbx", ["asterisk: Input should be a valid list"]),
+        (
+            "FASTAGI_ASTERISK__0_SECRET",
+            "hush",
+            ["asterisk: Input should be a valid list", "write FASTAGI_ASTERISK__0__SECRET"],
+        ),
         ("FASTAGI_AGI_PORT", "4574", ["= '4574'", "is not read", "write FASTAGI_AGI__PORT"]),
         ("FASTAGI_AGI", "4574", ["= '4574'", "is not read", "write FASTAGI_AGI__HOST"]),
         ("FASTAGI_ASTERISK", "pbx", ["is not read", "write FASTAGI_ASTERISK__0__NAME"]),
@@ -121,7 +138,7 @@ def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
         ("FASTAGI_STORE_URL", "postgresql://u:hu@sh@h/d", ["u:[hidden]@h/d", "write FASTAGI_STORE__URL"]),
         ("FASTAGI_RECORDINGS__DEFAULTS__DTMF_ELIM", "perhaps", ["dtmf_elim='perhaps' must be True or False"]),
         ("FASTAGI_RECORDINGS__DEFAULTS__FOO", "no", ["= 'no'", "has no 'foo'", "dtmf_elim"]),
-        ("FASTAGI_RECORDINGS__DEFAULTS__RATE__X", "7", ["recordings.defaults.rate.x = '7'", "no keys"]),
+        ("FASTAGI_RECORDINGS__DEFAULTS__RATE__X", "7", ["recordings.defaults: rate={'x': '7'}", "use one of"]),
         ("FASTAGI_AGI__ALLOW__0", "nonsense", ["'nonsense' is no network"]),
         ("FASTAGI_HTTP__TOKENS", '[{name = "a", token = "hush"}]', ["http.tokens[0].token", "16 characters"]),
         ("FASTAGI_STORE__URL", "mysql://u:hush@h/d?password=hush", ["'mysql://u:[hidden]@h/d?password=[hidden]'"]),
@@ -135,10 +152,9 @@ def test_a_variable_that_is_wrong_is_named_with_its_value_and_what_would_be_righ
     path.write_text("[recordings.defaults]\nbeep_seconds = 5\n")
     with pytest.raises(ConfigError) as caught:
         load(path if file else None, {variable: value})
-    (line,) = str(caught.value).splitlines()
-    assert line.startswith(variable), line
+    (line,) = (line for line in str(caught.value).splitlines() if line.startswith(variable))
     assert [word for word in words if word not in line] == [], line
-    assert "hush" not in line
+    assert "hush" not in str(caught.value)
 
 
 def test_what_a_variables_neighbour_lacks_is_asked_of_the_environment(tmp_path: Path) -> None:

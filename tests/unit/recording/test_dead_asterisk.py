@@ -7,12 +7,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from delivery_scenes import recording
 
 from fastagi.domain.recording import Segment
 from fastagi.domain.states import Phase
 from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.recording.recovery.restart import Recovery
+from support.delivery_harness import recording
 
 
 @pytest.mark.parametrize(

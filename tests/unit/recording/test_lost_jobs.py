@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from delivery_scenes import recording
-
 from fastagi.domain.recording import Segment
 from fastagi.domain.states import Phase
 from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
+from support.delivery_harness import recording
 
 
 def job_of(n: int, phase: Phase) -> ActiveRecording:

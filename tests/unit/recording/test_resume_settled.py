@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from delivery_scenes import recording
 
 from fastagi.domain.lifecycle import RESUME_AT, Decision
 from fastagi.domain.recording import Segment
@@ -17,6 +16,7 @@ from fastagi.domain.states import Phase
 from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
 from fastagi.recording.lifecycle.engine import Engine
 from fastagi.recording.lifecycle.pausing import Pauser
+from support.delivery_harness import recording
 
 DONE = Segment("/s/1.wav", uniqueid="1.1", started_at=1.0, ended_at=2.0)
 

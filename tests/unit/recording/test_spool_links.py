@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from delivery_scenes import recording
-from planted import foreign_link
 
 from fastagi.audio import GrowingWav, RawPiece, RenderPlan, inspect, render, repair
 from fastagi.domain.facts import AS_RECORDED
@@ -19,6 +17,8 @@ from fastagi.recording.asterisk.render_plan import render_plan
 from fastagi.recording.compliance.evidence import Evidence
 from fastagi.recording.monitoring.levels import LevelTracker
 from fastagi.testing.sound import save, speech_samples
+from support.delivery_harness import recording
+from support.planted_files import foreign_link
 
 ID = "rec-01m7yd00000000000000000000"
 

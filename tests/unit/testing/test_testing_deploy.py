@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from metric_names import names_of
 
 from fastagi import settings
+from support.metric_names import names_of
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 
