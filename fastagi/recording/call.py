@@ -147,6 +147,12 @@ class CallChannel(Channel):
         """The call's open recording, else its last one, asked of the ledger if need be."""
         return await self._recorder.remembered((self.pbx.name, self.uniqueid, name))
 
+    def knows_of(self, recording: Recording) -> None:
+        """The id of that recording was left in the channel: another start of it is no repetition of a lost one."""
+        job = self._recorder.get(recording.id)
+        if job is not None:
+            job.told = True
+
     @property
     def playing(self) -> bool:
         """True while a command of this session plays to the caller, or tones that one left sounding do."""

@@ -75,6 +75,27 @@ class Request:
     def key(self) -> Key:
         return (self.pbx.name, self.uniqueid, self.recorder)
 
+    def asks_for(self, recording: Recording, options: Iterable[str]) -> bool:
+        """Does a start with this request, made when `recording` was, give that recording?
+
+        :param options: names of the parameters that were asked for; defaults may have changed since
+        :raises BadArgument: no file can have the name that is asked for
+        """
+        if any(getattr(self.spec, name) != getattr(recording.spec, name) for name in options):
+            return False
+        wanted = naming.wanted_name(self.filename) or recording.id
+        return naming.expand(wanted, _parties(self)[2], recording.requested_at) == recording.name
+
+
+def _parties(request: Request) -> tuple[str, str, Mapping[str, str]]:
+    """Return caller, called, and the values of `{field}`s."""
+    caller, called, fields = request.caller, request.called, request.fields
+    origin = request.pbx.channels.origin(request.uniqueid)
+    if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
+        caller, called = origin.caller, called_number(origin.first_exten, origin.exten, called)
+        fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
+    return caller, called, fields
+
 
 class Starter:
     """Starts recordings."""
@@ -139,11 +160,7 @@ class Starter:
     def _intended(self, request: Request) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        caller, called, fields = request.caller, request.called, request.fields
-        origin = request.pbx.channels.origin(request.uniqueid)
-        if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
-            caller, called = origin.caller, called_number(origin.first_exten, origin.exten, called)
-            fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
+        caller, called, fields = _parties(request)
         name = naming.expand(naming.wanted_name(request.filename) or recording_id, fields, now)
         relative = naming.relative_path(name, request.spec.form)
         return Recording(
