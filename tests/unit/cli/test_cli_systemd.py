@@ -59,7 +59,7 @@ async def test_nobody_listens(environ: dict[str, str]) -> None:
     systemd.close()
 
 
-async def test_watchdog_of_another_process_is_not_ours(manager: socket.socket) -> None:
+async def test_watchdog_of_other_process_is_ignored(manager: socket.socket) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
     assert systemd.watchdog_seconds == 0
     systemd.serving()
@@ -67,7 +67,7 @@ async def test_watchdog_of_another_process_is_not_ours(manager: socket.socket) -
     assert await _heard(manager, 2) == [b"READY=1", b"STATUS=end"]
 
 
-def test_the_guide_has_every_command_and_option() -> None:
+def test_guide_lists_every_command_and_option() -> None:
     guide = (Path(__file__).parents[3] / "docs" / "guide" / "commands.md").read_text()
     missing = []
 
