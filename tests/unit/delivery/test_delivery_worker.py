@@ -1,4 +1,4 @@
-"""The courier on SQLite with a clock that the test turns: what is tried when, and what is written of it."""
+"""The delivery worker on SQLite with a clock that the test turns: when it tries, and what it writes."""
 
 from __future__ import annotations
 
