@@ -55,6 +55,7 @@ def test_memory_is_independent_of_length(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] < 5 * 1024, peaks  # kilobytes
 
 
+@pytest.mark.slow
 async def test_loop_goes_on_beside_it(tmp_path: Path) -> None:
     piece = legs(tmp_path, 2400)
     plan = RenderPlan((piece,), str(tmp_path / "done.wav"), rate=11025, cipher=AesGcmCipher(b"k" * 32))

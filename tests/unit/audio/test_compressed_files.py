@@ -202,6 +202,7 @@ def test_wrong_bit_rate_is_refused(file_format: str, rate: int, channels: int, b
     assert text in str(caught.value)
 
 
+@pytest.mark.slow
 def test_opus_costs_no_more_than_ffmpeg(tmp_path: Path) -> None:
     """Measured 0.8 of it; ten times that would be another library. `benchmarks/audio` has the numbers."""
     import resource
