@@ -1,4 +1,4 @@
-"""The media type that a copy of a finished file is labelled with, in an object store or a vCon."""
+"""The media type of a finished file's copy in an object store or a vCon."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fastagi.domain.formats import media_type_of
 from fastagi.domain.metadata import RecordingMetadata
 
 ENCRYPTED = "application/vnd.fastagi.encrypted"
-"""No player takes it for sound. `scheme` says how it is encrypted, `content` what comes out of it."""
+"""Media type that no player takes for sound. `scheme` is the encryption, `content` the type of the clear file."""
 
 
 def media_type(metadata: RecordingMetadata) -> str:
-    """Return the type of the file as it is: of an encrypted one, that it is, how, and what is inside.
+    """Return the media type of the file as it is; for an encrypted one with its scheme and the type of its content.
 
     For example ``application/vnd.fastagi.encrypted; scheme=aes-256-gcm; content="audio/x-wav"``.
     """
