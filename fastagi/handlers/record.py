@@ -102,7 +102,7 @@ async def record(call: CallChannel) -> None:
 async def stop(call: CallChannel) -> None:
     """Stop the recording. On a channel that has hung up (a hangup handler) the cause is HANGUP."""
     _only(call)
-    await _recorder(call).end(hung_up=not await call.is_alive())
+    await _recorder(call).end()
 
 
 async def wait(call: CallChannel) -> None:

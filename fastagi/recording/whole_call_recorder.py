@@ -26,6 +26,7 @@ from fastagi.recording.lifecycle.starting import Request
 from fastagi.recording.parameters import LONGEST_WAIT_SECONDS, given, spec_from
 from fastagi.recording.recorded_call import (
     RecordedCall,
+    ask_session,
     is_of_another_call,
     must_be_answered,
     must_be_free,
@@ -272,12 +273,12 @@ class UASWholeCallFileRecorder:
             await job.wait(0.05)
         return job if job.recording.running else None
 
-    async def end(self, *, hung_up: bool) -> bool:
-        """`stop` that may come from a channel which has hung up: then the cause is HANGUP."""
+    async def end(self) -> bool:
+        """`stop` that may come from a channel which has hung up: then the cause is HANGUP. For routes."""
         job = self._recorder.current(self._key)
         if job is None:
             return True
-        if hung_up:
+        if (await ask_session(self._call, recorded=True)).over:
             await self._recorder.hung_up(job)
         else:
             await self._recorder.stop(job)
@@ -325,7 +326,7 @@ class UASWholeCallFileRecorder:
         if not mid_call and not call.pbx.up:  # the session itself would be asked, and what plays has taken it
             await must_be_free(call, None)
         await must_be_answered(call)
-        live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
+        live = call.pbx.live_channel(call.uniqueid)
         running = self._recorder.current(self._key)
         if running is not None:
             if not await is_of_another_call(running.recording, call):
@@ -351,7 +352,7 @@ class UASWholeCallFileRecorder:
 
     async def _request(self, filename: str, spec: RecordingSpec, cipher: Cipher | None) -> Request:
         call = self._call
-        live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
+        live = call.pbx.live_channel(call.uniqueid)
         linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
         return Request(
             pbx=call.pbx,

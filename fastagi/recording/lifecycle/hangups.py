@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastagi.domain.lifecycle.events import CallOver
 from fastagi.domain.recording import Segment
 from fastagi.recording.asterisk import raw_files
+from fastagi.recording.asterisk.call_state import CallState, call_state
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
@@ -54,7 +55,7 @@ class HangupHandler:
             for job in self._jobs.on_channel(pbx.name, uniqueid):
                 self._spawn(self._left(job, pbx, uniqueid, channel), f"hangup {job.id}")
         elif name in ("HangupRequest", "SoftHangupRequest"):
-            if channel is not None and channel.hangup_requested:
+            if channel is not None and call_state(channel, True) is CallState.HANGUP_REQUESTED:
                 self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self._jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):

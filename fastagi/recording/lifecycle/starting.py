@@ -17,6 +17,7 @@ import structlog
 
 from fastagi.cipher import Cipher
 from fastagi.domain import naming
+from fastagi.domain.facts import RENAMED, Facts
 from fastagi.domain.ids import new_id
 from fastagi.domain.lifecycle import decide
 from fastagi.domain.lifecycle.events import NotStarted, Started, StartMoved
@@ -191,7 +192,7 @@ class Starter:
             path, renamed, fault = await self._threads.run(
                 _take_places, self._directory, recording.file_path, recording.id, request.pbx.spool
             )
-            recording = replace(recording, file_path=path, facts={"renamed": True} if renamed else {})
+            recording = replace(recording, file_path=path, facts=Facts({RENAMED: True} if renamed else {}))
         except OSError as exc:
             where = exc.filename or self._directory
             fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus, Outcome, SinkRefusals, judge
+from fastagi.domain.facts import Facts
 from fastagi.domain.members import Members, spans_of
 from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
@@ -102,7 +103,7 @@ def test_metadata_of_a_recording() -> None:
 
 
 def test_members_are_spans() -> None:
-    members = Members({})
+    members = Members(Facts())
     assert not members
     assert members.facts() == {}
     assert members.joined("1", "200", 10.00049) is True
@@ -115,11 +116,11 @@ def test_members_are_spans() -> None:
     assert members.left("2", 11.0) is True
     facts = {"members": [["1", 10.0, 13.0], ["2", 12.0, 12.0]], "member_numbers": ["200"]}
     assert members.facts() == facts
-    assert Members(facts).facts() == facts
-    assert spans_of(facts, "2") == [(12.0, 12.0)]
+    assert Members(Facts(facts)).facts() == facts
+    assert spans_of(Facts(facts), "2") == [(12.0, 12.0)]
     assert members.joined("1", "200", 20.0) is True
     assert members.left("1", 21.0) is True
-    assert spans_of(members.facts(), "1") == [(10.0, 13.0), (20.0, 21.0)], "the first stay keeps its end"
+    assert spans_of(Facts(members.facts()), "1") == [(10.0, 13.0), (20.0, 21.0)], "the first stay keeps its end"
 
 
 def verdict(outcome: Outcome, **changes: Any) -> tuple[DeliveryStatus, float]:
