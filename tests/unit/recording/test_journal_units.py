@@ -14,6 +14,7 @@ from fastagi.domain.lifecycle import decide, events
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Cause, Phase
 from fastagi.errors import StoreDown, StoreError, TakenOver
+from fastagi.recording.ledger import backlog, spill_index, write_behind
 from fastagi.recording.ledger.active import ActiveRecording, ActiveRecordings
 from fastagi.recording.ledger.bounds import Bounds
 from fastagi.recording.ledger.journal import Journal
@@ -283,3 +284,100 @@ async def test_active_recordings_are_found(ledger: Ledger) -> None:
     assert await job.wait(0) is False
     job.set_ended()
     assert await job.wait(None) is True
+
+
+async def test_full_backlog_keeps_side_files(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond what memory is to hold only the newest row is kept, in its side file."""
+    monkeypatch.setattr(backlog, "MOST_ENTRIES", 1)
+    monkeypatch.setattr(spill_index, "MOST_ASIDE", 2)
+    monkeypatch.setattr(write_behind, "MOST_ASIDE", 2)
+    ledger.down = StoreDown("away")
+    jobs = [ActiveRecording(ledger.row(f"{ID[:-1]}{n}", uniqueid=f"1.{n}", sinks=())) for n in range(3)]
+    for job in jobs:
+        await ledger.journal.enter(job.recording)
+    await ledger.happens(jobs[1], *LIFE)
+    await ledger.happens(jobs[2], *LIFE[:2])
+    journal = ledger.journal
+    assert journal.behind == 3
+    assert journal.full == "2 recordings wait for the ledger in side files: bring the database back"
+    assert [journal.waits(job.id) for job in jobs] == [True, True, True]
+    assert ledger.sides.ids() == [job.id for job in jobs]
+    assert await journal.flush() is False
+    ledger.down = None
+    assert await journal.flush() is True
+    assert (journal.behind, journal.full, journal.stuck, ledger.sides.ids()) == (0, "", False, [])
+    for job in jobs:
+        assert await ledger.known(job.id) == job.recording
+
+
+async def test_side_file_that_went(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody can read any more is told, and holds nothing up."""
+    monkeypatch.setattr(backlog, "MOST_ENTRIES", 0)
+    ledger.down = StoreDown("away")
+    jobs = [ActiveRecording(ledger.row(f"{ID[:-1]}{n}", uniqueid=f"1.{n}")) for n in range(2)]
+    for job in jobs:
+        await ledger.journal.enter(job.recording)
+        await ledger.happens(job, *LIFE)
+    ledger.sides.remove(jobs[0].id)
+    ledger.down = None
+    assert await ledger.journal.flush() is True
+    assert await ledger.known(jobs[0].id) is None
+    assert await ledger.known(jobs[1].id) == jobs[1].recording
+
+
+async def test_unreadable_side_file_waits(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MOST_ENTRIES", 0)
+    ledger.down = StoreDown("away")
+    job = ActiveRecording(ledger.row())
+    await ledger.journal.enter(job.recording)
+    await ledger.happens(job, *LIFE)
+    place = ledger.sides.path / f"{ID}.journal"
+    good = place.read_bytes()
+    place.write_bytes(good[:-1])
+    ledger.down = None
+    assert await ledger.journal.flush() is False
+    assert (ledger.journal.behind, ledger.journal.stuck) == (1, False)
+    place.write_bytes(good)
+    assert await ledger.journal.flush() is True
+
+
+async def test_deleted_recording_keeps_no_key(ledger: Ledger) -> None:
+    row = ledger.row(phase=Phase.FAILED, deleted_at=NOW)
+    await ledger.store.run(ledger.journal._restore_side, SpillFile(row, NOW, ("aes", b"wrapped")))
+    assert await ledger.store.read(key_units.get, row.id) is None
+    other = ledger.row(f"{ID[:-1]}2", file_path=str(ledger.directory / "y.wav"))
+    for key in (b"first", b"second"):
+        await ledger.store.run(ledger.journal._restore_side, SpillFile(other, NOW, ("aes", key)))
+    assert tuple(await ledger.store.read(key_units.get, other.id)) == ("aes", b"first")
+
+
+def test_side_file_of_another_version(tmp_path: Path) -> None:
+    sides = SpillFolder(tmp_path / "sides", b"k" * 32)
+    sides.path.mkdir(mode=0o700)
+    assert sides.fault() == ""
+    for text, error in (
+        (b"fastagi-side-file-3 a b\n{}", OSError),
+        (b"fastagi-side-file-x a b\n{}", ValueError),
+        (b"somebody-else-4 a b\n{}", ValueError),
+        (b"fastagi-side-file-2 other b\n{}", OSError),
+    ):
+        (sides.path / "rec-1.journal").write_bytes(text)
+        with pytest.raises(error):
+            sides.read("rec-1")
+    assert (sides.has("rec-1"), sides.has("rec-2")) == (True, False)
+
+
+def test_unusable_folder_is_told(tmp_path: Path) -> None:
+    assert SpillFolder(tmp_path / "a/b/c", b"k" * 32).fault() == ""
+    (tmp_path / "file").write_text("")
+    assert "chmod 700" in SpillFolder(tmp_path / "file", b"k" * 32).fault()
+
+
+async def test_ended_job_has_no_clocks(ledger: Ledger) -> None:
+    job = ActiveRecording(ledger.row())
+    loop = asyncio.get_running_loop()
+    job.timer, job.resume_timer = loop.call_later(60, print), loop.call_later(60, print)
+    timers = (job.timer, job.resume_timer)
+    job.set_ended()
+    assert [timer.cancelled() for timer in timers] == [True, True]
+    assert (job.timer, job.resume_timer) == (None, None)
