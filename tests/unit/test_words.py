@@ -13,8 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PACKAGES = ("audio", "cipher", "agi", "ami", "testing", "domain", "errors.py")
-TESTS = ("audio", "cipher", "agi", "ami", "testing", "domain")
+PACKAGES = (
+    *("audio", "cipher", "agi", "ami", "testing", "domain", "errors.py"),
+    *("store", "web", "cli", "app", "handlers", "delivery", "runtime", "settings.py", "variables.py"),
+)
+TESTS = (
+    *("audio", "cipher", "agi", "ami", "testing", "domain"),
+    *("store", "web", "cli", "app", "delivery", "../web"),
+)
 
 MOST_WORDS = 6
 
