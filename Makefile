@@ -13,7 +13,7 @@ NEEDS := mmdebstrap=mmdebstrap sipp=sip-tester sox=sox /usr/lib/*/sox/libsox_fmt
 APT_INSTALL := apt-get install -y -q --no-install-recommends
 
 .DEFAULT_GOAL := help
-.PHONY: help venv system asterisk demo test unit floors pythons lock check format bench soak clean
+.PHONY: help venv system asterisk demo test unit mutants floors pythons lock check format bench soak clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -58,10 +58,13 @@ format: $(READY) ## let ruff format the code
 
 bench: $(READY) ## against the peers, side by side; figures are ratios within one run
 	@for folder in benchmarks/*/; do \
-	    name=$$(basename $$folder); if [ $$name = soak ]; then continue; fi; \
+	    name=$$(basename $$folder); case $$name in soak|mutants) continue;; esac; \
 	    if [ -f $$folder/__main__.py ]; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; \
 	    elif [ -f $$folder/run.py ]; then echo "== $$name"; $(BIN)/python $$folder/run.py || exit 1; fi; \
 	done
+
+mutants: $(READY) ## change 300 single points of the code: the unit tests notice at least nine of ten
+	$(BIN)/python -m benchmarks.mutants $(MUTANTS_ARGS)
 
 soak: $(READY) ## hours of calls with faults in between; nothing may be lost, nothing may grow
 	$(BIN)/python -m benchmarks.soak $(SOAK_ARGS)

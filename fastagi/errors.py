@@ -1,8 +1,8 @@
-"""Every error fastagi raises, in one tree.
+"""Tree of all errors that fastagi raises.
 
     FastAGIError
     ├── Error                  the seed's Error: a call or a recorder is not in the state the request needs, or an
-    │   │                      argument is wrong. The caller's to mend; trying the same again gives the same.
+    │   │                      argument is wrong. The caller must mend it; trying the same again fails again.
     │   ├── BadArgument        one argument is wrong (says which, its value, and what is allowed)
     │   ├── CipherError        a key, IV or recipient is wrong, or a file cannot be decrypted
     │   └── CommandFailed      Asterisk answered an AGI command with 5xx (`code`, `text`)
@@ -16,10 +16,10 @@
     │   └── DiskFull           no room left where the finished file should go; the raw file is kept
     ├── StoreError             the ledger's database is locked, gone or older than this program
     │   ├── StoreDown          not reachable now; try again
-    │   ├── StoreDamaged       its file is damaged, or none of ours; put the backup back
+    │   ├── StoreDamaged       its file is damaged, or is no ledger; restore the backup
     │   └── TakenOver          another server has that recording now
-    │       └── HeldElsewhere  another server beside the same Asterisk does that already
-    ├── IllegalTransition      a bug: an event came in a phase that does not know it
+    │       └── HeldElsewhere  another server on the same Asterisk records that channel already
+    ├── IllegalTransition      a bug: an event came in a phase that does not allow it
     └── SinkError              a sink could not take a recording (`retry`, `retry_after` in seconds, `refused`)
 
 Nothing here is caught as ``BaseException``; asyncio.CancelledError always passes.
@@ -62,7 +62,7 @@ class ConfigError(FastAGIError):
 
 
 class AsteriskError(FastAGIError):
-    """Asterisk did not do what was asked; the call itself may be fine."""
+    """Asterisk did not do as asked; the call itself may be fine."""
 
 
 class AsteriskDown(AsteriskError):
@@ -89,11 +89,11 @@ class AudioError(FastAGIError):
 
 
 class DiskFull(AudioError):
-    """There is no room for the finished file; what was recorded is kept."""
+    """There is no room for the finished file; the raw files are kept."""
 
 
 class CipherError(Error):
-    """A key, an IV or a recipient is wrong, or a file does not decrypt."""
+    """A key, an IV or a recipient is wrong, or a file cannot be decrypted."""
 
 
 class StoreError(FastAGIError):
@@ -118,7 +118,7 @@ class StoreDamaged(StoreError):
 
 
 class TakenOver(StoreError):
-    """Another server took the recording over while this one was silent: it is no longer this one's to change."""
+    """Another server took the recording over while this one was silent. This server may no longer change it."""
 
 
 class HeldElsewhere(TakenOver):
@@ -126,7 +126,7 @@ class HeldElsewhere(TakenOver):
 
 
 class IllegalTransition(FastAGIError):
-    """An event came in a phase whose row of the state table does not have it."""
+    """An event came in a phase whose row of the state table does not list the event."""
 
 
 class SinkError(FastAGIError):
@@ -134,8 +134,8 @@ class SinkError(FastAGIError):
 
     :param retry: False when trying again cannot help (the delivery is dead at once)
     :param retry_after: seconds the receiver asked for, or None
-    :param refused: it is this sender or this address that is refused (HTTP 401, 403, 404), not this recording: three
-        recordings in a row hold the sink
+    :param refused: the receiver refuses this sender or this address (HTTP 401, 403, 404), not the recording: three such
+        recordings in a row put the sink on hold
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""`FASTAGI_SECTION__KEY`: settings from the environment, laid over the file's.
+"""Lays settings from the environment (`FASTAGI_SECTION__KEY`) over the file's.
 
-Lays the variables over the file's settings and names the variable that a fault comes from. Which keys there are and
-what a value must be is said by the settings (pydantic). A variable with single underscores that would be a setting with
-double ones (`FASTAGI_AGI_PORT`) is a fault; any other is somebody else's.
+Also names the variable that a fault comes from. The settings (pydantic) define the keys and check the values. A
+variable with single underscores that would be a setting with double ones (`FASTAGI_AGI_PORT`) is a fault; any other
+belongs to another program.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from fastagi.errors import ConfigError
 ENV_PREFIX = "FASTAGI_"
 
 Path = tuple[str | int, ...]
-"""Where a setting is: the keys and indices that lead to it."""
+"""The place of a setting: the keys and indices that lead to it."""
 
 Model = type[BaseModel]
 
 _SECRET = re.compile(r"secret|token|pass|pwd|auth|key(__|$)")
 _SECRET_IN_QUERY = re.compile(r"(?i)([?&][^=&]*(?:secret|token|pass|pwd|key)[^=&]*=)[^&\s]*")
 _ORCHESTRATORS = ("tcp://", "udp://")
-"""Kubernetes and Docker give the address of a service `fastagi-agi` as FASTAGI_AGI_PORT: not meant for us."""
+"""Kubernetes and Docker give the address of a service `fastagi-agi` as FASTAGI_AGI_PORT, which is no setting."""
 
 LONGEST_SHOWN = 200
 
 DEEPEST = 32
-"""Tables and lists in each other: the settings' own need 4, a sink's options perhaps some more."""
+"""Most levels of nested tables and lists: the settings need 4, a sink's options perhaps some more."""
 
 TOO_DEEP = f": tables or lists are nested more than {DEEPEST} deep: no setting needs that"
 
 
 def merge(data: dict[str, Any], environ: Mapping[str, str], model: Model) -> tuple[dict[Path, str], list[str]]:
-    """Lays the variables over `data`: ``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``.
+    """Lay the variables over `data`: ``FASTAGI_AGI__PORT=4574`` and, in lists, ``FASTAGI_ASTERISK__0__SECRET=…``.
 
-    :param model: the settings, for which keys there are
-    :returns: which variable set what, and a line for each that cannot be read
+    :param model: the settings, which define the keys
+    :returns: which variable set which place, and a line for each variable that cannot be read
     """
     origins: dict[Path, str] = {}
     faults: list[str] = []
@@ -64,7 +64,7 @@ def merge(data: dict[str, Any], environ: Mapping[str, str], model: Model) -> tup
 
 
 def hint(variable: str, model: Model) -> str:
-    """``; write FASTAGI_…`` where a variable is none of the settings' and resembles one; else empty."""
+    """Return ``; write FASTAGI_…`` for a variable that is no setting's and resembles one; else empty."""
     names = list(_names(model))
     first = re.sub(r"__[0-9]+", "__0", variable)
     if any(f"{name}__".startswith(f"{first}__") or (name.endswith("__") and first.startswith(name)) for name in names):
@@ -77,7 +77,7 @@ def hint(variable: str, model: Model) -> str:
 
 
 def _spelt_otherwise(variable: str, model: Model) -> str:
-    """The setting's variable of which this one differs in underscores and indices only; empty where there is none."""
+    """Return the setting's variable that differs only in underscores and indices; empty when there is none."""
     index = re.search(r"_([0-9]+)(_|$)", variable)
     plain = _plain(variable)
     for name in _names(model):
@@ -97,7 +97,7 @@ def _plain(variable: str) -> str:
 
 
 def _names(model: Model, prefix: str = ENV_PREFIX) -> Iterator[str]:
-    """The variables that there are, each list with its first item; with `__` at the end where any key may follow."""
+    """Yield the variables of all settings, each list with its first item; `__` at the end allows any key."""
     for name, field in model.model_fields.items():
         inside = (field.annotation, *get_args(field.annotation))
         section = next((t for t in inside if isinstance(t, type) and issubclass(t, BaseModel)), None)
@@ -118,10 +118,10 @@ def blame(
     origins: Mapping[Path, str],
     file: Mapping[str, Any],
 ) -> list[str]:
-    """The variables that a fault at `location` comes from; empty when it is the file's.
+    """Return the variables that a fault at `location` comes from; empty when the file caused it.
 
-    :param missing: nothing is there; whoever set its neighbours should have set it
-    :param file: what the file alone says
+    :param missing: the setting is missing; variables that set its neighbours should have set it
+    :param file: the content of the file alone
     """
     for length in range(len(location), 0, -1):
         if location[:length] in origins:
@@ -135,7 +135,7 @@ def blame(
 
 
 def named(variable: str, value: str | None, fault: str) -> str:
-    """The variable, with its value where the fault does not tell that."""
+    """Return the variable, with its value when the fault does not show it."""
     told = value is None or repr(value) in fault or f"={value} " in fault
     return variable if told else variable + shown(variable.lower(), value)
 
@@ -150,8 +150,9 @@ def _there(data: Any, location: Path) -> bool:
 
 
 def shown(key: str, value: Any) -> str:
-    """`` = 'the value'`` for an error's line; empty where it is a secret or a whole table. A password in an address is
-    hidden."""
+    """Return `` = 'the value'`` for an error's line; empty for a secret or a whole table. A password in an address is
+    hidden.
+    """
     if _SECRET.search(key) or isinstance(value, (dict, list)):
         return ""
     if not isinstance(value, str):
@@ -161,7 +162,7 @@ def shown(key: str, value: Any) -> str:
 
 
 def hide_password(address: str) -> str:
-    """``scheme://user:[hidden]@host``, also where there is no scheme, and ``?password=[hidden]``."""
+    """Return the address as ``scheme://user:[hidden]@host``, also without a scheme, and with ``?password=[hidden]``."""
     head, at, tail = address.rpartition("@")
     scheme, there, credentials = head.partition("://")
     if not there:
@@ -173,12 +174,12 @@ def hide_password(address: str) -> str:
 
 
 def hide_in_query(address: str) -> str:
-    """``?password=[hidden]``, and other secrets that stand in an address as parameters."""
+    """Hide ``?password=`` and other secrets among an address's parameters."""
     return _SECRET_IN_QUERY.sub(r"\1[hidden]", address)
 
 
 def too_deep(data: Any) -> bool:
-    """Whether tables and lists are nested so deeply that no setting is meant, and whoever walks them would fail."""
+    """Return whether tables and lists are nested too deeply for any setting; code that walks them would fail."""
     layer = [data]
     for _ in range(DEEPEST):
         layer = [item for item in layer if isinstance(item, (dict, list))]
@@ -189,7 +190,10 @@ def too_deep(data: Any) -> bool:
 
 
 def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
-    """Sets it in `data`; where that was. :raises ConfigError: what is there is another thing"""
+    """Set a value in `data` and return its place.
+
+    :raises ConfigError: the place holds another kind of value
+    """
     if len(parts) > DEEPEST:
         raise ConfigError(TOO_DEEP.removeprefix(": "))
     where: Any = data
@@ -215,7 +219,7 @@ def _put(data: dict[str, Any], parts: list[str], value: Any) -> Path:
 
 
 def _value(text: str) -> Any:
-    """Numbers, booleans, lists and tables as TOML writes them; anything else is the text itself.
+    """Parse numbers, booleans, lists and tables as TOML; anything else is the text itself.
 
     :raises ConfigError: it is nested too deeply
     """

@@ -1,8 +1,8 @@
-"""FastAGI: our own server and codec.
+"""FastAGI server and codec.
 
-`AgiServer` accepts Asterisk's connections and awaits a handler with a `Channel` for each. `codec` is the wire without
-I/O, `session` one connection, `channel` and `commands` what handlers call, `blocking` and `pyst2` the same for plain
-functions in threads. No routes, no recordings: those are the app's.
+`AgiServer` accepts Asterisk's connections and awaits a handler with a `Channel` for each. `codec` parses the protocol
+without I/O, `session` is one connection. Handlers call `channel` and `commands`; plain functions in threads call
+`blocking` and `pyst2`. Routes and recordings belong to `fastagi.app`.
 """
 
 from fastagi.agi.blocking import BlockingChannel, run_blocking

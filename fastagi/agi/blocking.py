@@ -1,8 +1,8 @@
-"""The channel for handlers that are plain functions: the same names, but every call blocks until it is done.
+"""Channel for handlers that are plain functions: the same names, but every call blocks until it is done.
 
-`BlockingChannel` adds nothing but waiting. Whatever the channel has, now or in a subclass, is here by the same name: a
-coroutine method blocks the worker thread while the event loop runs it; an object that has coroutine methods (such as a
-recorder) comes wrapped in the same way; everything else passes as it is.
+`BlockingChannel` only adds waiting. Every attribute of the channel or its subclass has the same name here. A coroutine
+method blocks the worker thread while the event loop runs it. An object with coroutine methods (such as a recorder) is
+wrapped in the same way. Any other value passes unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class BlockingChannel(BlockingObject):
-    """A `Channel` for a worker thread. Make it in the event loop, use it in the thread.
+    """`Channel` for a worker thread. Make it in the event loop, use it in the thread.
 
     `agi` is a pyst2 `AGI` over the same session. Callbacks given to `on_hangup` run in the event loop: keep them short.
     """
@@ -38,31 +38,31 @@ class BlockingChannel(BlockingObject):
 
     @property
     def agi(self) -> SessionAGI:
-        """pyst2's `asterisk.agi.AGI` speaking over this session; the same one each time."""
+        """pyst2's `asterisk.agi.AGI` over this session; the same object each time."""
         if self._agi is None:
-            from fastagi.agi.pyst2 import SessionAGI  # most handlers never ask for it, and it takes time to import
+            from fastagi.agi.pyst2 import SessionAGI  # slow to import, and most handlers do not need it
 
             object.__setattr__(self, "_agi", SessionAGI(self._target, self._bridge))
         assert self._agi is not None
         return self._agi
 
     def on_hangup(self, callback: Callable[[], object]) -> None:
-        """As `Channel.on_hangup`."""
+        """Register a callback as `Channel.on_hangup` does."""
         try:
             self._bridge.loop.call_soon_threadsafe(self._target.on_hangup, callback)
         except RuntimeError:
             raise Hangup("the server has stopped") from None
 
     def release(self) -> None:
-        """Every wait of the thread ends with `Hangup`, and every later call. Idempotent; from any thread."""
+        """End every wait of the thread, and every later call, with `Hangup`. Idempotent; call it from any thread."""
         self._bridge.close()
 
 
 async def run_blocking(handler: Callable[[Any], T], channel: Channel, pool: HandlerThreads) -> T:
-    """Run a plain handler in a thread of `pool`, with a `BlockingChannel`; its result.
+    """Run a plain handler in a thread of `pool`, with a `BlockingChannel`, and return its result.
 
-    Cancelled, it returns at once: the handler's blocking call, and each that it makes later, raises `Hangup` in its
-    thread. A handler that calls nothing cannot be stopped; its thread stays busy until it ends.
+    Returns at once when cancelled: the handler's blocking call, and each later one, raises `Hangup` in its thread. A
+    handler that makes no call cannot be stopped; its thread stays busy until it ends.
 
     :raises Error: no thread was free in time; :raises Exception: what the handler raised
     """

@@ -1,6 +1,6 @@
-"""From a handler's thread to the event loop and back: coroutines become blocking calls, objects that have some too.
+"""Bridge from a handler's thread to the event loop: coroutines, and objects with coroutine methods, become blocking.
 
-`fastagi.agi.blocking` makes a channel of it; pyst2's `AGI` waits through it as well.
+`fastagi.agi.blocking` builds the blocking channel on it; pyst2's `AGI` waits through it as well.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Bridge:
-    """From one handler's thread to the event loop. Closed, every wait ends and every later one fails with `Hangup`."""
+    """Bridge from one handler's thread to the event loop. Once closed, every wait ends with `Hangup`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -30,8 +30,8 @@ class Bridge:
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run `coroutine` in the event loop and wait for it.
 
-        :raises Hangup: the session has ended meanwhile; :raises Error: this is the event loop's own thread, which would
-            wait for itself for ever
+        :raises Hangup: the session has ended; :raises Error: called in the event loop's own thread, which would wait
+            for itself for ever
         """
         try:
             self._refuse_loop_thread()
@@ -55,7 +55,7 @@ class Bridge:
                 self._waits.discard(future)
 
     def close(self) -> None:
-        """The session is over: wake whoever waits. Idempotent."""
+        """Wake all waiting calls: the session is over. Idempotent."""
         with self._lock:
             self._closed = True
             waits = list(self._waits)
@@ -71,7 +71,7 @@ class Bridge:
         raise Error("a blocking channel belongs to its worker thread: in a coroutine await the async channel instead")
 
     def adapt(self, value: Any) -> Any:
-        """`value` as a blocking handler should see it."""
+        """Return `value` in the form that a blocking handler uses."""
         if inspect.isroutine(value):
             return self._blocking(value) if inspect.iscoroutinefunction(value) else self._plain(value)
         if isinstance(value, (type, BlockingObject)) or not _has_coroutines(type(value)):
@@ -87,14 +87,14 @@ class Bridge:
     def _plain(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = method(*map(_bare, args), **{k: _bare(v) for k, v in kwargs.items()})
-            # Only a coroutine is waited for: State and Cause can be awaited too, and are the answer already.
+            # Only a coroutine is waited for: State and Cause can be awaited too, but are the result already.
             return self.adapt(self.wait(result) if inspect.iscoroutine(result) else result)
 
         return _named(call, method)
 
 
 class BlockingObject:
-    """Any object, its coroutine methods blocking. Equal to another one of the same object."""
+    """Wrapper of any object that makes its coroutine methods blocking. Equal to another wrapper of the same object."""
 
     __slots__ = ("_bridge", "_target")
 

@@ -1,6 +1,6 @@
-"""The channel that a handler gets: who calls, what the dialplan asked for, and every AGI command as a method.
+"""The channel that a handler gets: the caller, the dialplan's request, and every AGI command as a method.
 
-What is known of the call comes from the header block, which never changes. Recorders are the app's subclass's affair.
+Facts about the call come from the header block, which never changes. Recorders come with the app's subclass.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ FAIL_SECONDS: Final = 2.0
 """Time that `fail` gives Asterisk to write the reason to its console before the session ends without it."""
 
 FAIL_TEXT: Final = 400
-"""Characters of the reason on Asterisk's console, which four bytes each keep below the longest command."""
+"""Most characters of the reason on Asterisk's console: at four bytes each they stay below the longest command."""
 
 KEY: Final = "key"
-"""Name in the URL's query of the word by which a dialplan shows that it may call; the server's own in every route."""
+"""Query parameter of the AGI URL with the secret that lets a dialplan call; reserved in every route."""
 
 _PARAM = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
 
 
 class Channel(Calling, Playing, Variables, Speech):
-    """One call in an AGI session.
+    """Call in an AGI session.
 
-    Commands of several tasks are sent one after another, in the order asked for. Cancelling one takes it back if it was
-    not sent; if it was, Asterisk finishes it, its reply is dropped, and later commands wait for that.
+    Commands of several tasks are sent one after another, in the order of the calls. Cancelling a command withdraws it
+    if it was not sent. A sent command is finished by Asterisk: its reply is dropped, and later commands wait for that.
     """
 
     __slots__ = ("_args", "_key", "_params", "linkedid")
@@ -48,12 +48,12 @@ class Channel(Calling, Playing, Variables, Speech):
         self._args: list[str] | None = None
         self._params: dict[str, str] = {}
         self.linkedid = ""
-        """What ties the legs of a call together; empty until `fetch_linkedid`, or whoever knows it, has set it."""
+        """Asterisk's id common to all legs of a call; empty until `fetch_linkedid` or the app has set it."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.channel or '?'} {self.uniqueid}>"
 
-    # -- what the header block says
+    # -- the header block
 
     @property
     def env(self) -> dict[str, str]:
@@ -82,12 +82,12 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def extension(self) -> str:
-        """The dialplan's extension that called us."""
+        """Extension of the dialplan that runs AGI."""
         return self._session.env.get("agi_extension", "")
 
     @property
     def context(self) -> str:
-        """The dialplan's context that called us."""
+        """Context of the dialplan that runs AGI."""
         return self._session.env.get("agi_context", "")
 
     @property
@@ -97,7 +97,7 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def peer(self) -> str:
-        """The Asterisk's address."""
+        """Address of the Asterisk."""
         return self._session.peer
 
     def _known(self, header: str) -> str:
@@ -118,16 +118,18 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def params(self) -> dict[str, str]:
-        """The ``key=value`` arguments as the dialplan wrote them, and what the URL's query adds, percent-decoded.
-        An argument wins over the query, a later one over an earlier."""
+        """The ``key=value`` arguments as the dialplan wrote them, and the URL's query, percent-decoded.
+
+        An argument wins over the query, a later argument over an earlier one.
+        """
         if self._args is None:
             self._read_arguments()
         return self._params
 
     def has_key(self, expected: str) -> bool:
-        """Return whether the URL's query had that ``key``. It is in no header, argument or parameter any more.
+        """Tell whether the URL's query had that ``key``. The key is removed from headers, arguments and parameters.
 
-        :param expected: empty where none is asked for
+        :param expected: the right key; empty where no key is required
         """
         if not expected:
             return True
@@ -135,7 +137,7 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def keyless(self) -> bool:
-        """The URL's query had no ``key``."""
+        """True when the URL's query had no ``key``."""
         return not self._key
 
     def _read_arguments(self) -> None:
@@ -161,12 +163,12 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def hung_up(self) -> bool:
-        """The HANGUP line has come, or the other side has closed. Commands for dead channels may still work."""
+        """True once the HANGUP line has come or the peer has closed. Commands for dead channels may still work."""
         return self._session.hung_up
 
     @property
     def closed(self) -> bool:
-        """The AGI session is over; no command works any more. The call itself may go on in the dialplan."""
+        """True once the AGI session is over: no command works any more. The call itself may go on in the dialplan."""
         return self._session.closed
 
     @property
@@ -176,34 +178,34 @@ class Channel(Calling, Playing, Variables, Speech):
 
     @property
     def tones(self) -> bool:
-        """Do tones sound on behind the session, started by its ``EXEC Playtones``? False once a command was sent that
-        may have ended them."""
+        """True while tones of the session's ``EXEC Playtones`` sound, until a command is sent that may end them."""
         return self._session.tones
 
     @property
     def last_long_command(self) -> tuple[str, float]:
-        """Name of the last command that took longer than a moment, and when it ended by the monotonic clock."""
+        """Name of the last command that took longer than 50 ms, and its end by the monotonic clock in seconds."""
         if self._session.lasted is None:
             return "", 0.0
         line, ended = self._session.lasted
         return command_name(line.decode("utf-8", "surrogateescape")), ended
 
     def on_hangup(self, callback: Callable[[], object]) -> None:
-        """Call `callback` without arguments, once, from the event loop: when the HANGUP line comes, or when the session
-        ends by any doing but our handler's; soon, when that has happened already. What it raises is logged.
+        """Call `callback` once, without arguments, from the event loop, when the call is hung up.
 
-        AGI cannot tell more: an AMI Redirect of the channel looks like this too, and the call goes on.
+        A hangup is the HANGUP line, or an end of the session that this handler did not cause. If it has happened
+        already, the callback runs soon. Its exceptions are logged. AGI cannot tell more: an AMI Redirect of the channel
+        looks the same, and the call goes on.
         """
         self._session.on_hangup(callback)
 
     async def fetch_linkedid(self) -> str:
-        """Ask for the linkedid, once; it is `linkedid` from then on. Works on a dead channel."""
+        """Return the linkedid. Asterisk is asked once; `linkedid` keeps the value. Works on a dead channel."""
         if not self.linkedid:
             self.linkedid = await self.get_full_variable("${CHANNEL(linkedid)}") or ""
         return self.linkedid
 
     async def command(self, line: str) -> Reply:
-        """Any command, as it is written in Asterisk's documentation, with arguments quoted by the caller.
+        """Send any command, as Asterisk's documentation writes it; the caller quotes the arguments.
 
         :raises Hangup: 511, or the session is over; :raises CommandFailed: 510 or 520; :raises BadArgument: the line
             holds CR, LF or NUL, is empty, or longer than Asterisk reads
@@ -216,13 +218,13 @@ class Channel(Calling, Playing, Variables, Speech):
         return reply
 
     async def raw(self, line: str) -> Reply:
-        """As `command`, but every reply is returned, whatever its code. For those who read codes themselves."""
+        """Send any command and return its reply, whatever the code."""
         return await self._session.request(encode_line(line))
 
     async def fail(self, reason: str) -> None:
-        """End the session so that the dialplan sees AGISTATUS=FAILURE, with the reason on Asterisk's console.
+        """End the session with AGISTATUS=FAILURE for the dialplan, and the reason on Asterisk's console.
 
-        Idempotent; never raises on account of the call. The session is over afterwards.
+        Idempotent. Never raises because of the call's state. The session is over afterwards.
         """
         session = self._session
         text = re.sub(r"[\x00-\x1f\x7f]+", " ", str(reason)).encode("utf-8", "replace").decode()[:FAIL_TEXT]
@@ -230,12 +232,12 @@ class Channel(Calling, Playing, Variables, Speech):
             try:
                 await asyncio.wait_for(session.request(encode("VERBOSE", text, 1)), FAIL_SECONDS)
             except (TimeoutError, FastAGIError):
-                pass  # the reason is a courtesy, the failure is not
+                pass  # only the failure must arrive, not the reason
         session.end(failed=True)
 
 
 def _take_key(env: dict[str, str]) -> str:
-    """Take the key out of the two headers that hold the URL, so that nothing that shows them can show it."""
+    """Remove the key from the two headers that hold the URL, so that no output of headers shows it."""
     found = ""
     for header in ("agi_network_script", "agi_request"):
         path, mark, query = env.get(header, "").partition("?")

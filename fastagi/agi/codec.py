@@ -1,14 +1,14 @@
-"""The incoming half of the AGI wire: bytes in, events out.
+"""Parser of the AGI protocol: bytes from Asterisk in, events out.
 
-What Asterisk's `res_agi` says on a FastAGI socket, and nothing else: no socket, no clock, no event loop. `Parser` takes
-the bytes in whatever pieces they come and gives `Environment` once, then `Reply`, `HungUp` and, when the peer is no
-Asterisk, one `Fault`. Which reply belongs to which command is `fastagi.agi.session`'s; commands are `encoder`'s.
+Parses the output of Asterisk's `res_agi` on a FastAGI socket, without socket, clock or event loop. `Parser` takes the
+bytes in any chunks and returns `Environment` once, then `Reply`, `HungUp` and, when the peer is no Asterisk, one
+`Fault`. `fastagi.agi.session` matches replies with commands; `encoder` writes commands.
 
-What res_agi.c settles, and what shapes this file:
+Rules of res_agi.c that shape this file:
 
 - ``HANGUP`` on a line of its own is an event that may come anywhere between replies, never a reply.
 - A variable's value is printed raw between parentheses: it may hold line feeds, parentheses, and lines that look like
-  replies. Asterisk writes a reply at once, so what else came with it and is no reply belongs to the value.
+  replies. Asterisk writes a reply at once, so lines in the same chunk that are no reply belong to the value.
 - A 520 comes in several lines, first ``520-``, last ``520 ``.
 - A line with code 100 announces a reply that will come later (GOSUB).
 """
@@ -50,9 +50,9 @@ MAX_REPLY_BYTES: Final = 65_536
 """Longest reply, all lines of a value or a usage text together. Values have no limit in Asterisk, but functions read
 by GET VARIABLE stop at 1 KiB, the longest usage is 3 KiB, and 64 KiB is more than a dialplan keeps in a variable."""
 
-MAX_STRAYS: Final = 100
-"""Lines in a row that are no reply: code 100 (one per GOSUB), blank ones, and the rest of a value whose line ends in a
-parenthesis. More is no Asterisk."""
+MAX_NON_REPLIES: Final = 100
+"""Most lines in a row that are no reply: code 100 (one per GOSUB), blank ones, and the rest of a value whose line ends
+in a parenthesis. A peer that sends more is no Asterisk."""
 
 _NOTHING: Final[tuple[Event, ...]] = ()
 _ENDS_VALUE = re.compile(rb"\)(?:\s+\w+=\S.*)?\s*$", re.DOTALL)
@@ -79,37 +79,47 @@ _KNOWN: Final = {
 
 
 class Parser:
-    """One FastAGI connection's incoming half. Feed it; it never raises and never holds more than the limits above."""
+    """Parser of one FastAGI connection. Never raises, and never holds more than the limits above."""
 
-    __slots__ = ("_buffer", "_collected", "_in_header", "_scanned", "_size", "_strays", "_tolerant", "_usage", "broken")
+    __slots__ = (
+        "_buffer",
+        "_collected",
+        "_in_header",
+        "_non_replies",
+        "_scanned",
+        "_size",
+        "_tolerant",
+        "_usage",
+        "broken",
+    )
 
     def __init__(self) -> None:
-        self.broken = False  # a Fault was given
+        self.broken = False  # a Fault was returned
         self._in_header = True
-        self._buffer: bytes | bytearray = b""  # an unfinished line or block; a bytearray once it grew
-        self._scanned = 0  # no end of it before this offset: it is not looked for again
+        self._buffer: bytes | bytearray = b""  # unfinished line or block; a bytearray once it grew
+        self._scanned = 0  # the buffer was searched for an end up to this offset
         self._collected: list[bytes] | None = None  # lines of an unfinished 520 or value
-        self._usage = False  # ... which is a 520
-        self._size = 0  # ... and their bytes; in the header block, where its last line begins
-        self._strays = 0
-        self._tolerant = False  # the last reply held a value: further lines of it may still come
+        self._usage = False  # the collected lines are a 520
+        self._size = 0  # bytes of these lines; in the header block, the offset of its last line
+        self._non_replies = 0
+        self._tolerant = False  # the last reply held a value: more lines of it may come
 
     def feed(self, data: bytes) -> Sequence[Event]:
-        """What these bytes complete, in order; after a `Fault` nothing any more."""
+        """Return the events that these bytes complete, in order; none after a `Fault`."""
         if self._in_header:
             return self._feed_header(data)
         if not self._buffer and self._collected is None:
             common = _COMMON.get(data)
             if common is not None:
-                self._strays = 0
+                self._non_replies = 0
                 self._tolerant = False
                 return _NOTHING if self.broken else common
         return self._feed_replies(data)
 
     def unfinished(self) -> str:
-        """What an end of file now would cut off: ``header``, ``reply``, or nothing (empty)."""
+        """Return the part that an end of file would cut off now: ``header``, ``reply``, or an empty string."""
         if self._in_header:
-            return "header" if self._buffer else ""  # who connects and says nothing only looked whether we listen
+            return "header" if self._buffer else ""  # a connection without a byte was a port check
         return "reply" if self._buffer or self._collected is not None else ""
 
     def _fault(self, reason: str) -> Fault:
@@ -119,7 +129,7 @@ class Parser:
         return Fault(reason)
 
     def _whole(self, data: bytes) -> bytes | bytearray:
-        """What was left over with `data` behind it, without copying what is old: a byte at a time stays linear."""
+        """Return the buffer with `data` appended. Old bytes are not copied, so a byte at a time stays linear."""
         if not self._buffer:
             return data
         if not isinstance(self._buffer, bytearray):
@@ -193,7 +203,7 @@ class Parser:
         for line, following in zip(lines, _followers(lines), strict=True):
             if line == b"HANGUP" or line == b"HANGUP\r":
                 if self._collected is not None and not self._usage:
-                    events.append(self._end_collecting())  # a value cut short: whatever follows is not its end
+                    events.append(self._end_collecting())  # a value cut short: the next lines are not its end
                 events.append(HUNG_UP)
             else:
                 self._line(line, following, events)
@@ -214,9 +224,9 @@ class Parser:
         elif len(line) > MAX_REPLY_BYTES:
             events.append(self._fault("line too long"))
         elif not _STARTS_REPLY.match(line):
-            self._stray(line, events)
+            self._drop_non_reply(line, events)
         elif line.startswith(b"100"):
-            self._count_stray(events)
+            self._count_non_reply(events)
         else:
             usage = line.startswith(b"520-")
             value = _STARTS_VALUE.match(line) is not None
@@ -234,27 +244,33 @@ class Parser:
         return self._reply(line, value=not self._usage)
 
     def _reply(self, line: bytes, *, value: bool) -> Reply:
-        self._strays = 0
+        self._non_replies = 0
         self._tolerant = value
         return parse_reply(line.removesuffix(b"\r"))
 
-    def _stray(self, line: bytes, events: list[Event]) -> None:
-        """A line that is no reply: the rest of a value that seemed to end, or a peer that is no Asterisk. Dropping it
-        is right for the first; for the second its command would wait for an answer that never comes."""
+    def _drop_non_reply(self, line: bytes, events: list[Event]) -> None:
+        """Handle a line that is no reply.
+
+        The line is the rest of a value that seemed to end, or the peer is no Asterisk. The former is dropped; the
+        latter is a fault, as its command would wait for a reply that never comes.
+        """
         if self._tolerant or not line.strip(b"\r"):
-            self._count_stray(events)
+            self._count_non_reply(events)
         else:
             events.append(self._fault("not an AGI reply"))
 
-    def _count_stray(self, events: list[Event]) -> None:
-        self._strays += 1
-        if self._strays > MAX_STRAYS:
+    def _count_non_reply(self, events: list[Event]) -> None:
+        self._non_replies += 1
+        if self._non_replies > MAX_NON_REPLIES:
             events.append(self._fault("too many lines that are no reply"))
 
 
 def _by_hand(lines: list[str]) -> dict[str, str]:
-    """Headers of a block that is not as Asterisk writes it: the first of a name counts, a line without a colon is the
-    rest of a value with a line feed in it, the space behind the colon may be missing."""
+    """Return the headers of a block with irregular lines.
+
+    The first header of a name counts. A line without a colon continues a value with a line feed in it. The space after
+    the colon may be missing.
+    """
     env: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
@@ -264,7 +280,7 @@ def _by_hand(lines: list[str]) -> dict[str, str]:
 
 
 def _followers(lines: list[bytes]) -> list[bytes]:
-    """For each line the next one that is not blank, empty where none is known to follow."""
+    """Return for each line the next one that is not blank; empty where none is known to follow."""
     following = b""
     found: list[bytes] = []
     for line in reversed(lines):
@@ -276,14 +292,17 @@ def _followers(lines: list[bytes]) -> list[bytes]:
 
 
 def _value_ends(line: bytes, following: bytes) -> bool:
-    """Whether a value's line is its last. `following` came in the same piece: what is no event belongs to the value."""
+    """Tell whether a line is a value's last.
+
+    `following` came in the same chunk: a line there that is no event belongs to the value.
+    """
     if following and not _STARTS_EVENT.match(following):
         return False
     return line.endswith(b")") or _ENDS_VALUE.search(line) is not None
 
 
 def _block_end(data: bytes | bytearray, start: int) -> tuple[int, int]:
-    """Where the header block ends and where what follows it begins; (-1, -1) while there is no blank line."""
+    """Return the end of the header block and the start of the bytes after it; (-1, -1) without a blank line."""
     found = data.find(b"\n\n", start)
     crlf = data.find(b"\n\r\n", start)
     if found >= 0 and (crlf < 0 or found < crlf):

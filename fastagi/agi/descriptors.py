@@ -1,8 +1,8 @@
-"""File descriptors of this process: the limit, how near it is, and whether a new connection may still be let in.
+"""File descriptors of this process: the limit, how near it is, and whether a new connection may still be accepted.
 
-Every connection, file and pipe needs one. Where none is left, uvloop closes what it accepts without a word, which a
-dialplan takes for AGISTATUS=SUCCESS. So the last ones are kept: a connection that gets one of them is told that it is
-refused, and closed.
+Every connection, file and pipe needs a descriptor. Without a free one, uvloop silently closes each accepted connection,
+which a dialplan takes for AGISTATUS=SUCCESS. So the last descriptors are kept in reserve: a connection that gets one of
+them is refused with a reason, and closed.
 
 The kernel gives the lowest free number, so a connection whose descriptor has number N proves that all below N are in
 use: the check costs no system call.
@@ -20,26 +20,26 @@ import structlog
 
 try:
     import resource
-except ImportError:  # not on Windows, where nobody serves
+except ImportError:  # Windows lacks it; the server does not run there
     resource = None  # type: ignore[assignment]
 
 log = structlog.get_logger(__name__)
 
 MOST: Final = 1 << 20
-"""The soft limit is not raised beyond: containers give a billion, and some programs then walk through all of them."""
+"""Highest soft limit set: containers allow a billion, and some programs then walk through all of them."""
 
 OTHERS: Final = 200
 """Descriptors beside AGI sessions, HTTP connections and deliveries: ledger, manager connections, logs, raw files and
 finished files in the making, programs that are started. An idle server has about 30."""
 
 RESERVE: Final = 64
-"""The last descriptors, which no AGI session gets: a call that is refused needs one for as long as that takes."""
+"""Last descriptors, which no AGI session gets: a call that is refused needs one until it is closed."""
 
 RESERVE_HTTP: Final = 32
-"""The last ones, which no HTTP connection gets either. Fewer: `/readyz` is asked when sessions are refused."""
+"""Last descriptors that no HTTP connection gets either. Fewer: `/readyz` must answer when sessions are refused."""
 
 SCARCE_SECONDS: Final = 60.0
-"""`/readyz` says so for so long after the last refusal."""
+"""Seconds after the last refusal in which `/readyz` still reports it."""
 
 
 def _soft_and_hard() -> tuple[int, int]:
@@ -64,10 +64,10 @@ def needed(sessions: int, others: int) -> int:
 
 
 class Descriptors:
-    """The limit of this process, and the refusals for its sake.
+    """The limit of this process, and the connections refused because of it.
 
     :ivar limit: descriptors that this process may have
-    :ivar refused_agi: calls that were refused for want of them; :ivar refused_http: likewise HTTP connections
+    :ivar refused_agi: calls refused for lack of descriptors; :ivar refused_http: HTTP connections refused likewise
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Descriptors:
             return 0
 
     def look(self) -> None:
-        """Note it where not one descriptor can be had: connections are then closed by the event loop, unseen."""
+        """Check for a free descriptor, and note the lack of one: the event loop then closes connections unseen."""
         try:
             os.close(os.dup(0))
         except OSError as exc:
@@ -108,7 +108,7 @@ class Descriptors:
                 self._note("none left")
 
     def refuses_agi(self, transport: asyncio.BaseTransport) -> bool:
-        """True where this new connection has one of the last descriptors: no session may keep it."""
+        """Return True when a new AGI connection has one of the last descriptors; no session may keep it."""
         if _number(transport) < self.limit - RESERVE:
             return False
         self.refused_agi += 1
@@ -116,7 +116,7 @@ class Descriptors:
         return True
 
     def refuses_http(self, transport: asyncio.BaseTransport) -> bool:
-        """The same for HTTP."""
+        """Return True when a new HTTP connection has one of the last descriptors."""
         if _number(transport) < self.limit - RESERVE_HTTP:
             return False
         self.refused_http += 1

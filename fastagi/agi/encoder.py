@@ -1,4 +1,4 @@
-"""AGI commands as bytes: quoting, and the refusal of everything that Asterisk would read as a second command."""
+"""Encoding of AGI commands: quotes arguments, and refuses bytes that Asterisk would read as a second command."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from fastagi.agi.vocabulary import command_name
 from fastagi.errors import BadArgument
 
 MAX_COMMAND_BYTES: Final = 2047
-"""Longest command, its line feed included: AGI_BUF_LEN is 2048 up to Asterisk 22.0. Of a longer line the rest becomes a
-second command with a second reply, which shifts all that follow (seen on 16.28)."""
+"""Longest command with its line feed: AGI_BUF_LEN is 2048 up to Asterisk 22.0. The rest of a longer line becomes a
+second command with a second reply, which shifts all later replies (seen on 16.28)."""
 
 MAX_ARGUMENTS: Final = 127
-"""res_agi.c's MAX_ARGS, less the end mark; the rest would be dropped silently."""
+"""Most arguments: res_agi.c's MAX_ARGS less the end mark. Asterisk would silently drop the rest."""
 
-_FORBIDDEN = re.compile("[\r\n\0]")  # none of them is printable
+_FORBIDDEN = re.compile("[\r\n\0]")  # all of them are unprintable
 _APPLICATION = re.compile(r"[A-Za-z0-9_]{1,80}")
 
 
 def quote(text: str) -> str:
-    """`text` as one argument: in quotes, with quotes and backslashes escaped as res_agi's parse_args undoes it."""
+    """Return `text` as one argument: quoted, with quotes and backslashes escaped for res_agi's parse_args."""
     if "\\" in text or '"' in text:
         text = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'
 
 
 def encode(words: str, *arguments: str | int | float) -> bytes:
-    """A command line: `words` as they are, text arguments quoted, numbers bare.
+    """Return a command line: `words` as they are, text arguments quoted, numbers bare.
 
     :raises BadArgument: an argument holds CR, LF or NUL, is neither text nor number, or the whole is too long
     """
@@ -46,11 +46,11 @@ def encode(words: str, *arguments: str | int | float) -> bytes:
 
 
 def encode_line(line: str) -> bytes:
-    """A whole command line as the user wrote it, without its line feed.
+    """Return a whole command line as bytes. `line` comes from the user, without its line feed.
 
     :raises BadArgument: it is empty, holds CR, LF or NUL, or is longer than Asterisk reads at once
     """
-    if not line.isprintable() and _FORBIDDEN.search(line):  # the first is quick, and true for nearly every command
+    if not line.isprintable() and _FORBIDDEN.search(line):  # quick: nearly every command is printable
         raise BadArgument(
             f"{command_name(line)}: an argument holds a line feed, a carriage return or a NUL: Asterisk would read a "
             "second command"
@@ -72,8 +72,10 @@ def encode_line(line: str) -> bytes:
 
 
 def encode_exec(application: str, arguments: Sequence[str | int | float]) -> bytes:
-    """``EXEC application "a,b,c"``. The argument is always there, if empty: with AGIEXECFULL set, Asterisk evaluates a
-    missing one as a null pointer.
+    """Return ``EXEC application "a,b,c"``.
+
+    The argument is always there, even if empty: with AGIEXECFULL set, Asterisk evaluates a missing one as a null
+    pointer.
 
     :raises BadArgument: as `encode`, or `application` is no application's name
     """

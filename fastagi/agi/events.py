@@ -1,4 +1,4 @@
-"""What the AGI wire can say: the events that `fastagi.agi.codec.Parser` gives, and how one reply is read. No I/O."""
+"""Events of the AGI protocol that `fastagi.agi.codec.Parser` returns, and the parser of one reply. No I/O."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _FIELD = re.compile(r'(\w+)=("(?:[^"]*)"(?=\s|$)|\S*)')
 
 
 class Environment:
-    """The header block: every ``agi_...`` line, in order, values as Asterisk wrote them. The first of a name counts, so
-    that an argument with a line feed in it cannot replace the headers before it."""
+    """Header block: every ``agi_...`` line, in order, values as Asterisk wrote them.
+
+    The first header of a name counts, so that an argument with a line feed in it cannot replace the headers before it.
+    """
 
     __slots__ = ("env",)
 
@@ -22,12 +24,12 @@ class Environment:
 
 
 class Reply:
-    """One reply.
+    """Reply to a command.
 
     :ivar code: 200, or 510 (unknown command), 511 (not on a dead channel), 520 (usage)
-    :ivar result: what follows ``result=``, empty where there is none
-    :ivar data: what stands between the parentheses, None without them
-    :ivar raw: all of it as it came, lines joined by a line feed
+    :ivar result: text after ``result=``, empty where there is none
+    :ivar data: text between the parentheses, None without them
+    :ivar raw: the whole reply as it came, lines joined by a line feed
     """
 
     __slots__ = ("code", "data", "raw", "result")
@@ -43,14 +45,14 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """Asterisk's words without the code; of a 520 the usage."""
+        """Asterisk's text without the code; for a 520 the usage."""
         if self.code == 520 and "\n" in self.raw:
             return "\n".join(self.raw.split("\n")[1:-1]).strip()
         return self.raw[4:]
 
     @property
     def fields(self) -> dict[str, str]:
-        """The ``name=value`` pairs behind result and data, without quotes: endpos, digit, results, score0, text0."""
+        """Return the ``name=value`` pairs after result and data, unquoted: endpos, digit, results, score0, text0."""
         tail = self.raw[4 + len(f"result={self.result}") :]
         if self.data is not None:
             tail = tail[len(f" ({self.data})") :]
@@ -70,7 +72,7 @@ class HungUp:
 
 
 class Fault:
-    """What came is not AGI, or too much of it. Nothing follows; the session must be closed.
+    """Input that is not AGI, or exceeds a limit. No event follows; the session must be closed.
 
     :ivar reason: a few words for the log, without the peer's bytes
     """
@@ -90,7 +92,7 @@ HUNG_UP: Final = HungUp()
 
 
 def parse_reply(line: bytes) -> Reply:
-    """A whole reply, without its last line end, that starts with three digits and a space or a dash."""
+    """Parse a whole reply without its last line end. It must start with three digits and a space or a dash."""
     raw = line.decode("utf-8", "surrogateescape")
     code = int(raw[:3])
     if not raw.startswith("result=", 4):

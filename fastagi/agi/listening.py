@@ -1,4 +1,4 @@
-"""The sockets that the server listens on. Who connects to them, and what is said, is `server`'s and `session`'s."""
+"""Listening sockets of the server. `server` accepts the connections, `session` speaks AGI on them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 KEEPALIVE: Final = (60, 15, 4)
-"""Idle seconds, interval, probes: a PBX that lost its power is noticed after two minutes. A FastAGI connection may be
-silent for as long as its call lasts, so only the kernel can ask."""
+"""TCP keep-alive: idle seconds, interval, probes. A PBX that lost its power is noticed after two minutes. A FastAGI
+connection may be silent for the whole call, so only the kernel can check it."""
 
 
 async def bind(host: str, port: int) -> list[socket.socket]:
-    """A bound socket for each address of `host`; what this machine lacks (::1 without IPv6) is left out.
+    """Bind a socket for each address of `host`. Addresses that this machine lacks (::1 without IPv6) are left out.
 
     :param host: address or name, empty for all; :param port: 0 picks a free one, the same for every address
-    :raises OSError: one of them cannot be had, or none is there
+    :raises OSError: an address cannot be bound, or `host` has none
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -58,10 +58,11 @@ async def listen(
     backlog: int,
     servers: list[asyncio.Server],
 ) -> None:
-    """Serve each of these sockets. `servers` has those that do at any moment, also when this fails or is cancelled; the
-    other sockets are closed then.
+    """Listen on each of these sockets and add its server to `servers`.
 
-    :raises OSError: one of them cannot be listened on
+    When this fails or is cancelled, `servers` has the servers made so far; the other sockets are closed.
+
+    :raises OSError: listening on a socket failed
     """
     loop = asyncio.get_running_loop()
     left = list(sockets)
@@ -78,12 +79,12 @@ async def listen(
 
 
 def bound_port(sockets: list[socket.socket]) -> int:
-    """The port that they share."""
+    """Return the port that the sockets share."""
     return int(sockets[0].getsockname()[1])
 
 
 def _prepare(listening: socket.socket) -> None:
-    """Options of a listening socket. Accepted ones inherit the keep-alive: no system call per session."""
+    """Set the options of a listening socket. Accepted sockets inherit the keep-alive without a system call each."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if listening.family == socket.AF_INET6:
         listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,8 +1,8 @@
-"""pyst2's `asterisk.agi.AGI` over a session of ours, so that a pyst2 script moves in unchanged.
+"""pyst2's `asterisk.agi.AGI` over a FastAGI session, so that pyst2 scripts run unchanged.
 
-pyst2 speaks to three files; here stdout sends a command over the session, stdin gives its reply, stderr is silent. What
-its constructor does (a signal handler, which only the main thread may set; reading the header block; a copy of all that
-is said on stderr) is not done. The commands, their replies and their exceptions are pyst2's own.
+pyst2 uses three files: here stdout sends a command over the session, stdin gives its reply, stderr is silent. pyst2's
+constructor does not run: it sets a signal handler, which only the main thread may do, reads the header block, and
+copies the dialogue to stderr. The commands, their replies and their exceptions are pyst2's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SignalledHangup(AGISIGHUPHangup, Hangup):  # type: ignore[misc]
-    """The HANGUP line has come. Both pyst2's exception and ours, so a handler that lets it pass ends normally."""
+    """The HANGUP line has come. As it is a `Hangup`, too, a handler that lets it pass ends normally."""
 
 
 class ClosedHangup(AGISIGPIPEHangup, Hangup):  # type: ignore[misc]
@@ -36,17 +36,17 @@ class ClosedHangup(AGISIGPIPEHangup, Hangup):  # type: ignore[misc]
 
 
 class ResultHangup(AGIResultHangup, Hangup):  # type: ignore[misc]
-    """A command was answered by what it is answered with when the channel is gone."""
+    """Asterisk replied to a command as it does when the channel is gone."""
 
 
 class _Replies:
-    """pyst2's stdin: lines of replies that have come."""
+    """pyst2's stdin: lines of received replies."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque()
 
     def readline(self) -> str:
-        """The next line with its line feed, '' when nothing was asked for."""
+        """Return the next line with its line feed, '' when there is none."""
         return self.lines.popleft() + "\n" if self.lines else ""
 
 
@@ -68,7 +68,7 @@ class _Commands:
 
 
 class _Silence:
-    """pyst2's stderr: it would copy every command and every value there, secrets included."""
+    """pyst2's stderr, discarded: pyst2 would write every command and value there, with secrets."""
 
     def write(self, text: str) -> int:
         return len(text)
@@ -78,10 +78,10 @@ class _Silence:
 
 
 class SessionAGI(AGI):  # type: ignore[misc]
-    """`AGI` for one session. Use it in the handler's thread, like the channel it came from."""
+    """`AGI` of one session. Use it in the handler's thread, like its channel."""
 
     def __init__(self, channel: Channel, bridge: Bridge) -> None:
-        # Not super().__init__(): see the module's text.
+        # super().__init__() is not called: see the module's docstring.
         self._channel = channel
         self._bridge = bridge
         self.stdin = _Replies()
@@ -91,11 +91,14 @@ class SessionAGI(AGI):  # type: ignore[misc]
 
     @property
     def _got_sighup(self) -> bool:
-        """What pyst2 learns from SIGHUP, FastAGI tells by a line."""
+        """True once the HANGUP line has come, which replaces pyst2's SIGHUP."""
         return self._channel.hung_up
 
     def test_hangup(self) -> None:
-        """:raises AGIHangup: the call was hung up"""
+        """Check the call.
+
+        :raises AGIHangup: the call was hung up
+        """
         if self._channel.closed:
             raise ClosedHangup("the AGI session is over")
         if self._channel.hung_up:
@@ -115,15 +118,15 @@ class SessionAGI(AGI):  # type: ignore[misc]
         self.stdin.lines.extend(reply.raw.split("\n"))
 
     def execute(self, command: str, *args: Any) -> Any:
-        """Send a command and give its parsed reply, as pyst2 does."""
+        """Send a command and return its parsed reply, as pyst2 does."""
         self.test_hangup()
         self.send_command(command, *args)
         return self.get_result()
 
     def get_result(self, stdin: object = None) -> Any:
-        """Parse the reply that has come, as pyst2 does; where it cannot tell a hangup from a failure, ask.
+        """Parse the received reply as pyst2 does. Where a hangup and a failure look the same, Asterisk is asked.
 
-        :param stdin: not looked at, as in pyst2
+        :param stdin: ignored, as in pyst2
         """
         try:
             return super().get_result()
@@ -138,7 +141,7 @@ class SessionAGI(AGI):  # type: ignore[misc]
                 self._hang_up(exc)
             raise
         finally:
-            self.stdin.lines.clear()  # what it did not read of this reply is none of the next
+            self.stdin.lines.clear()  # the rest of this reply must not be read as the next one
 
     def _is_alive(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What commands give back where a plain str, int or None would lose something."""
+"""Results of commands where a plain str, int or None would lose information."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fastagi.errors import Error
 
 
 class Digits(str):
-    """The digits that the caller pressed, '' for none; a str, with what else Asterisk said.
+    """Digits that the caller pressed, '' for none: a str with the other facts of Asterisk's reply.
 
-    :ivar timed_out: the time ran out before the caller was done (GET DATA), or before the recording ended otherwise
+    :ivar timed_out: True when the time ran out before the caller was done (GET DATA), or ended the recording
     :ivar endpos: sample at which playing or recording ended, None where Asterisk does not say
     :ivar reason: Asterisk's word for the end: ``timeout``, ``dtmf``, or empty
     """
@@ -37,15 +37,15 @@ class Digits(str):
 
     @classmethod
     def pressed(cls, reply: Reply) -> Digits:
-        """Of a reply whose result is one digit as a character code, 0 for none."""
+        """Make `Digits` from a reply whose result is one digit as a character code, 0 for none."""
         return cls("" if reply.result == "0" else character(reply.result), reply)
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One guess of the speech engine.
+    """Guess of the speech engine.
 
-    :param score: its confidence, 0 to 1000; :param text: what it heard; :param grammar: which grammar matched
+    :param score: confidence, 0 to 1000; :param text: the words; :param grammar: the grammar that matched
     """
 
     score: int
@@ -57,7 +57,7 @@ class Heard:
 class Recognition:
     """Result of SPEECH RECOGNIZE.
 
-    :param reason: ``speech``, ``digit``, ``timeout``, or empty when it could not listen
+    :param reason: ``speech``, ``digit``, ``timeout``, or empty when the engine could not listen
     :param digit: the digit pressed, '' for none
     :param endpos: sample at which the prompt ended
     :param results: the engine's guesses, best first
@@ -88,7 +88,7 @@ class Recognition:
 
 
 def number(result: str) -> int:
-    """A numeric result.
+    """Return a numeric result.
 
     :raises Error: Asterisk sent something else
     """
@@ -99,6 +99,6 @@ def number(result: str) -> int:
 
 
 def character(result: str) -> str:
-    """The character of a result that is its code, '' for 0."""
+    """Return the character of a result that is a character code, '' for 0."""
     code = number(result)
     return chr(code) if 0 < code < 0x110000 else ""

@@ -1,6 +1,6 @@
-"""The FastAGI server: who may connect, how many, for how long, and one task per session.
+"""FastAGI server: checks peers, limits their number and time, and runs one task per session.
 
-Knows no routes and no recordings: `handler` gets a `Channel` and does the rest. Replies are `session`'s.
+Routes and recordings are unknown here: `handler` gets a `Channel` and does the rest. `session` reads the replies.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ log = structlog.get_logger(__name__)
 ALLOW: Final = ("127.0.0.0/8", "::1/128")
 
 BACKLOG: Final = 4096
-"""Connections the kernel may hold before we accept them: Linux's own ceiling (somaxconn), for a burst of calls."""
+"""Connections that the kernel may queue before they are accepted: Linux's own limit (somaxconn), for call bursts."""
 
 CANCEL_SECONDS: Final = 5.0
-"""Time that cancelled handlers have to clean up when the server stops; who needs longer is left behind, and logged."""
+"""Time for cancelled handlers to clean up when the server stops; a handler that needs longer is left, and logged."""
 
 LINGER_SECONDS: Final = 2.0
-"""Time a refused peer has to read why and to close: a round trip, however bad the line."""
+"""Time for a refused peer to read the reason and to close: a round trip on a bad line."""
 
 MOST_LINGERING: Final = RESERVE // 2
-"""Refused peers that are waited for at once; the others are closed at once, so that the reserve is not used up."""
+"""Most refused peers waited for; any further one is closed immediately, so that the reserve is not used up."""
 
 LOGGED_PER_SECOND: Final = 20
-"""Lines about bad peers in a second: enough to see one, too few for it to fill the disk. The rest is counted."""
+"""Most log lines about bad peers in a second: enough to see one, too few to fill the disk. The rest is counted."""
 
 C = TypeVar("C", bound=Channel)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the server has seen since it was made; for metrics.
+    """Counts since the server was made, for metrics.
 
-    :ivar accepted: connections let in; :ivar refused: not in `allow`, too many, no descriptor left, or stopping
+    :ivar accepted: connections accepted; :ivar refused: not in `allow`, too many, no descriptor left, or stopping
     :ivar faulty: sessions closed because the peer was no proper Asterisk, or silent for too long
     :ivar failed: handlers that raised
-    :ivar denied: sessions that were let in and refused then, by what their header block says
+    :ivar denied: accepted sessions that were refused later because of their header block
     """
 
     accepted: int = 0
@@ -63,21 +63,22 @@ class Tally:
 
 
 class AgiServer(Generic[C]):
-    """Serves FastAGI until it is stopped. Works on uvloop and on asyncio's own loop.
+    """Server of FastAGI, until it is stopped. Works on uvloop and on asyncio's own loop.
 
-    A handler that returns leaves the call to the dialplan. One that raises is logged, and the dialplan sees
-    AGISTATUS=FAILURE; `Hangup` is the normal end of a call and not logged.
+    A handler that returns leaves the call to the dialplan. An exception of a handler is logged, and the dialplan sees
+    AGISTATUS=FAILURE. `Hangup` is the normal end of a call and is not logged.
 
     :param handler: awaited once per session, in a task of its own
     :param host: address or name to listen on; empty for all
     :param port: TCP port; 0 picks a free one, see `port`
     :param allow: networks that may connect; empty refuses everybody
-    :param max_sessions: sessions at once, those whose handler has not ended included; more get AGISTATUS=FAILURE
+    :param max_sessions: sessions at once, with those whose handler still runs; more get AGISTATUS=FAILURE
     :param header_seconds: time from connecting to the end of the header block
     :param idle_seconds: longest wait for the reply to one command
     :param channel_factory: makes the channel of a session; for subclasses of `Channel`
-    :param descriptors: the process's own; near their limit sessions get AGISTATUS=FAILURE
-    :param refusal: whole commands that tell a refused call the reason, sent in front of what makes AGISTATUS=FAILURE
+    :param descriptors: descriptors of the process; near their limit sessions get AGISTATUS=FAILURE
+    :param refusal: returns whole commands that tell a refused call the reason; sent before the line for
+        AGISTATUS=FAILURE
     """
 
     def __init__(
@@ -111,13 +112,13 @@ class AgiServer(Generic[C]):
         self._loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by start()
         self._servers: list[asyncio.Server] = []
         self._sessions: set[Session] = set()
-        self._refused: set[Session] = set()  # told so, and the peer has not closed yet
-        self._nameless: dict[Session, None] = {}  # in their header block, oldest first
+        self._refused: set[Session] = set()  # refused sessions whose peer has not closed yet
+        self._nameless: dict[Session, None] = {}  # sessions without a complete header block, oldest first
         self._timer: asyncio.TimerHandle | None = None
         self._last_sweep = 0.0
         self._stopping = False
         self._open = 0  # accepted connections whose socket is open
-        self._quiet = asyncio.Event()  # stopping, and there are none left
+        self._quiet = asyncio.Event()  # set while stopping, once no connection is open
         self._logged = 0
         self._unlogged = 0
         self.tally = Tally()
@@ -126,23 +127,23 @@ class AgiServer(Generic[C]):
 
     @property
     def port(self) -> int:
-        """The port it listens on, once started; before that the one asked for."""
+        """Port that the server listens on; before the start the configured one."""
         return self._port
 
     @property
     def max_sessions(self) -> int:
-        """Sessions that there may be at once."""
+        """Most sessions at once."""
         return self._max_sessions
 
     @property
     def sessions(self) -> int:
-        """Sessions now: connections, and handlers that still run after theirs."""
+        """Sessions now: connections, and handlers that still run after their connection."""
         return len(self._sessions)
 
     async def start(self) -> None:
         """Listen. Returns when peers can connect.
 
-        :raises ConfigError: the address cannot be listened on (taken, not ours, unknown name)
+        :raises ConfigError: the address cannot be used (taken, not of this machine, unknown name)
         """
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -160,15 +161,16 @@ class AgiServer(Generic[C]):
         self._sweep()
 
     async def drain(self, seconds: float) -> None:
-        """Wait until the sessions that there are now have ended, at most so long. New ones are let in meanwhile: what
-        they may do is their handler's to say.
+        """Wait until the sessions of this moment have ended, at most `seconds`.
+
+        New sessions are still accepted meanwhile; their handler decides about them.
         """
         await self._tasks_end(seconds)
 
     async def stop(self, drain_seconds: float) -> None:
         """Refuse new calls, let sessions end for `drain_seconds`, then cancel their handlers. Idempotent.
 
-        Takes `drain_seconds` + `CANCEL_SECONDS` + 1 s at most, whatever handlers do.
+        Takes `drain_seconds` + `CANCEL_SECONDS` + 1 s at most, even if handlers hang.
         """
         self._stopping = True
         for server in self._servers:
@@ -203,10 +205,10 @@ class AgiServer(Generic[C]):
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 
-    # -- what sessions tell
+    # -- calls from sessions
 
     def session_opened(self, session: Session) -> None:
-        """A peer has connected; one that may not is refused here."""
+        """Accept or refuse a peer that has connected."""
         tally = self.tally
         if not self._may(session.peer):
             tally.refused += 1
@@ -228,12 +230,12 @@ class AgiServer(Generic[C]):
         self._nameless[session] = None
 
     def session_ready(self, session: Session) -> None:
-        """Its header block is there: the handler starts."""
+        """Start the handler of a session whose header block is complete."""
         del self._nameless[session]
         session.task = self._loop.create_task(self._run(session))
 
     def session_closed(self, session: Session) -> None:
-        """Its connection is gone."""
+        """Forget a session whose connection is gone."""
         self._refused.discard(session)
         if session in self._sessions:
             self._open -= 1
@@ -257,12 +259,12 @@ class AgiServer(Generic[C]):
         try:
             await self._handler(self._factory(session))
         except asyncio.CancelledError as exc:
-            session.end(failed=True)  # the handler did not do what the dialplan asked for
+            session.end(failed=True)  # the handler did not do as the dialplan asked
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            self._report(session, exc)  # nobody cancelled this one: it waited for something that was
-        except SystemExit as exc:  # how a script ends, as in a plain function (`threads`): it ends one call, not all
+            self._report(session, exc)  # the handler awaited something that was cancelled
+        except SystemExit as exc:  # sys.exit in a handler (as in `threads`) ends one call, not the server
             if exc.code not in (None, 0):
                 self._report(session, Error(f"the handler exited with {exc.code!r}"))
                 session.end(failed=True)
@@ -286,7 +288,7 @@ class AgiServer(Generic[C]):
             "error_type": type(exc).__name__,
         }
         if not isinstance(exc, FastAGIError):
-            fields["exc_info"] = exc  # ours say in a line what is wrong; what nobody expected needs all of it
+            fields["exc_info"] = exc  # fastagi's errors explain themselves; others need the traceback
         else:
             fields["at"] = _place(exc)
         log.error("agi_handler_failed", **fields)
@@ -294,7 +296,7 @@ class AgiServer(Generic[C]):
     # -- limits
 
     def _full(self, session: Session) -> str:
-        """Why no further session can be let in; empty where one can."""
+        """Return the reason against a further session; empty where there is room."""
         if self._stopping:
             return "stopping"
         if len(self._sessions) >= self._max_sessions:
@@ -317,7 +319,10 @@ class AgiServer(Generic[C]):
         return allowed
 
     def _sweep(self) -> None:
-        """The one timer: for headers that take too long (oldest first: it stops at one that may go on), and replies."""
+        """End sessions whose header block or reply takes too long. The only timer of all sessions.
+
+        Headers are checked oldest first, up to the first one that still has time.
+        """
         now = self._loop.time()
         for session in list(self._nameless):
             if now - session.since < self._header_seconds:
@@ -336,7 +341,7 @@ class AgiServer(Generic[C]):
         self._timer = self._loop.call_later(period, self._sweep)
 
     def note_denied(self, **fields: object) -> None:
-        """Count and log a session that its handler refuses. Logged like bad peers: not without limit."""
+        """Count and log a session that its handler refuses. The log has the same limit as for bad peers."""
         self.tally.denied += 1
         self._bad_peer("agi_session_denied", **fields)
 
@@ -349,21 +354,21 @@ class AgiServer(Generic[C]):
 
 
 def _only_hangup(exc: Exception) -> bool:
-    """The call ended: `Hangup`, also from the tasks of a TaskGroup."""
+    """Tell whether the exception is only `Hangup`, also from the tasks of a TaskGroup."""
     if isinstance(exc, ExceptionGroup):
         return exc.split(Hangup)[1] is None
     return isinstance(exc, Hangup)
 
 
 def _place(exc: Exception) -> str:
-    """The line of the handler's own code in which it was raised; empty where there is none."""
+    """Return the line of the handler's own code that raised the exception; empty where there is none."""
     found = ""
     for frame, number in traceback.walk_tb(exc.__traceback__):
         file = frame.f_code.co_filename
         if not file.startswith(_PACKAGE):
             found = f"{file}:{number}"
         elif found:
-            break  # what it called of ours, and what that called
+            break  # fastagi's code that the handler called
     return found
 
 

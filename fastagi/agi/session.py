@@ -1,11 +1,11 @@
-"""One FastAGI connection: which reply belongs to which command, what a hangup means, and how it ends.
+"""FastAGI connection: matches replies with commands, handles a hangup, and ends the session.
 
-The protocol object that asyncio calls, over `fastagi.agi.codec`. Commands go out one at a time, in the order asked for,
-each when the one before it is answered: Asterisk answers in order, but a line that comes while it plays or says
-something stops that, and what was stopped is never answered. So at most one command is outstanding, a reply that nobody
-asked for is dropped, and the write buffer never holds more than one command. Handlers and logging are the server's.
+The protocol object that asyncio calls, over `fastagi.agi.codec`. Commands are sent one at a time, in order, each after
+the reply to the one before. Asterisk replies in order, but a line that comes while Asterisk plays or says something
+stops that, and the stopped command gets no reply. So at most one command is outstanding, an unexpected reply is
+dropped, and the write buffer never holds more than one command. `server` runs handlers and writes the log.
 
-A command that its caller no longer waits for (cancelled) keeps its place until its reply has come, which is dropped.
+A command whose caller was cancelled keeps its place until its reply has come; the reply is dropped.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from fastagi.errors import Error, Hangup
 log = structlog.get_logger(__name__)
 
 MAX_WAITING: Final = 256
-"""Commands that may wait for their turn on one session. The tasks of a call ask a few; more is a loop gone wild."""
+"""Most commands that wait on one session. The tasks of a call send a few; more is a runaway loop."""
 
 MAX_UNASKED: Final = 100
-"""Replies and HANGUP lines in a row that no command asked for. Asterisk sends two HANGUP lines at most."""
+"""Most unexpected replies and HANGUP lines in a row. Asterisk sends two HANGUP lines at most."""
 
 HANGUP_GRACE: Final = 2.0
-"""Seconds a command in flight has for its reply after the HANGUP line. Asterisk has written that line before it read
-the command, so the answer (a result, or 511) follows within a round trip; two seconds are a few lost packets. After
-that the line is taken to have come instead of the reply."""
+"""Seconds for the reply of an outstanding command after the HANGUP line. Asterisk has written that line before it read
+the command, so the reply (a result, or 511) follows within a round trip; two seconds allow for a few lost packets.
+After that the HANGUP line counts as the reply."""
 
 HANGUP_GRACE_EXEC: Final = 5.0
-"""The same for EXEC, whose application may still do something on the dead channel (StopMixMonitor closes its file)."""
+"""Seconds for the reply of EXEC: its application may still work on a dead channel (StopMixMonitor closes its file)."""
 
 LONG_SECONDS: Final = 0.05
-"""What takes longer is no mere question: Asterisk did something on the channel."""
+"""Duration in seconds from which a command counts as long: Asterisk did something on the channel."""
 
 SETTLE: Final = 0.1
-"""Seconds to wait for a second reply, when a reply given up for lost may still be on its way in front of this one."""
+"""Seconds to wait for a second reply, when a reply given up for lost may still come before this one."""
 
 _FAILURE: Final = b"failure\n"
-"""The one line that makes AGISTATUS=FAILURE: res_agi.c's "special case for inability to execute child process", which
+"""Line that makes AGISTATUS=FAILURE: res_agi.c's "special case for inability to execute child process", which
 it reads on sockets too (seen on 16.28 and 22.10). Closing without it gives SUCCESS."""
 
 
 class Owner(Protocol):
-    """What a session tells the server that made it."""
+    """Calls of a session to the server that made it."""
 
     def session_opened(self, session: Session) -> None: ...
     def session_ready(self, session: Session) -> None: ...
@@ -58,15 +58,15 @@ class Owner(Protocol):
 
 
 class Session(asyncio.Protocol):
-    """One connection.
+    """FastAGI connection.
 
-    A session is hung up (`hung_up`, `on_hangup`) when the HANGUP line came, and when the connection ended by any doing
-    but our handler's. That is what AGI knows: an AMI Redirect of the channel looks the same, the call itself may go on.
+    A session is hung up (`hung_up`, `on_hangup`) when the HANGUP line came, or when the connection ended by any cause
+    but the handler. AGI cannot tell more: an AMI Redirect of the channel looks the same, and the call itself may go on.
 
     :ivar env: the header block; :ivar peer: the other side's address
     :ivar hung_up: HANGUP has come, or the other side is gone
-    :ivar closed: the connection is over, from either side; :ivar gone: and its socket is closed
-    :ivar fault: why the server closed it, empty otherwise
+    :ivar closed: the connection is over, from either side; :ivar gone: its socket is closed, too
+    :ivar fault: the reason why the server closed the connection, empty otherwise
     :ivar lasted: the last command that took longer than `LONG_SECONDS`, and when it ended by the monotonic clock
     :ivar tones: ``Playtones`` was run, and no command since that may have ended its tones
     :ivar since: loop time at which the outstanding command was sent, or the connection was made
@@ -103,7 +103,7 @@ class Session(asyncio.Protocol):
         self._owner = owner
         self._loop = loop
         self._parser = Parser()
-        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else is called
+        self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set by connection_made, before any other call
         self._pending: asyncio.Future[Reply] | None = None
         self._line = b""
         self._waiting: deque[tuple[asyncio.Future[Reply], bytes]] | None = None
@@ -125,7 +125,7 @@ class Session(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.tones = False
 
-    # -- what asyncio calls
+    # -- calls from asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -142,7 +142,7 @@ class Session(asyncio.Protocol):
                 future = self._pending
                 if future is None or self._lost or self._grace is not None or event.code == 520:
                     self._replied(event)
-                else:  # what _replied() comes to for all but a few replies
+                else:  # _replied() for nearly all replies, inlined
                     self._pending = None
                     self._answered = event
                     if not future.done():
@@ -156,7 +156,7 @@ class Session(asyncio.Protocol):
             elif isinstance(event, Fault):
                 self.end(event.reason)
                 return
-        # Not before the whole piece is read: a second reply in it answers nothing that was asked.
+        # Only after the whole chunk: a second reply in it is not the reply to the next command.
         if self._unasked > MAX_UNASKED:
             self.end("too much that nobody asked for")
         elif self._waiting and self._pending is None:
@@ -180,26 +180,28 @@ class Session(asyncio.Protocol):
 
     @property
     def transport(self) -> asyncio.Transport:
-        """The connection's transport, of whatever event loop."""
+        """Transport of the connection, of any event loop."""
         return self._transport
 
     @property
     def outstanding(self) -> bool:
-        """A command is out and not answered."""
+        """True while a command was sent and its reply has not come."""
         return self._pending is not None
 
     @property
     def current_command(self) -> str | None:
-        """Name of the command that Asterisk is executing now (``STREAM FILE``, ``EXEC Playback``), also of one whose
-        caller was cancelled; None between commands."""
+        """Name of the command that Asterisk executes now (``STREAM FILE``, ``EXEC Playback``); None between commands.
+
+        A command whose caller was cancelled counts until its reply has come.
+        """
         return None if self._pending is None else command_name(self._line.decode("utf-8", "surrogateescape"))
 
     def request(self, line: bytes) -> asyncio.Future[Reply]:
-        """Send a line when its turn comes; the future gives its reply, whatever its code.
+        """Queue a command; the returned future gives its reply, whatever the code.
 
-        Cancelling the future takes an unsent command back; of a sent one the reply will be dropped when it comes.
+        Cancelling the future withdraws an unsent command. The reply to a sent one is dropped when it comes.
 
-        :param line: one whole command as `codec.encode` gives it
+        :param line: one whole command as `encoder.encode` returns it
         :raises Hangup: the connection is over
         :raises Error: too many commands are waiting already
         """
@@ -241,7 +243,7 @@ class Session(asyncio.Protocol):
             if self._held is None:
                 self._held = (reply, self._loop.call_later(SETTLE, self._release))
                 return
-            self._held[1].cancel()  # the held one answered the lost command, this one answers ours
+            self._held[1].cancel()  # the held reply was the lost command's, this one is ours
             self._held = None
             self._lost = False
         self._answer(reply)
@@ -266,8 +268,10 @@ class Session(asyncio.Protocol):
             future.set_result(reply)
 
     def _exec_usage(self, reply: Reply) -> bool:
-        """handle_exec() returns the application's result, and 1 is also RESULT_SHOWUSAGE: after ``200 result=1`` comes
-        the usage of EXEC, which answers nothing."""
+        """Tell whether a reply is the usage text that follows ``200 result=1`` of EXEC and answers no command.
+
+        Asterisk's handle_exec() returns the application's result, and 1 is also RESULT_SHOWUSAGE.
+        """
         before = self._answered
         if reply.code != 520 or before is None or not self._before.startswith(b"EXEC"):
             return False
@@ -276,7 +280,7 @@ class Session(asyncio.Protocol):
     # -- hangup
 
     def on_hangup(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, when the call is over; at once (from the event loop) when it is over already."""
+        """Call `callback` once the call is over; soon (from the event loop) when it is over already."""
         if self.hung_up:
             self._loop.call_soon(self._call, callback)
         elif self._callbacks is None:
@@ -295,7 +299,7 @@ class Session(asyncio.Protocol):
     def _call(self, callback: Callable[[], object]) -> None:
         try:
             callback()
-        except (Exception, SystemExit):  # how a script ends is no order to the server
+        except (Exception, SystemExit):  # sys.exit in a callback must not stop the server
             log.exception(
                 "hangup_callback_failed",
                 channel=self.env.get("agi_channel", ""),
@@ -319,9 +323,9 @@ class Session(asyncio.Protocol):
     # -- the end
 
     def end(self, fault: str = "", *, failed: bool = False) -> None:
-        """Close from our side; Asterisk goes on with its dialplan. Idempotent.
+        """Close from this side; Asterisk continues its dialplan. Idempotent.
 
-        :param fault: what the peer did wrong, for the log; it is then not waited for
+        :param fault: the peer's fault, for the log; a peer with a fault is not waited for
         :param failed: AGISTATUS becomes FAILURE instead of SUCCESS
         """
         if self.closed:
@@ -337,16 +341,16 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     def refuse(self) -> None:
-        """Close without a word, before anything was read."""
+        """Close without a reply, before anything was read."""
         self.closed = True
         self._transport.abort()
 
     def fail(self, before: bytes, linger_seconds: float) -> None:
-        """Say what makes AGISTATUS=FAILURE, before anything was read, and close.
+        """Send the line that makes AGISTATUS=FAILURE, before anything was read, and close.
 
-        :param before: whole commands whose replies nobody waits for, sent in front of that word
-        :param linger_seconds: time for the peer to close first, while what it sends is read and dropped. Closing at
-            once resets the connection when its header comes, and may take the words back with it
+        :param before: whole commands sent before that line; their replies are dropped
+        :param linger_seconds: time for the peer to close first, while its bytes are read and dropped. Closing at once
+            resets the connection when its header comes, and the line may get lost
         """
         self.closed = True
         self._transport.write(before + _FAILURE)
@@ -357,12 +361,12 @@ class Session(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection now, whatever is unsent."""
+        """Drop the connection now, with all unsent bytes."""
         self._finish()
         self._transport.abort()
 
     def _finish(self, *, hung_up: bool = True) -> None:
-        """Everybody who waits for something on this connection learns that it is over. Idempotent."""
+        """End all waits on this connection: it is over. Idempotent."""
         if self.closed:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""Threads for handlers that are plain functions: a limited number, started when needed, never waited for at exit."""
+"""Threads for handlers that are plain functions: limited in number, started when needed, not joined at exit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WAIT_SECONDS: Final = 5.0
-"""How long a call may wait for a thread. A caller hears nothing meanwhile; after that the dialplan can do better."""
+"""Longest wait of a call for a thread, in seconds. The caller hears nothing meanwhile; the dialplan can do better."""
 
 
 class HandlerThreads:
-    """Runs plain functions beside the event loop, at most `limit` at once.
+    """Run plain functions beside the event loop, at most `limit` at once.
 
-    :param limit: threads; `[agi] threads`
-    :param wait_seconds: how long `run` waits for a free one
+    :param limit: most threads; `[agi] threads`
+    :param wait_seconds: longest wait of `run` for a free thread
     """
 
     def __init__(self, limit: int, *, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -37,7 +37,7 @@ class HandlerThreads:
         self._stopped = False
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Result of `function`, run in a thread. Cancelling stops the waiting, not the function: tell it first.
+        """Run `function` in a thread and return its result. Cancelling ends the wait only, not the function.
 
         :raises Error: no thread came free in time, or the function ended its thread by `sys.exit` with a status
         """
@@ -60,7 +60,7 @@ class HandlerThreads:
         self.busy += 1
         self._quiet.clear()
         running.add_done_callback(self._done)
-        await asyncio.wait((running,))  # cancelled or not: its place is free when the function is over
+        await asyncio.wait((running,))  # even if this is cancelled, the thread is free only once the function has ended
         return running.result()
 
     def _done(self, running: asyncio.Future[Any]) -> None:
@@ -69,10 +69,10 @@ class HandlerThreads:
         if not self.busy:
             self._quiet.set()
         if not running.cancelled():
-            running.exception()  # looked at: whoever waited may be gone
+            running.exception()  # mark the exception as retrieved: the caller may be cancelled
 
     async def stop(self, seconds: float) -> None:
-        """Wait for running functions for so long, then leave them behind: they end with the process. Idempotent."""
+        """Wait at most `seconds` for running functions; the others end with the process. Idempotent."""
         self._stopped = True
         try:
             await asyncio.wait_for(self._quiet.wait(), seconds)
@@ -82,7 +82,7 @@ class HandlerThreads:
 
 
 def _exits(function: Callable[[], T]) -> T:
-    """`sys.exit` is how a script ends; Asterisk takes a status for a failure."""
+    """Run `function`. `sys.exit` ends it; a status other than 0 is a failure, as in Asterisk."""
     try:
         return function()
     except SystemExit as exc:

@@ -1,6 +1,6 @@
-"""The AGI commands of Asterisk 16 to 22 (``agi show commands``), and which of them a dead channel still takes.
+"""AGI commands of Asterisk 16 to 22 (``agi show commands``), and which of them work on a dead channel.
 
-The second column is Asterisk's own ``Dead`` column: the others are answered with 511 once the channel has hung up.
+The second column is Asterisk's own ``Dead`` column. Asterisk replies 511 to the others once the channel has hung up.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ COMMANDS: Final[dict[str, bool]] = {
 
 
 def command_name(line: str) -> str:
-    """The command that a line asks for, in capitals, of EXEC with its application (``EXEC Playback``); no argument.
+    """Return the name of a line's command in capitals, without arguments; for EXEC with the application.
 
-    A command that Asterisk does not have gives ``?``: its words may be anything.
+    An unknown command gives ``?``: its words may hold a secret.
     """
     words = line.split(None, 3)
     for count in (3, 2, 1):
@@ -84,12 +84,12 @@ _SILENT_APPLICATIONS: Final = frozenset(("NOOP", "SET", "MSET", "VERBOSE", "LOG"
 
 
 def sounds_after(command: str, before: bool) -> bool:
-    """Do the tones of ``Playtones`` sound once this command was sent?
+    """Tell whether the tones of ``Playtones`` sound after this command was sent.
 
-    Whatever plays something ends them, so only a command that is known to play nothing leaves them alone.
+    A command that plays something ends the tones; only commands known to play nothing keep them.
 
-    :param command: as `command_name` gives it
-    :param before: they sounded before it
+    :param command: name as `command_name` returns it
+    :param before: the tones sounded before the command
     """
     verb, _, application = command.partition(" ")
     if verb == "EXEC":

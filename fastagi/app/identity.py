@@ -18,6 +18,7 @@ import structlog
 from fastagi.ami import actions
 from fastagi.domain.naming import well_formed
 from fastagi.errors import ActionRefused, AsteriskError, BadArgument, Error, FastAGIError
+from fastagi.recording.asterisk.call_state import says_no_channel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.call import CallChannel
 
@@ -28,8 +29,6 @@ ASK_SECONDS = 2.0
 
 PROOF = "FASTAGI_PROOF"
 """Channel variable by which a session proves its Asterisk."""
-
-NO_SUCH_CHANNEL = "no such channel"
 
 
 class Answer(Enum):
@@ -130,7 +129,7 @@ async def _ask(pbx: Pbx, call: CallChannel) -> Answer:
     except BadArgument:
         return Answer.HAS_NOT
     except ActionRefused as exc:
-        if str(exc).lower().startswith(NO_SUCH_CHANNEL):
+        if says_no_channel(exc):
             return Answer.HAS_NOT
         known = pbx.channels.get(call.uniqueid)
     except AsteriskError:

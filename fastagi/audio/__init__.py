@@ -1,14 +1,14 @@
 """Audio: Asterisk's raw recordings into finished files. Blocking and streaming; called in worker threads.
 
-Wired by `fastagi.recording`; knows nothing of calls, events or stores. `render` is the one road; the parts are public
-because the live watcher judges the same silence and counts the same bytes while the call still runs.
+Wired by `fastagi.recording`; calls, events and stores are unknown here. `render` makes a finished file. Its parts are
+public because the level monitor judges the same silence and counts the same bytes while the call still runs.
 """
 
 from __future__ import annotations
 
 import os
 
-# numpy's BLAS starts a thread per core at import and keeps them spinning beside the event loop; our products are small.
+# numpy's BLAS starts a thread per core at import; they would spin beside the event loop. The products here are small.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from fastagi.audio.digits import Digit

@@ -1,10 +1,10 @@
-"""Putting the two legs of a recording in step with the mixed one, by what they sound like.
+"""Alignment of a recording's two legs with its mixed file, by comparing their frames.
 
 Newer Asterisks insert silence into the legs so that all three files run in step. Asterisk 16 does not: a leg on which
 no frame flowed is simply shorter (seen on 16.28), and everything after the gap would be heard too early. MixMonitor
 writes in frames of 20 ms, and each frame of the mixed file is bit for bit the saturating sum of a frame of each leg, or
-a frame of one leg, or silence. So where the frames of the legs belong can be read off the mixed file. Frames that are
-equal can be exchanged without anybody hearing it; that makes the first fit good enough.
+a frame of one leg, or silence. So the mixed file tells where the frames of the legs belong. Equal frames can be
+exchanged without an audible difference; that makes the first fit good enough.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Samples = NDArray[np.int16]
 UNITS_PER_SECOND = 50
 
 _FIRST_LOOK = 8
-_LONGEST_LOOK = 512
-"""Units compared at once, doubled as long as they fit: 10 s at most."""
+_MOST_UNITS = 512
+"""Most units compared at once: 10 s. The number starts small and doubles as long as the units fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A stretch of the mixed recording and where its parts are; frames of the files.
+    """A stretch of the mixed recording, and where its frames are in the legs. All numbers are frames.
 
     :param start: in the mixed file; :param frames: its length
     :param received: offset in that leg, or None where it was silent; :param sent: the same
@@ -43,10 +43,10 @@ class Run:
 
 
 def align(mixed: Reader, received: Reader, sent: Reader) -> list[Run] | None:
-    """Where in the mixed recording each frame of the legs belongs. Reads all three files once.
+    """Return where in the mixed recording each frame of the legs belongs. Reads all three files once.
 
-    What the legs have beyond the mixed file's end (a killed Asterisk had flushed more of them) follows in step; what
-    only the mixed file has is marked.
+    A killed Asterisk may have flushed more of the legs than of the mixed file: these frames follow in step. Frames that
+    only the mixed file has are marked.
 
     :returns: runs in order; None when the mixed file is not made of these legs
     """
@@ -71,7 +71,7 @@ def align(mixed: Reader, received: Reader, sent: Reader) -> list[Run] | None:
         k += frames
         i = min(received.frames, i + frames) if with_received else i
         j = min(sent.frames, j + frames) if with_sent else j
-        look = min(_LONGEST_LOOK, 2 * look) if frames == len(m) else _FIRST_LOOK
+        look = min(_MOST_UNITS, 2 * look) if frames == len(m) else _FIRST_LOOK
     tail = max(received.frames - i, sent.frames - j)
     if tail > 0:
         runs.append(Run(k, tail, i if i < received.frames else None, j if j < sent.frames else None))
@@ -79,7 +79,7 @@ def align(mixed: Reader, received: Reader, sent: Reader) -> list[Run] | None:
 
 
 def _fit(m: Samples, r: Samples, s: Samples, unit: int) -> tuple[int, bool, bool] | None:
-    """How many frames of `m` the legs explain, and with which of them: both first, since silence fits anywhere."""
+    """Return how many frames of `m` the legs explain, and which legs. Both are tried first: silence fits anywhere."""
     if len(r) and len(s):
         count = _prefix(m, mix(r, s)[: min(len(r), len(s))], unit)
         if count:
@@ -93,7 +93,7 @@ def _fit(m: Samples, r: Samples, s: Samples, unit: int) -> tuple[int, bool, bool
 
 
 def _prefix(m: Samples, other: Samples, unit: int) -> int:
-    """Samples at the front that are equal, in whole units (the last unit of a file may be shorter)."""
+    """Return how many samples at the front are equal, in whole units (the last unit of a file may be shorter)."""
     count = min(len(m), len(other))
     same = m[:count] == other[:count]
     first = count if same.all() else int(np.argmin(same))
@@ -129,7 +129,7 @@ class _Forward:
         self._start = 0
 
     def at(self, position: int, count: int) -> Samples:
-        """Up to `count` samples from `position`, which never goes back; fewer at the end of the file."""
+        """Return up to `count` samples from `position`, which never goes back; fewer at the end of the file."""
         while position + count > self._start + len(self._block):
             more = self._reader.read(BLOCK_FRAMES)
             if len(more) == 0:

@@ -1,4 +1,4 @@
-"""Runs of frames and the digits that they are: what `dtmf` decides by, without the sound."""
+"""Runs of frames and the digits made from them: the rules of `dtmf`, without the sound."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Digit:
 
 @dataclass(frozen=True, slots=True)
 class Faint:
-    """What a run of faint frames must have to be a digit under a voice.
+    """Conditions under which a run of faint frames is a digit under a voice.
 
-    A voice's harmonics glide, a digit's tones do not: most of its frames are at the same two frequencies, within a
-    few Hz, though the voice shifts single ones.
+    A voice's harmonics glide, a digit's tones do not. Most frames of a digit are at the same two frequencies, within a
+    few Hz, though the voice shifts single frames.
 
     :param frames: so many frames must be within `hertz` of the run's median, both tones; :param ratio: energy in the
         two tones against all, the mean of these frames; :param margin_db: by how much the tones stand out, their mean
@@ -44,11 +44,11 @@ class Faint:
 
 FAINT_ALONE = (Faint(1.5, 9, 0.45, 10.0), Faint(2.5, 10, 0.50, 12.0))
 FAINT_NEAR = (Faint(4.0, 3, 0.30, 6.0), Faint(6.0, 5, 0.30, 6.0))
-"""Either of them will do; measured by `benchmarks/audio/digits.py`."""
+"""Conditions of which one suffices; measured by `benchmarks/audio/digits.py`."""
 
 
 def runs_of(codes: NDArray[np.int8]) -> list[tuple[int, int]]:
-    """Return where frames of one digit stand together: (first, behind the last)."""
+    """Return the runs of equal digit frames as (first, end): `end` is the frame after the last one."""
     edges = np.flatnonzero(np.diff(codes)) + 1
     starts = np.concatenate(([0], edges))
     ends = np.concatenate((edges, [len(codes)]))
@@ -57,7 +57,7 @@ def runs_of(codes: NDArray[np.int8]) -> list[tuple[int, int]]:
 
 
 def in_order(digits: list[Digit]) -> list[Digit]:
-    """Return digits by their beginning; overlapping ones of one symbol are one digit with a hole in it."""
+    """Return the digits by start. Overlapping digits of one symbol are joined: they are one digit with a hole in it."""
     found: list[Digit] = []
     for digit in sorted(digits, key=lambda d: (d.start, d.end)):
         if digit.end <= digit.start:
@@ -71,7 +71,7 @@ def in_order(digits: list[Digit]) -> list[Digit]:
 
 
 def with_faint(sure: list[Digit], faint: list[Digit]) -> list[Digit]:
-    """Return all digits in order; a faint one that overlaps a certain one makes that longer, whatever it was like."""
+    """Return all digits by start. A faint digit that overlaps a certain one only makes the certain one longer."""
     marks = [*((digit, True) for digit in sure), *((digit, False) for digit in faint)]
     found: list[tuple[Digit, bool]] = []
     for digit, certain in sorted(marks, key=lambda mark: (mark[0].start, mark[0].end)):

@@ -1,9 +1,9 @@
-"""Where the DTMF digits are in one leg of a call; taking them out is `elimination`.
+"""Detection of DTMF digits in one leg of a call; `elimination` removes them.
 
-Streaming, numpy only. The scan first looks at every third 25 ms frame, and only at those that are loud enough; a digit
-fills three frames in a row, so each digit has one of these. Around the frames that may be a digit every frame is looked
-at closely. What is found are spans and how many; which digits they were stays inside (`Digit.symbol` is for tests) and
-is never stored: they are card numbers.
+Streaming, numpy only. The scan first looks at every third 25 ms frame, and only at loud ones. A digit fills three
+frames in a row, so each digit has such a frame. Around a frame that may be a digit, every frame is examined. The result
+is the spans and their number. Which digits were dialled stays inside (`Digit.symbol` is for tests) and is never stored:
+digits are card numbers.
 """
 
 from __future__ import annotations
@@ -24,56 +24,58 @@ SYMBOLS = "123A456B789C*0#D"
 
 HOPS_PER_SECOND = 200
 HOPS_PER_FRAME = 5
-"""25 ms Hann frames every 5 ms."""
+"""Hops in a frame: Hann frames of 25 ms, one every 5 ms."""
 
 SHORTEST = 3
-"""Frames in a row that agree: 35 ms of tone."""
+"""Frames in a row that must show the same digit: 35 ms of tone."""
 
 STRIDE = SHORTEST
-"""The first look takes every third frame: each digit has one of these."""
+"""Step of the first look in frames. A digit is at least as long, so each digit has a frame that is looked at."""
 
 SMALLEST_RATIO = 0.70
-"""Energy in the two tones against all energy, of each frame of a digit."""
+"""Least share of the two tones in all energy, in each frame of a digit."""
 
 STRONG_RATIO = 0.85
-"""The same, of two frames of a digit at least."""
+"""Least share in at least two frames of a digit."""
 
 FIRST_RATIO = 0.35
-"""The same in the first look, where a tone that is off by 1.8 % has not been corrected for the window's slope yet."""
+"""Least share in the first look, where a tone that is off by 1.8 % is not corrected for the window's slope yet."""
 
 WEAK_RATIO = 0.30
-"""The same, of the frames before and after a digit that still belong to it."""
+"""Least share in the frames before and after a digit that still belong to the digit."""
 
 LOUDEST_TWIST_DB = 12.0
 SELECTIVITY_DB = 6.0
 LOWEST_DBM0 = -40.0
 FARTHEST = 0.023
-"""A tone may be off by so much of its frequency (the standard asks to accept 1.5 % and to refuse 3.5 %)."""
+"""Largest deviation of a tone, as a share of its frequency (the standard: accept 1.5 %, refuse 3.5 %)."""
 
 GLIDING_HZ = 3.0
 DRIFTING_HZ = 8.0
-"""Harmonics of a voice can be in tune for a while, but they glide, both tones at once. Between its first and last
-strong frame both tones of a digit never moved by more than 6.5 Hz together, nor by 2.7 Hz per frame, in 115,200 digits
-(40 to 100 ms, down to -30 dBm0, 10 dB above noise, 1.5 % off); what moves by more is a voice."""
+"""Largest glide per frame, and largest drift, of a digit's tones; a run beyond them is a voice. Harmonics of a voice
+can be in tune for a while, but both glide at once. In 115,200 digits (40 to 100 ms, down to -30 dBm0, 10 dB above
+noise, 1.5 % off) the tones never moved by more than 6.5 Hz together between the first and the last strong frame, nor by
+more than 2.7 Hz per frame."""
 
 CROWDED_HZ = 1.0
 CROWDED_DB = 12.0
-"""The same, for tones beside a neighbour that is too loud: harmonics of a high voice have one at -7 to -11 dB, a
-digit's neighbours are at -12.7 dB or less, even off its frequency or in noise."""
+"""A smaller glide is a voice, too, if its tones stand out from their neighbours by less than this. Harmonics of a high
+voice have a neighbour at -7 to -11 dB; a digit's neighbours are at -12.7 dB or less, even off frequency or in noise."""
 
 FAINT_DB = 3.0
 FAINT_TWIST_DB = 14.0
-"""What a frame of a digit under a voice has at least, beside `WEAK_RATIO`: see `Faint`."""
+"""Largest twist in a frame of a digit under a voice, beside `WEAK_RATIO`: see `Faint`."""
 
 NEAR_SECONDS = 3.0
 NEAR_DB = 3.5
-"""Digits come in strings, from one sender. So close to a certain one, and as loud, less is asked of a faint one."""
+"""Largest difference in level to a certain digit nearby. Digits come in strings from one sender: near a certain digit
+of the same level, a faint one needs less."""
 
 MOST_MAYBE = 10_000
-"""Faint digits without a certain one near them that are remembered; speech has some ten in an hour."""
+"""Most faint digits remembered that have no certain one near them; speech has some ten in an hour."""
 
 WIDEST = 6
-"""Frames by which a digit grows at each end at most: with 5 the whole onset of a 25 ms frame is seen."""
+"""Most frames by which a digit grows at each end: with 5 the whole onset of a 25 ms frame is seen."""
 
 GUARD_SECONDS = 0.010
 
@@ -87,7 +89,7 @@ _SELECTIVITY = 10 ** (SELECTIVITY_DB / 10)
 
 
 class DtmfScanner:
-    """Finds the digits in one channel. The answer does not depend on the block size.
+    """Find the digits in one channel. The result does not depend on the block size.
 
     :param rate: Hz, a multiple of 200 (Asterisk's 8000 and 16000 are)
     """
@@ -144,7 +146,7 @@ class DtmfScanner:
         self._held = len(rest)
 
     def finish(self) -> list[Digit]:
-        """The leg is over; a digit that it cuts off counts too.
+        """End the scan. A digit that the end of the leg cuts off counts too.
 
         :returns: all digits
         """
@@ -205,7 +207,7 @@ class DtmfScanner:
             self._decide(last=False)
 
     def _transform(self, frames: Floats) -> tuple[Floats, NDArray[np.complex64], Floats]:
-        """Power at the eight tones, the complex values, and the energy of each frame under the window."""
+        """Return the power at the eight tones, the complex values, and each frame's energy under the window."""
         values = frames @ self._basis
         half = len(self._tones)
         power = values[:, :half] ** 2 + values[:, half:] ** 2
@@ -217,9 +219,12 @@ class DtmfScanner:
     def _classify(
         self, frames: Floats, close: NDArray[np.intp]
     ) -> tuple[NDArray[np.int8], NDArray[np.int8], NDArray[np.int8], NDArray[np.bool_], NDArray[np.floating]]:
-        """For the frames at `close`: the digit (or -1), the digit that it may still belong to, the one that it may
-        be under a voice, whether it is strong, and its shape: by how many Hz the two tones are off, by how many dB
-        they stand out from the other six, their share of the energy, and their levels in dB."""
+        """Classify the frames at `close`.
+
+        :returns: by frame: the digit (or -1), the digit that the frame may still belong to, the digit that it may be
+            under a voice, whether the frame is strong, and its shape. The shape is the tones' deviation in Hz, how far
+            they stand out from the other six in dB, their share of the energy, and their levels in dB.
+        """
         both = np.union1d(close, close + 1)
         power, values, whole = self._transform(frames[both])
         here = np.searchsorted(both, close)
@@ -234,7 +239,7 @@ class DtmfScanner:
         tones = self._tones[pick]
         offset = np.take_along_axis(off, pick, 1)
         near = np.abs(offset) <= FARTHEST * tones
-        # A tone beside its nominal frequency sits on the slope of the window's main lobe: give it back what that costs.
+        # A tone beside its nominal frequency sits on the slope of the window's main lobe: undo that loss.
         bins = np.clip(offset, -FARTHEST * tones, FARTHEST * tones) * (self._frame / self.rate)
         slope = np.sinc(bins) / (1 - np.minimum(bins**2, 0.98))
         full = two / slope**2 * self._share
@@ -264,7 +269,7 @@ class DtmfScanner:
         return found[0], found[1], found[2], strong, shape
 
     def _decide(self, last: bool) -> None:
-        """Turn runs of frames that agree into digits; what may still go on is kept for the next chunk."""
+        """Turn runs of equal frames into digits. A run that may continue is kept for the next chunk."""
         total = len(self._codes)
         if not total:
             return
@@ -282,7 +287,7 @@ class DtmfScanner:
         self._first += keep
 
     def _accept(self, start: int, end: int) -> None:
-        """Take a run of digit frames for a digit, if it is one."""
+        """Add the digit of a run of digit frames, if the run is one."""
         sure = np.flatnonzero(self._strong[start:end]) + start
         if end - start < SHORTEST or len(sure) < 2 or self._is_voice(sure):
             return
@@ -291,7 +296,7 @@ class DtmfScanner:
         self._heard.append((digit, np.median(self._shape[start:end, 4:], axis=0)))
 
     def _accept_faint(self, start: int, end: int) -> None:
-        """The same for a run of faint frames, in which `_accept` may have seen a digit already."""
+        """Add the digit of a run of faint frames, unless `_accept` added a digit in it already."""
         if end - start < SHORTEST:
             return
         shape = self._shape[start:end]
@@ -321,14 +326,14 @@ class DtmfScanner:
         return Digit(begin, min(self._fed, last * self._hop + self._frame // 2 + guard), SYMBOLS[code])
 
     def _is_in_a_string(self, maybe: Digit, loud: Floats) -> bool:
-        """Whether a certain digit of the same levels is near."""
+        """Tell whether a certain digit of the same levels is near."""
         near = int(NEAR_SECONDS * self.rate)
         low = bisect_left(self._heard, maybe.start - near, key=lambda heard: heard[0].end)
         high = bisect_right(self._heard, maybe.end + near, key=lambda heard: heard[0].start)
         return any(np.abs(loud - as_loud).max() <= NEAR_DB for _, as_loud in self._heard[low:high])
 
     def _is_voice(self, sure: NDArray[np.intp]) -> bool:
-        """Whether both tones of a run (given by its strong frames) move as a digit's never do."""
+        """Tell whether both tones of a run drift further than a digit's. `sure` are the run's strong frames."""
         drift = float(np.abs(self._shape[sure[-1], :2] - self._shape[sure[0], :2]).min())
         glide = drift / float(sure[-1] - sure[0])
         if drift > DRIFTING_HZ or glide > GLIDING_HZ:
@@ -337,7 +342,7 @@ class DtmfScanner:
 
 
 def _pair(power: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
-    """Index of the strongest row and column tone, and the factor by which both stand out from the other three."""
+    """Return the strongest row and column tone, and the factor by which both stand out from the other three."""
     rows = np.sort(power[:, :4], axis=1) + np.float32(_TIE)
     columns = np.sort(power[:, 4:], axis=1) + np.float32(_TIE)
     margin = np.minimum(rows[:, 3] / rows[:, 2], columns[:, 3] / columns[:, 2])

@@ -1,4 +1,4 @@
-"""Digits out of a leg: comfort noise where `dtmf` found them, the rest untouched."""
+"""Removal of digits from a leg: comfort noise replaces the spans that `dtmf` found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOISE_DBFS = -60.0
 
 
 def spans(digits: list[Digit]) -> list[tuple[int, int]]:
-    """The samples to remove, overlapping digits joined, in order, as `eliminate` takes them."""
+    """Return the spans of samples to remove, in order, overlapping ones joined; `eliminate` takes them."""
     joined: list[tuple[int, int]] = []
     for digit in digits:
         if joined and digit.start <= joined[-1][1]:
@@ -26,7 +26,8 @@ def spans(digits: list[Digit]) -> list[tuple[int, int]]:
 
 
 def eliminate(block: Samples, start: int, ranges: list[tuple[int, int]]) -> Samples:
-    """`block`, which begins at sample `start` of its leg, with comfort noise where `ranges` are; the rest untouched.
+    """Return `block` with comfort noise in `ranges` and the rest untouched. The block begins at sample `start` of its
+    leg.
 
     The noise depends on the position only, so the block size does not matter.
     """

@@ -1,70 +1,37 @@
-"""int16 samples in, a file of one of the formats out, block by block.
+"""Encoding of int16 samples into a file of any format, block by block.
 
-IMA is encoded in `ima`, Opus and MP3 by the system's libopus and LAME (`opus`, `lame`). libsndfile encodes all else,
-and those two where they are not installed; what it gets wrong is put right here and explained beside the line. Which
-format exists at which rate is `fastagi.domain.formats`; sizes known ahead are `sizes`; reading back is `reader`.
+`codecs` encodes. What holds for every codec is here: targets, errors, a file without a sample, the largest WAV.
+`fastagi.domain.formats` lists formats and rates, `sizes` computes sizes ahead, `reader` reads files.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import struct
 from os import PathLike
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
-from fastagi.audio import lame, opus
-from fastagi.audio.ima import ImaFile, fitting_block, usual_block
+from fastagi.audio.codecs import open_writer
+from fastagi.audio.codecs.base import Samples, Wanted, Writer
 from fastagi.audio.output import Counter, Output
-from fastagi.audio.sequential import SequentialFile
 from fastagi.audio.sizes import file_bytes
-from fastagi.domain.formats import bit_rate_for, check_format
+from fastagi.domain.formats import FORMATS, bit_rate_for, check_format
 from fastagi.errors import AudioError, DiskFull
 
-Samples = NDArray[np.int16]
-
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""errno values that mean the finished file has no room: disk, quota, the process's file size limit."""
+"""errno values of a finished file without room: full disk, quota, the process's file size limit."""
 
 LARGEST_WAV = 0xFFFFFFFF - 4096
-"""RIFF sizes have 32 bits; libsndfile would wrap them silently."""
+"""Largest WAV in bytes: RIFF sizes have 32 bits, and libsndfile would wrap them silently."""
 
-_LIBSNDFILE = {
-    "alaw": ("WAV", "ALAW"),
-    "ulaw": ("WAV", "ULAW"),
-    "s16bit": ("WAV", "PCM_16"),
-    "u8bit": ("WAV", "PCM_U8"),
-    "oki": ("RAW", "VOX_ADPCM"),
-    "flac": ("FLAC", "PCM_16"),
-    "opus": ("OGG", "OPUS"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "gsm": ("RAW", "GSM610"),
-}
+_WITHOUT_LIMIT = " or ".join(form.name for form in FORMATS.values() if not form.layouts)
 
-_OKI_HEADER = 60
-
-
-class _Writer(Protocol):
-    """What encodes samples into an `Output`."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of encoded audio that were not handed to the output yet."""
-
-    def write(self, samples: Samples) -> None:
-        """Append samples."""
-
-    def close(self) -> None:
-        """Write what is left, and the header."""
-
-    def abort(self) -> None:
-        """Let go of everything; the file stays as it is."""
+_CODEC_ERRORS = (soundfile.SoundFileError, RuntimeError, AssertionError, AudioError)
+"""Errors of a codec. soundfile asserts that libsndfile took everything."""
 
 
 class Encoder:
@@ -73,10 +40,10 @@ class Encoder:
     :param target: a path (created or emptied), a binary file open for writing, or None to count bytes only
     :param file_format: a name of `fastagi.domain.formats.FORMATS`
     :param rate: Hz; :param channels: 1 or 2
-    :param bit_rate: bits a second of opus and mp3; 0 for what is usual
-    :param frames: how many samples of each channel will come, where that is known: IMA then chooses its blocks by that
-    :param most_bytes: which these blocks do not make larger; 0 for no limit
-    :param name: what errors call an open file
+    :param bit_rate: bits a second of opus and mp3; 0 for the usual one
+    :param frames: samples of each channel that will come, if known: IMA chooses its block size by this number
+    :param most_bytes: size that the choice of blocks must not exceed; 0 for no limit
+    :param name: name of an open file in errors
     :raises BadArgument: the codec cannot do that
     :raises AudioError: the file cannot be opened; :raises DiskFull: there is no room
     """
@@ -94,39 +61,37 @@ class Encoder:
         most_bytes: int = 0,
     ) -> None:
         mode = "separate" if channels == 2 else "mixed"
-        check_format(file_format, rate, mode)
-        self._bit_rate = bit_rate_for(file_format, rate, mode, bit_rate)
-        self._block = fitting_block(frames, rate, most_bytes) if frames else usual_block(rate)
+        form = check_format(file_format, rate, mode)
+        bits = bit_rate_for(file_format, rate, mode, bit_rate)
         self.file_format = file_format
+        self._form = form
         self.rate = rate
         self.channels = channels
         self.frames = 0
-        self._odd: Samples | None = None
         self._own: int | None = None
         self._name = name
-        base = _OKI_HEADER if file_format == "oki" else 0
         self._output: Output | Counter
         if target is None:
-            self._output = Counter(base)
+            self._output = Counter()
         elif isinstance(target, (str, PathLike)):
             self._name = os.fspath(target)
             try:
                 self._own = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
             except OSError as exc:
                 raise self._reason(exc) from None
-            self._output = Output(self._own, base)
+            self._output = Output(self._own)
         else:
-            self._output = Output(target.fileno(), base)
-        self._file: _Writer | None = None
+            self._output = Output(target.fileno())
+        self._file: Writer | None = None
         try:
-            self._file = self._writer()
+            self._file = open_writer(self._output, Wanted(form, rate, channels, bits, frames, most_bytes))
         except (soundfile.SoundFileError, RuntimeError, OSError, AudioError) as exc:
             self._release()
             raise self._reason(self._output.failure or exc) from None
 
     @property
     def bytes_written(self) -> int:
-        """Bytes so far; a codec may hold back what it has not encoded yet. After `close`: the file's size."""
+        """Bytes so far, without audio that the codec still holds back. After `close`: the file's size."""
         return self._output.size + (self._file.held_bytes if self._file is not None else 0)
 
     def write(self, block: Samples) -> None:
@@ -140,38 +105,23 @@ class Encoder:
             return
         frames = self.frames + len(block)
         if (file_bytes(self.file_format, self.rate, self.channels, frames) or 0) > LARGEST_WAV:
-            raise AudioError(f"{self._name}: longer than a WAV file can be (4 GB); choose flac, opus or mp3")
+            raise AudioError(f"{self._name}: longer than a WAV file can be (4 GB); choose {_WITHOUT_LIMIT}")
         self.frames = frames
-        if self.file_format == "u8bit":
-            # libsndfile truncates to 8 bits: 9 dB worse, and a bias. Rounded here, the truncation has nothing to lose.
-            block = (np.minimum(block, 32767 - 128) + np.int16(128)) & np.int16(-256)
-        elif self.file_format == "oki":
-            if self._odd is not None:
-                block = np.concatenate((self._odd, block))
-            even = len(block) & ~1  # two samples a byte: libsndfile would pad an odd block in the middle of the file
-            self._odd = block[even:].copy() if even < len(block) else None
-            block = block[:even]
-            if not even:
-                return
         self._put(block)
 
     def close(self) -> None:
-        """Finish the file: what the codec holds back, then the header. Idempotent.
+        """Finish the file: write the audio that the codec holds back, then the header. Idempotent.
 
         :raises DiskFull: there is no room; :raises AudioError: the codec failed
         """
         if self._file is None:
             return
-        if self._odd is not None:
-            self._put(np.repeat(self._odd, 2))
-            self._odd = None
-        if self.frames == 0 and self.file_format in ("flac", "opus", "mp3", "gsm"):
+        if self.frames == 0 and self._form.container != "wav":
             # Before the first sample libsndfile writes no header (FLAC, MP3) or no audio page (Opus, which ffmpeg then
             # refuses): one silent sample makes it a file.
             self._put(np.zeros(1 if self.channels == 1 else (1, self.channels), np.int16))
         failure = self._shut(self._file)
         if failure is None and self._output.failure is None:
-            self._mend()
             self._output.flush()
         self._release()
         failure = self._output.failure or failure
@@ -179,7 +129,7 @@ class Encoder:
             raise self._reason(failure)
 
     def abort(self) -> None:
-        """Let go of the file as it is. Never raises."""
+        """Release the file as it is. Never raises."""
         file, self._file = self._file, None
         if file is not None:
             file.abort()
@@ -196,41 +146,23 @@ class Encoder:
         else:
             self.abort()
 
-    def _writer(self) -> _Writer:
-        if self.file_format == "ima":
-            return ImaFile(self._output, self.rate, self._block)
-        if self.file_format == "opus" and opus.library() is not None:
-            return opus.OpusFile(self._output, self.rate, self.channels, self._bit_rate)
-        if self.file_format == "mp3" and lame.library() is not None:
-            return lame.LameFile(self._output, self.rate, self.channels, self._bit_rate)
-        return _SoundFile(self._output, self.file_format, self.rate, self.channels, self._bit_rate)
-
     def _put(self, block: Samples) -> None:
         assert self._file is not None
         try:
             self._file.write(block)
-        except (soundfile.SoundFileError, RuntimeError, AssertionError, AudioError) as exc:
+        except _CODEC_ERRORS as exc:
             raise self._reason(self._output.failure or exc) from None
         if self._output.failure is not None:
             raise self._reason(self._output.failure)
 
-    def _shut(self, file: _Writer) -> Exception | None:
+    def _shut(self, file: Writer) -> Exception | None:
         self._file = None
         try:
             file.close()
-        except (soundfile.SoundFileError, RuntimeError, AudioError) as exc:
+        except _CODEC_ERRORS as exc:
             file.abort()
             return exc
         return None
-
-    def _mend(self) -> None:
-        """Headers that libsndfile does not write as they should be."""
-        if self.file_format == "oki":
-            data = self._output.size - _OKI_HEADER
-            if data & 1:
-                self._output.seek(0, os.SEEK_END)
-                self._output.write(b"\0")
-            self._output.patch(0, oki_header(self.rate, self.frames, data))
 
     def _release(self) -> None:
         own, self._own = self._own, None
@@ -243,54 +175,3 @@ class Encoder:
         text = exc.strerror if isinstance(exc, OSError) else str(exc).strip()
         text = text or "the codec wrote less than it was given"
         return AudioError(f"{self._name}: cannot be written as {self.file_format}: {text}")
-
-
-class _SoundFile:
-    """One file that libsndfile writes."""
-
-    held_bytes = 0
-
-    def __init__(self, output: Output | Counter, file_format: str, rate: int, channels: int, bit_rate: int) -> None:
-        container, codec = _LIBSNDFILE[file_format]
-        level = _compression(file_format, rate, channels, bit_rate)
-        # a constant one leaves out LAME's frame with the length where it is low; this one is up to 20 % higher
-        mode = "AVERAGE" if file_format == "mp3" else None
-        self._floats = file_format == "mp3"
-        self._file = SequentialFile(
-            output, "w", rate, channels, codec, format=container, compression_level=level, bitrate_mode=mode
-        )
-
-    def write(self, samples: Samples) -> None:
-        # libsndfile garbles int16 on its way into stereo MP3 (2 dB SNR); floats it gets right (26 dB).
-        self._file.write(samples.astype(np.float32) / 32768 if self._floats else samples)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def abort(self) -> None:
-        with contextlib.suppress(soundfile.SoundFileError, RuntimeError):
-            self._file.close()
-
-
-def _compression(file_format: str, rate: int, channels: int, bit_rate: int) -> float | None:
-    """Return what libsndfile takes instead of a bit rate: a place between its largest (0) and its smallest (1)."""
-    if file_format == "opus":  # 6 to 256 kbit/s for each channel
-        return 1 - (bit_rate / channels - 6_000) / 250_000
-    if file_format == "mp3":
-        most = 64_000 if rate < 16_000 else 160_000
-        return min((most - bit_rate) / (most - 8_000), 0.99)  # it refuses 1
-    return None
-
-
-def oki_header(rate: int, frames: int, data_bytes: int) -> bytes:
-    """The 60 bytes before OKI ADPCM (tag 0x0010, Dialogic VOX): libsndfile writes that codec without a container.
-
-    :param frames: the true sample count, for `fact`; :param data_bytes: bytes of audio, a pad byte not counted
-    """
-    fmt = struct.pack("<HHIIHHHH", 0x0010, 1, rate, rate // 2, 1, 4, 2, 0)
-    riff = 4 + 8 + len(fmt) + 12 + 8 + data_bytes + (data_bytes & 1)
-    return (
-        struct.pack("<4sI4s4sI", b"RIFF", riff, b"WAVE", b"fmt ", len(fmt))
-        + fmt
-        + struct.pack("<4sII4sI", b"fact", 4, frames, b"data", data_bytes)
-    )

@@ -1,4 +1,4 @@
-"""Energy per 10 ms frame: what silence, levels and activity are judged by."""
+"""Energy per 10 ms frame, by which silence, levels and activity are judged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ FULL_SCALE_SQUARED = 32768.0**2
 
 
 def frame_length(rate: int) -> int:
-    """Samples in a 10 ms frame (at 11025 Hz: 110, that is 9.98 ms)."""
+    """Return the samples in a 10 ms frame (at 11025 Hz: 110, that is 9.98 ms)."""
     return max(1, int(rate * FRAME_SECONDS))
 
 
 def mean_square_at(dbfs: float) -> float:
-    """The mean square of int16 samples at an RMS level; 0 dBFS is an RMS of 32768 (a full-scale sine has -3 dBFS)."""
+    """Return the mean square of int16 samples at an RMS level.
+
+    0 dBFS is an RMS of 32768; a full-scale sine has -3 dBFS.
+    """
     return float(FULL_SCALE_SQUARED * 10.0 ** (dbfs / 10.0))
 
 
@@ -34,7 +37,7 @@ class FrameEnergy:
         return self._rest
 
     def feed(self, block: Samples) -> NDArray[np.float32]:
-        """The mean squares of the frames that this block completes.
+        """Return the mean squares of the frames that this block completes.
 
         :param block: one channel
         """
@@ -47,9 +50,9 @@ class FrameEnergy:
         return energy
 
     def skip(self, count: int) -> int:
-        """Let `count` samples pass unseen.
+        """Skip `count` samples unseen.
 
-        :returns: how many frames that completes; a frame that is half seen afterwards counts the unseen part as zeros
+        :returns: how many frames are complete now; in a frame that is partly seen, the unseen samples count as zeros
         """
         total = len(self._rest) + count
         self._rest = np.zeros(total % self.frame, np.int16)

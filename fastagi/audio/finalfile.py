@@ -1,8 +1,8 @@
-"""From nothing to a finished file in its place: complete and synced, or not there at all.
+"""Writing of a finished file: complete and synced in its place, or not there at all.
 
-A finished file is written under a temporary name beside its own (`.<name>.fastagi-tmp`), synced, renamed, and the
-folder is synced. What has to be encrypted is first written to a file without any name, which the kernel takes away with
-the process: clear audio never has a name in the recordings directory.
+A finished file is written under a temporary name beside its own (`.<name>.fastagi-tmp`), synced and renamed; then the
+folder is synced. Audio to be encrypted is first written to a file without any name, which the kernel removes when the
+process ends: clear audio never has a name in the recordings directory.
 """
 
 from __future__ import annotations
@@ -25,28 +25,32 @@ from fastagi.exposed_files import open_file
 TEMPORARY_SUFFIX = ".fastagi-tmp"
 
 STALE_SECONDS = 5.0
-"""A permit is asked for again when so much has passed since: this process may have slept, and been taken for dead."""
+"""Age in seconds at which a permit is asked for again: this process may have slept, and been taken for dead."""
 
 _FICLONE = 0x40049409
 _COPY_STEP = 1 << 20
 
 
 def temporary_name(target: Path) -> Path:
-    """Where `target` is written until it is whole. The same each time: a retry replaces what a crash left."""
+    """Return the name under which `target` is written.
+
+    The name is always the same, so that a retry replaces the remains of a crash.
+    """
     return target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of that name (no folder) is a leftover that a sweep may delete, once nobody renders."""
+    """Tell whether a file name (without folder) is temporary: a sweep may delete such a file while no render runs."""
     return name.startswith(".") and name.endswith(TEMPORARY_SUFFIX)
 
 
 class FinalFile:
-    """The finished file while it is being made. Leaving the block without `commit` leaves nothing behind.
+    """Finished file while it is being made. Leaving the block without `commit` leaves nothing behind.
 
-    :param target: its path; an empty reservation there gives it its permissions
-    :param permit: is it this server's to write? Asked before anything is touched, and before the file gets its name
-    :raises AudioError: the folder cannot be written to, or it is not permitted; :raises DiskFull: no room
+    :param target: path of the file; an empty reservation there gives it its permissions
+    :param permit: tells whether this server may write the file; called before anything is touched, and before the
+        file gets its name
+    :raises AudioError: the folder cannot be written to, or the permit says no; :raises DiskFull: no room
     """
 
     def __init__(self, target: str, cipher: FileCipher | None = None, permit: Permit | None = None) -> None:
@@ -74,18 +78,18 @@ class FinalFile:
 
     @property
     def file(self) -> BinaryIO:
-        """Where the clear, encoded audio goes."""
+        """File that takes the clear, encoded audio."""
         return self._file if self._plain is None else self._plain
 
     def restart(self) -> None:
-        """Empty it, to write once more."""
+        """Empty the file, to write it once more."""
         for file in (self._file, self._plain):
             if file is not None:
                 file.seek(0)
                 file.truncate()
 
     def take(self, path: str) -> None:
-        """Become a copy of `path`, without reading it where the file system can share its blocks."""
+        """Copy the content of `path`; file systems that can share blocks are asked to."""
         source = -1
         try:
             source = open_file(path)
@@ -105,7 +109,7 @@ class FinalFile:
                 os.close(source)
 
     def seal(self) -> int:
-        """Encrypt what was written, if there is a cipher.
+        """Encrypt the written audio, if there is a cipher.
 
         :returns: bytes of the file as it will be on disk
         """
@@ -120,15 +124,15 @@ class FinalFile:
             raise self._fault(exc) from None
 
     def commit(self) -> str:
-        """Sync the file, put it in its place and sync that: after this it survives a power cut.
+        """Sync the file, rename it into place and sync the folder. The file then survives a power cut.
 
-        :returns: SHA-256 of it, hexadecimal
+        :returns: SHA-256 of the file, hexadecimal
         """
         try:
             self._file.seek(0)
             digest = hashlib.file_digest(self._file, "sha256").hexdigest()  # type: ignore[arg-type]
             os.fsync(self._file.fileno())
-            if not self._ours():
+            if not self._is_unreplaced():
                 raise AudioError(f"{self._target}: is being finished by another server")
             self._check_permit()
             os.replace(self._temporary, self._target)
@@ -147,7 +151,7 @@ class FinalFile:
         self._discard()
 
     def _discard(self) -> None:
-        left = not self._renamed and self._ours()
+        left = not self._renamed and self._is_unreplaced()
         self._file.close()
         if self._plain is not None:
             self._plain.close()
@@ -155,7 +159,10 @@ class FinalFile:
             self._temporary.unlink(missing_ok=True)
 
     def _check_permit(self) -> None:
-        """:raises AudioError: it is not ours any more"""
+        """Ask the permit again if it is stale.
+
+        :raises AudioError: another server has the recording now
+        """
         while self._permit is not None:
             asked = time.monotonic()
             if not self._permit():
@@ -163,8 +170,11 @@ class FinalFile:
             if time.monotonic() - asked < STALE_SECONDS:
                 return
 
-    def _ours(self) -> bool:
-        """Is what stands under the temporary name still our file? Who took this process for dead has one of its own."""
+    def _is_unreplaced(self) -> bool:
+        """Tell whether the temporary name still leads to this file.
+
+        A server that took this process for dead has put its own file there.
+        """
         try:
             return os.path.samestat(os.lstat(self._temporary), os.fstat(self._file.fileno()))
         except FileNotFoundError:
@@ -177,8 +187,10 @@ class FinalFile:
 
 
 def _fresh(path: Path) -> int:
-    """An empty file under that name, open. Never one that was there: a process that was taken for dead, or a worker
-    that outlived its server, may have that open yet, and write on.
+    """Create an empty file under that name and return its descriptor.
+
+    A file that was there is replaced, not emptied: a process that was taken for dead, or a worker that outlived its
+    server, may still have it open and write to it.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:

@@ -1,7 +1,7 @@
-"""What a finished file holds before it is resampled: legs mixed or side by side, digits taken out, nothing clipped.
+"""Audio of a finished file before it is resampled: legs mixed or side by side, digits removed, nothing clipped.
 
-Asterisk's own mix is used as it is while its legs cannot have clipped in it: it is their sum, bit for bit. Where they
-may have, and both are there, they are mixed again and limited.
+Asterisk's own mix is the sum of the legs, bit for bit. It is used as it is unless the legs may have clipped in it; then
+both legs, if they are there, are mixed again and limited.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fastagi.audio.timeline import Timeline
 Samples = NDArray[np.int16]
 Spans = list[tuple[int, int]]
 Blocks = Generator[tuple[Samples, NDArray[np.bool_]], None, None]
-"""Blocks, and which samples in each are clipped, or were about to be where the legs are mixed here."""
+"""Blocks, each with a mask of its clipped samples; where the legs are mixed here, of those that would have clipped."""
 
 
 def raw_mix(line: Timeline, parts: Spans) -> Iterator[tuple[int, Samples]]:
-    """Yield the mixed recording as Asterisk wrote it, or would have: (frame, block)."""
+    """Yield the mixed recording as Asterisk wrote it, or would have written it: (frame, block)."""
     if not line.own_mix:
         yield from line.blocks("mixed", parts)
         return

@@ -1,8 +1,8 @@
-"""A WAV file that Asterisk is still writing: what came since the last look.
+"""Reading of a WAV file that Asterisk is still writing.
 
 Asterisk flushes 32 kB at a time (2 s of telephone audio) and leaves the sizes in the header at 0 until it closes the
-file, so the file's own length is the only truth here. No descriptor stays open between two looks: thousands of calls
-are watched at once.
+file, so only the file's own length counts here. No descriptor stays open between two reads: thousands of calls are
+watched at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastagi.exposed_files import open_file
 Samples = NDArray[np.int16]
 
 MOST_FRAMES = 1 << 19
-"""Frames per look: 65 s of telephone audio, 1 MB; who fell further behind looks again at once."""
+"""Most frames per read: 65 s of telephone audio, 1 MB. A reader that fell further behind reads again at once."""
 
 
 class GrowingWav:
@@ -34,14 +34,14 @@ class GrowingWav:
         self.rate = 0
         """Hz; 0 until the header is there."""
         self.frames = 0
-        """Frames given out so far."""
+        """Frames returned so far."""
         self.complete = False
-        """The writer has closed the file, and everything in it has been given out."""
+        """True once the writer has closed the file and all of it has been returned."""
 
     def read_new(self, most: int = MOST_FRAMES) -> Samples:
-        """The samples that came since the last call, at most `most`; empty when there are none (yet).
+        """Return the samples that came since the last call, at most `most`; empty when there are none (yet).
 
-        :raises AudioError: what is there is not 16-bit mono PCM in WAV
+        :raises AudioError: the file is not 16-bit mono PCM in WAV
         """
         empty: Samples = np.zeros(0, np.int16)
         try:

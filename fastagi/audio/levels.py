@@ -1,4 +1,4 @@
-"""How loud a side is: the facts behind "this recording is silent" and "this recording has one side only"."""
+"""Levels of each side of a call: the facts behind "the recording is silent" and "the recording has one side only"."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fastagi.audio.energy import FULL_SCALE_SQUARED, FrameEnergy, mean_square_at
 Samples = NDArray[np.int16]
 
 LOWEST_DBFS = -120.0
-"""What digital silence is reported as: JSON has no minus infinity."""
+"""Level reported for digital silence: JSON has no minus infinity."""
 
 SILENT_SECONDS = 0.03
-"""Less sound than one burst (`fastagi.audio.silence`) in a whole recording is none."""
+"""Sound in seconds below which a recording is silent: less than one burst (`fastagi.audio.silence`)."""
 
 ONE_SIDED_SECONDS = 1.0
-"""The other side must have sounded so long before a silent one is a fault and not a short call."""
+"""Sound in seconds of the other side from which a silent side is a fault and not a short call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class LevelFacts:
 
     @property
     def silent(self) -> bool:
-        """Nothing was ever heard."""
+        """True when the channel was silent throughout."""
         return self.active_seconds < SILENT_SECONDS
 
     def to_dict(self) -> dict[str, object]:
@@ -49,7 +49,7 @@ class LevelFacts:
 
 
 class Levels:
-    """Collects the levels of a stream.
+    """Collect the levels of a stream.
 
     :param rate: Hz; :param threshold_dbfs: RMS from which a 10 ms frame is active
     """
@@ -65,7 +65,7 @@ class Levels:
 
     @property
     def peak(self) -> int:
-        """Return the largest sample so far, without its sign."""
+        """Largest sample so far, without its sign."""
         return self._peak
 
     def feed(self, block: Samples) -> None:
@@ -81,7 +81,7 @@ class Levels:
         self._active += int(np.count_nonzero(energy >= self._threshold))
 
     def facts(self) -> LevelFacts:
-        """The levels of everything fed so far."""
+        """Return the levels of everything fed so far."""
         rest = self._energy.rest.astype(np.float64)
         frames = self._frames + len(rest)
         mean = (self._sum + float(rest @ rest)) / frames if frames else 0.0
@@ -89,7 +89,7 @@ class Levels:
 
 
 def one_sided(received: LevelFacts, sent: LevelFacts) -> bool:
-    """One side of the call was never heard while the other was."""
+    """Tell whether one side of the call was silent throughout while the other was not."""
     quiet, loud = sorted((received, sent), key=lambda facts: facts.active_seconds)
     return quiet.silent and loud.active_seconds >= ONE_SIDED_SECONDS
 

@@ -1,4 +1,4 @@
-"""A sum of two legs brought below full scale where it is too loud, and left alone where it is not.
+"""Limiter: makes the sum of two legs quieter where it would clip, and leaves it alone elsewhere.
 
 The gain is 1 everywhere but near samples that would clip. There it sinks and rises again along a Hann curve, so that
 neither a click nor a flattened wave is heard. One gain per millisecond; samples in between are interpolated.
@@ -14,7 +14,7 @@ Sums = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 FULL_SCALE = 32767
-"""Samples of this size and more, either sign, count as clipped."""
+"""Least absolute value of a clipped sample."""
 
 SLOPE = 10
 """Hops (ms) by which the gain curve is smoothed to each side."""
@@ -23,7 +23,7 @@ REACH = 2 * SLOPE + 1
 """Hops before and after a loud one whose gain it changes."""
 
 FARTHEST_HOPS = REACH + 2
-"""A sample that is further than this from every clipping one (23 ms) comes out bit for bit."""
+"""Hops (23 ms) around a clipping sample; samples further away from all of them come out bit for bit."""
 
 _HANN: Floats = np.hanning(2 * SLOPE + 3)[1:-1] / np.hanning(2 * SLOPE + 3)[1:-1].sum()
 
@@ -34,7 +34,7 @@ def at_full_scale(samples: NDArray[np.signedinteger]) -> NDArray[np.bool_]:
 
 
 class Limiter:
-    """Limits one stream of sums. The result does not depend on the block size.
+    """Limit one stream of sums. The result does not depend on the block size.
 
     :param rate: Hz
     """
@@ -47,13 +47,13 @@ class Limiter:
     def feed(self, sums: Sums) -> tuple[Samples, NDArray[np.bool_]]:
         """Add sums.
 
-        :returns: the samples that are ready, 22 ms behind, and which of their sums were `at_full_scale`
+        :returns: the samples that are ready (22 ms behind), and a mask of those whose sum was `at_full_scale`
         """
         self._sums = np.concatenate((self._sums, sums)) if len(self._sums) else sums
         return self._emit(len(self._sums) // self._hop - REACH - 1)
 
     def finish(self) -> tuple[Samples, NDArray[np.bool_]]:
-        """Return the rest. Called once, after the last block."""
+        """Return the rest. Call it once, after the last block."""
         left = len(self._sums)
         silence = np.zeros((REACH + 2) * self._hop, np.int32)
         self._sums = np.concatenate((self._sums, silence))

@@ -1,4 +1,4 @@
-"""Two legs into one recording: summed as Asterisk sums them, or side by side."""
+"""Mixing of two legs into one recording: summed as Asterisk sums them, or side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Samples = NDArray[np.int16]
 
 
 def mix(received: Samples, sent: Samples) -> Samples:
-    """The saturating sum of two legs; the shorter one is continued with silence.
+    """Return the saturating sum of two legs; the shorter one is continued with silence.
 
     The rule is Asterisk's `ast_slinear_saturated_add`, which MixMonitor mixes with.
     """
@@ -27,7 +27,7 @@ def add(received: Samples, sent: Samples) -> NDArray[np.int32]:
 
 
 def interleave(left: Samples, right: Samples) -> Samples:
-    """(frames, 2): left and right side by side; the shorter one is continued with silence."""
+    """Return left and right side by side, (frames, 2); the shorter one is continued with silence."""
     out = np.zeros((max(len(left), len(right)), 2), np.int16)
     out[: len(left), 0] = left
     out[: len(right), 1] = right

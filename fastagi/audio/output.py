@@ -1,4 +1,4 @@
-"""Where encoded bytes go: a buffered file for libsndfile's callbacks, and a file that only counts.
+"""Targets of encoded bytes: a buffered file for libsndfile's callbacks, and a file that only counts.
 
 libsndfile calls `write`, `seek` and `tell` from C. An exception there would be printed and swallowed by cffi, so both
 classes keep the first one (`failure`), answer as if nothing had been written, and `encoder` raises it afterwards.
@@ -10,24 +10,25 @@ import io
 import os
 
 _BUFFER = 1 << 18
-"""libsndfile writes 8 kB at a time; 256 kB a system call costs nothing against 5 MB of allowed memory."""
+"""Bytes buffered before a write: libsndfile writes 8 kB at a time, and a render may use 5 MB of memory."""
 
 
 class _Position:
-    """What both keep: where libsndfile is, how far it has been, and what went wrong.
+    """State of both targets: libsndfile's position, the farthest position so far, and the first failure."""
 
-    :param base: bytes at the front that libsndfile is not to know of (a header of our own)
-    """
-
-    def __init__(self, base: int = 0) -> None:
-        self._base = base
+    def __init__(self) -> None:
+        self._base = 0
         self._pos = 0
         self._size = 0
         self.failure: OSError | None = None
 
+    def reserve(self, count: int) -> None:
+        """Keep bytes at the front that libsndfile must not see, for a header; before anything is written."""
+        self._base = count
+
     @property
     def size(self) -> int:
-        """Bytes the file has, those still buffered included."""
+        """Bytes of the file, with those still buffered."""
         return self._base + self._size
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -48,8 +49,8 @@ class Output(_Position):
     :param fd: open for writing at its beginning; stays open
     """
 
-    def __init__(self, fd: int, base: int = 0) -> None:
-        super().__init__(base)
+    def __init__(self, fd: int) -> None:
+        super().__init__()
         self._fd = fd
         self._buffer = bytearray()
         self._at = 0  # file position of the buffer's first byte
@@ -70,7 +71,7 @@ class Output(_Position):
         return len(data)
 
     def flush(self) -> bool:
-        """Hand the buffer to the kernel. False when that failed, now or before."""
+        """Hand the buffer to the kernel. Return False when a write failed, now or before."""
         if self.failure is not None:
             return False
         view = memoryview(self._buffer)
@@ -88,7 +89,7 @@ class Output(_Position):
         return True
 
     def patch(self, offset: int, data: bytes) -> None:
-        """Overwrite bytes at an absolute offset, our own header included."""
+        """Overwrite bytes at an absolute offset: `base` is not added."""
         if not self.flush():
             return
         try:
@@ -98,7 +99,7 @@ class Output(_Position):
 
 
 class Counter(_Position):
-    """Keeps nothing but the size that a file would have."""
+    """Count the size that a file would have, and keep no bytes."""
 
     def write(self, data: bytes) -> int:
         self._pos += len(data)
@@ -109,4 +110,4 @@ class Counter(_Position):
         return True
 
     def patch(self, offset: int, data: bytes) -> None:
-        """A file that keeps nothing has nothing to overwrite."""
+        """Do nothing: no bytes are kept that could be overwritten."""

@@ -1,4 +1,4 @@
-"""Minimum and maximum per 20 ms: what a waveform is drawn from."""
+"""Peaks of a waveform: minimum and maximum per 20 ms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Samples = NDArray[np.int16]
 
 
 class Peaks:
-    """Collects peaks of a stream: 100 bytes per second and channel, whatever the block size.
+    """Collect the peaks of a stream: 200 bytes per second and channel. The result does not depend on the block size.
 
     :param rate: Hz; :param channels: 1 or 2; :param window_ms: length of one step
     """
@@ -35,9 +35,9 @@ class Peaks:
             self._steps.append(_extremes(samples[:whole].reshape(-1, self._window, self._channels)))
 
     def result(self, points: int = 0) -> Samples:
-        """(steps, channels, 2): minimum and maximum of each step, the last one possibly shorter.
+        """Return minimum and maximum of each step, (steps, channels, 2); the last step may be shorter.
 
-        :param points: at most so many steps, each the extremes of several; 0 for all
+        :param points: most steps to return, each the extremes of several; 0 for all
         """
         steps = list(self._steps)
         if len(self._rest):
@@ -52,9 +52,9 @@ class Peaks:
 
 
 def file_peaks(path: str | PathLike[str], points: int = 0, window_ms: int = 20) -> Samples:
-    """The peaks of a finished file of any format (`Peaks.result`).
+    """Return the peaks of a finished file of any format (`Peaks.result`).
 
-    :raises AudioError: it cannot be read (an encrypted file is no audio)
+    :raises AudioError: the file cannot be read (an encrypted file is no audio)
     """
     reader = open_reader(path, own=True)
     try:

@@ -1,4 +1,4 @@
-"""What `render` is asked for and what it answers; nothing here touches a file."""
+"""Order and result of `render`; nothing here touches a file."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from fastagi.domain.formats import bit_rate_for, check_format
 from fastagi.errors import AudioError
 
 MOST_SPANS = 500
-"""Digit spans listed in the facts; the count is exact. A sink's JSON must not grow with somebody's finger on a key."""
+"""Most digit spans listed in the facts; their number stays exact. A caller's keypad must not inflate a sink's JSON."""
 
 Permit = Callable[[], bool]
-"""Is a file still ours to write? Blocking."""
+"""Return True while this server may write a file. Blocking."""
 
 
 class FileCipher(Protocol):
-    """What rendering needs of a cipher (`fastagi.cipher`)."""
+    """Part of a cipher (`fastagi.cipher`) that rendering needs."""
 
     @property
     def scheme(self) -> str:
-        """Its name, for the metadata."""
+        """Name of the cipher, for the metadata."""
 
     def encrypt(self, source: BinaryIO, target: BinaryIO) -> None:
         """Encrypt everything from `source` into `target`."""
 
     def plaintext_budget(self, max_bytes: int) -> int:
-        """The most plain bytes whose encryption has at most `max_bytes`."""
+        """Return the most plain bytes whose encryption has at most `max_bytes`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawPiece:
-    """Asterisk's files of one stretch of the recording.
+    """Asterisk's files of one segment of the recording.
 
-    :param mixed: both sides; :param received: from the channel; :param sent: to it; empty where not recorded
-    :param offset_seconds: when it began, since the recording's start; None joins it to the piece before
-    :param gap_seconds: silence before it when it has no offset: a pause, which no silence limit judges
+    :param mixed: both sides; :param received: from the channel; :param sent: to the channel; empty where not recorded
+    :param offset_seconds: start of the segment since the recording's start; None joins it to the segment before
+    :param gap_seconds: silence before a segment without offset: a pause, which no silence limit judges
     """
 
     mixed: str = ""
@@ -50,29 +50,30 @@ class RawPiece:
 
 @dataclass(frozen=True, slots=True)
 class RenderPlan:
-    """One finished file to be made.
+    """Order for one finished file.
 
-    :param pieces: the raw files in order; a gap between two becomes silence
-    :param tail_seconds: silence after the last one, as far as it is not longer than `most_seconds` with it
-    :param most_seconds: by the clock it lasted so long
+    :param pieces: the raw files of the segments in order; a gap between two segments becomes silence
+    :param tail_seconds: silence after the last segment; shortened where the file would exceed `most_seconds`
+    :param most_seconds: duration of the recording by the clock
     :param target: the finished file. The caller has reserved the name (an empty file made with O_EXCL) and owns it:
-        what is there is replaced, in one step, when the new file is synced
+        the file there is replaced, in one step, when the new file is synced
     :param file_format: codec; :param rate: Hz of the finished file
-    :param bit_rate: bits a second of opus and mp3; 0 for what is usual
-    :param raw_rate: Hz of the raw files; 0 takes the first one's; files of another rate are converted
+    :param bit_rate: bits a second of opus and mp3; 0 for the usual one
+    :param raw_rate: Hz of the raw files; 0 takes the first file's; files of another rate are converted
     :param mode: ``mixed`` or ``separate`` (left received, right sent; the size and silence limits are ignored)
     :param dtmf_elim: take in-band digits out of both legs
-    :param initial_silence_ms: nothing is kept before the first sound, nothing at all when none came in time; 0 for off
-    :param max_silence_ms: the recording ends at last sound + this; 0 for off
+    :param initial_silence_ms: time for the first sound. Audio before that sound is cut; without a sound in time the
+        recording is empty; 0 for off
+    :param max_silence_ms: the recording ends so long after the last sound; 0 for off
     :param silence_dbfs: RMS below which a 10 ms frame is silence
     :param max_bytes: largest size of the finished file, encryption included; 0 for none
     :param max_seconds: the recording ends so long after its start; None for never
-    :param silent: it was ended for silence: the file ends where that limit falls, also where no frames came so far
+    :param silent: the recording was ended for silence: the file ends at that limit, even if frames came no further
     :param cuts: spans (start, end) in seconds since the recording's start that are left out (pauses that are cut)
-    :param pauses: spans in which silence is nobody's fault: kept, but not judged
+    :param pauses: spans that are kept, but in which silence is not judged
     :param cipher: encrypts the finished file; None leaves it clear
-    :param permit: asked before a file is begun and before it is put in its place: is that still this server's to do?
-        None for yes
+    :param permit: tells whether this server may still write the file; called before the file is begun and before it
+        gets its name; None for yes
     """
 
     pieces: tuple[RawPiece, ...]
@@ -108,34 +109,35 @@ class RenderPlan:
 
     @property
     def byte_limit(self) -> int:
-        """`max_bytes` where it counts; 0 for none."""
+        """`max_bytes` where the limit applies; 0 for none."""
         return 0 if self.mode == "separate" else self.max_bytes
 
     @property
     def silence_limits(self) -> tuple[int, int]:
-        """(initial, max) in milliseconds where they count; 0 for none."""
+        """Silence limits (initial, max) in milliseconds where they apply; 0 for none."""
         return (0, 0) if self.mode == "separate" else (self.initial_silence_ms, self.max_silence_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The finished file, synced and in its place.
+    """Finished file, synced and in its place.
 
-    :param audio_seconds: its length; :param frames: samples per channel; :param bytes: size on disk
+    :param audio_seconds: length of the audio; :param frames: samples per channel; :param bytes: size on disk
     :param sha256: of the file as it is on disk, encrypted or not
     :param limit: ``SILENCE`` or ``SIZE`` when the audio itself shows that this limit was reached, else empty
-    :param no_sound: an initial limit was asked for and no sound came: the recording is empty
-    :param salvaged: a raw file had not been closed and its header was mended
+    :param no_sound: there was an initial limit and no sound came: the recording is empty
+    :param salvaged: Asterisk had not closed a raw file and its header was mended
     :param digits: how many DTMF digits were removed
-    :param digit_spans: where they were, (start, end) in seconds since the recording's start; at most `MOST_SPANS`
-    :param level: of what was kept; :param received: of that leg; :param sent: of that leg (None: it was not recorded)
-    :param one_sided: one leg was never heard while the other was
+    :param digit_spans: spans of the digits, (start, end) in seconds since the recording's start; at most `MOST_SPANS`
+    :param level: levels of the finished file; :param received: of that leg; :param sent: of that leg (None where it was
+        not recorded)
+    :param one_sided: one leg was silent throughout while the other was not
     :param clipped: samples (of each channel, at the raw rate) at full scale or beyond
-    :param limited: they were beyond it in the sum of the legs, and have been made quieter; else they are cut off in the
-        file, as they were when they came
-    :param copied: the raw file already was what was asked for
-    :param gaps: the silence between pieces, (start, end) in seconds of the finished file
-    :param warnings: what could not be done as asked, for people
+    :param limited: the clipped samples were beyond full scale in the sum of the legs, and were made quieter; else they
+        are cut off in the file, as they came
+    :param copied: a raw file already had the wanted form and was copied
+    :param gaps: the silence between segments, (start, end) in seconds of the finished file
+    :param warnings: parts of the order that could not be followed, as text for people
     """
 
     audio_seconds: float
@@ -158,7 +160,7 @@ class Rendered:
     warnings: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What is worth telling a sink, ready for JSON; the digits themselves are nowhere in it."""
+        """Return the facts that sinks are told, ready for JSON; the digits themselves are not among them."""
         facts: dict[str, Any] = {"salvaged": self.salvaged, "silent": self.level.silent, "one_sided": self.one_sided}
         facts |= {"clipped": self.clipped, "limited": self.limited}
         facts["level"] = self.level.to_dict()
@@ -173,7 +175,7 @@ class Rendered:
 
 
 def ranges(spans: Iterable[tuple[float, float]], rate: int, total: int) -> list[tuple[int, int]]:
-    """Spans in seconds as sample ranges within `total`: sorted, joined, empty ones dropped."""
+    """Return spans in seconds as sample ranges within `total`: sorted, joined, empty ones dropped."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         low, high = max(0, round(start * rate)), min(total, round(min(end, total / rate) * rate))
@@ -187,7 +189,7 @@ def ranges(spans: Iterable[tuple[float, float]], rate: int, total: int) -> list[
 
 
 def without(start: int, end: int, holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What is left of [start, end) once the sorted `holes` are taken out."""
+    """Return the ranges that are left of [start, end) without the sorted `holes`."""
     left: list[tuple[int, int]] = []
     for low, high in holes:
         if start < min(low, end):

@@ -1,7 +1,7 @@
-"""int16 samples out of an audio file, block by block.
+"""Reading of int16 samples from an audio file, block by block.
 
-Asterisk's own recordings (16-bit PCM in WAV) are read directly, by what the file really holds and not by its header;
-everything else that this project writes or adopts goes through libsndfile. Growing files are `growing`'s.
+Asterisk's own recordings (16-bit PCM in WAV) are read directly, by the file's real length and not by its header.
+libsndfile reads all other files that this project writes or adopts. `growing` reads files that still grow.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from fastagi.audio import wavfile
 from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.sequential import SequentialFile
+from fastagi.domain.formats import FORMATS
 from fastagi.errors import AudioError
 from fastagi.exposed_files import open_file
 
 Samples = NDArray[np.int16]
 
 BLOCK_FRAMES = 1 << 17
-"""Frames per block: 16 s of telephone audio, 256 kB; no numpy step on it takes a millisecond."""
+"""Frames per block: 16 s of telephone audio, 256 kB. No numpy step on a block takes a millisecond."""
 
 HEADERLESS = {
     ".alaw": ("ALAW", 8000),
@@ -34,38 +35,38 @@ HEADERLESS = {
     ".ul": ("ULAW", 8000),
     ".pcm": ("ULAW", 8000),
     ".mu": ("ULAW", 8000),
-    ".gsm": ("GSM610", 8000),
     ".sln": ("PCM_16", 8000),
     ".sln16": ("PCM_16", 16000),
+    **{form.suffix: (form.sndfile[1], form.rates[0]) for form in FORMATS.values() if form.headerless},
 }
-"""Asterisk's suffixes of files without a header: the name is all there is to go by (adopted recordings)."""
+"""Codecs by Asterisk's suffixes of files without a header (adopted recordings): only the name tells the codec."""
 
 
 class Reader(Protocol):
-    """A file being read. `frames` is exact."""
+    """Audio file being read. `frames` is exact."""
 
     rate: int
     channels: int
     frames: int
     complete: bool
-    """Its header was finished by whoever wrote it; a file of another codec cannot be read before it is."""
+    """True when the header was finished by the file's writer. Only PCM can be read before that."""
 
     def read(self, count: int) -> Samples:
-        """The next samples, at most `count` frames; empty at the end. (frames, channels) when there are several."""
+        """Return the next samples, at most `count` frames; empty at the end. Several channels: (frames, channels)."""
 
     def skip(self, count: int) -> None:
-        """Pass over `count` frames."""
+        """Skip `count` frames."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 def open_reader(path: str | PathLike[str], rate: int = 0, *, own: bool = False) -> Reader:
     """Open any audio file that this project knows.
 
-    :param rate: Hz that is wanted; another rate is converted while reading; 0 takes the file's own
+    :param rate: Hz of the samples returned; a file of another rate is converted; 0 takes the file's own
     :param own: the file lies where only the server writes; anywhere else a link is not followed
-    :raises AudioError: no file, a link, empty, not audio, or a codec that nobody here knows
+    :raises AudioError: no file, a link, empty, not audio, or an unknown codec
     """
     name = os.fspath(path)
     try:
@@ -84,7 +85,7 @@ def open_reader(path: str | PathLike[str], rate: int = 0, *, own: bool = False) 
 
 
 def _reader(fd: int, name: str) -> Reader:
-    """What reads it: a `_Pcm` goes on with this descriptor, all others with a copy of it."""
+    """Return the reader for a file: `_Pcm` keeps this descriptor, all others use a copy of it."""
     reader: Reader
     suffix = PurePath(name).suffix
     head = _head(fd, name)
@@ -111,7 +112,7 @@ def _reader(fd: int, name: str) -> Reader:
 
 
 class _Pcm:
-    """16-bit PCM in WAV, straight from the file.
+    """Reader of 16-bit PCM in WAV, straight from the file.
 
     :param fd: open for reading; closed by `close`
     """
@@ -153,7 +154,7 @@ class _Pcm:
 
 
 def _read_past(reader: Reader, count: int) -> None:
-    """What cannot be jumped over is read and dropped."""
+    """Skip `count` frames of a file that cannot seek, by reading them."""
     while count > 0:
         got = len(reader.read(min(count, BLOCK_FRAMES)))
         if got == 0:
@@ -162,7 +163,7 @@ def _read_past(reader: Reader, count: int) -> None:
 
 
 class _Decoded:
-    """Whatever libsndfile decodes."""
+    """Reader of a file that libsndfile decodes."""
 
     def __init__(
         self, fd: int, name: str, codec: str = "", rate: int = 0, window: tuple[int, int] | None = None
@@ -204,7 +205,7 @@ class _Decoded:
         return out
 
     def _decode_pairs(self, count: int) -> Samples:
-        """libsndfile drops a sample when an odd number of VOX ADPCM's is read: ask for even ones, keep the rest."""
+        """Read an even number of samples and keep the rest: libsndfile drops a sample of VOX ADPCM at odd numbers."""
         kept = self._odd if self._odd is not None else np.zeros(0, np.int16)
         wanted = count - len(kept)
         out = np.concatenate((kept, self._decode(wanted + (wanted & 1)))) if wanted > 0 else kept
@@ -221,7 +222,7 @@ class _Decoded:
 
 
 class _Converted:
-    """One-channel (or wider) audio at another rate than the file's."""
+    """Reader at another rate than the file's."""
 
     def __init__(self, inner: Reader, rate: int) -> None:
         self._inner = inner
@@ -254,7 +255,7 @@ class _Converted:
 
 
 class _Window(io.RawIOBase):
-    """Part of a file as a file: libsndfile decodes VOX ADPCM only where there is no header."""
+    """Part of a file as a file: libsndfile decodes VOX ADPCM only without a header."""
 
     def __init__(self, fd: int, offset: int, length: int) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""A recording's raw files into its one finished file: the order of the steps, and nothing of how each is done.
+"""Rendering of a recording's raw files into one finished file: the order of the steps only.
 
-Two passes. The first looks: headers mended, digits found in each leg, silence judged on the mixed recording as Asterisk
-wrote it (digits are sound there, as they were to whoever watched it grow), levels of the legs. The second makes: digits
-out, legs mixed or side by side, cut, resampled, encoded, encrypted, synced, renamed. Blocking, streaming in blocks of
-16 s, for a worker thread; numpy, soxr and libsndfile let go of the GIL in every step that takes time.
+There are two passes. The first analyses: it mends headers, finds the digits in each leg, measures the legs' levels and
+judges silence on the mixed recording as Asterisk wrote it (digits are sound there, as they were for the level monitor).
+The second writes: digits out, legs mixed or side by side, cut, resampled, encoded, encrypted, synced, renamed.
+Rendering blocks and streams in blocks of 16 s, for a worker thread. numpy, soxr and libsndfile release the GIL in every
+step that takes time.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from fastagi.audio.resample import Resampler, resampled_length
 from fastagi.audio.silence import SilenceWatch
 from fastagi.audio.sizes import max_frames
 from fastagi.audio.timeline import Timeline, lay_out
+from fastagi.domain.formats import format_named
 from fastagi.errors import AudioError
 
 Samples = NDArray[np.int16]
@@ -37,22 +39,19 @@ _NO_PEAKS = np.zeros(0, np.bool_)
 _WATCHED_FRAMES = 1 << 11
 """Frames between two looks at the size of a FLAC, Opus or MP3 file: 0.26 s."""
 
-_HELD_BACK_SECONDS = {"flac": 0.6, "mp3": 0.5, "opus": 1.2}
-"""Audio that a codec may still hold when its size is read: a FLAC block, MP3's look-ahead, libsndfile's Ogg page."""
-
 _TRIES = 12
-"""Attempts to meet a size that cannot be computed ahead."""
+"""Most attempts to meet a size that cannot be computed ahead."""
 
 _WELL_USED = 0.95
-"""The share of `max_bytes` from which on a file that was stopped by it is long enough."""
+"""Share of `max_bytes` from which a file stopped by that limit is long enough."""
 
 _TARGET = 0.985
-"""What a further attempt aims at."""
+"""Share of `max_bytes` that a further attempt aims at."""
 
 
 @dataclass(slots=True)
 class _Findings:
-    """What the first pass saw, in frames of the time line."""
+    """Results of the first pass, in frames of the time line."""
 
     keep: Spans
     limit: str = ""
@@ -63,12 +62,12 @@ class _Findings:
     received: LevelFacts | None = None
     sent: LevelFacts | None = None
     own_mix: bool = False
-    """The legs are mixed here: no mixed file, digits to take out, or both too loud for Asterisk's sum."""
+    """True when the legs are mixed here: no mixed file, digits to remove, or legs too loud for Asterisk's sum."""
 
 
 @dataclass(slots=True)
 class _Heard:
-    """What the second pass saw in what it wrote."""
+    """Levels that the second pass measured in the audio it wrote."""
 
     level: Levels
     clipped: int = 0
@@ -79,7 +78,7 @@ class _Heard:
 
 
 def render(plan: RenderPlan) -> Rendered:
-    """Make the finished file. Idempotent: the raw files stay, and doing it again replaces the file by its like.
+    """Make the finished file. Idempotent: the raw files stay, and a second call replaces the file by the same one.
 
     :raises AudioError: the raw files are missing or are no audio, or the target cannot be written
     :raises DiskFull: no room; nothing is left behind and the raw files are kept
@@ -123,7 +122,7 @@ def render(plan: RenderPlan) -> Rendered:
 
 
 def _in_the_file(line: Timeline, keep: Spans, seconds: float) -> tuple[tuple[float, float], ...]:
-    """Where the gaps between pieces are in what was kept of the time line."""
+    """Return the gaps between segments as (start, end) in seconds of the finished file."""
 
     def place(frame: int) -> float:
         kept = sum(max(0, min(frame, end) - start) for start, end in keep)
@@ -134,7 +133,7 @@ def _in_the_file(line: Timeline, keep: Spans, seconds: float) -> tuple[tuple[flo
 
 
 def _look(plan: RenderPlan, line: Timeline) -> _Findings:
-    """The first pass: where the recording begins and ends, and what is in its legs."""
+    """Run the first pass: find where the recording begins and ends, and examine its legs."""
     end = line.frames
     if plan.max_seconds is not None:
         end = min(end, round(plan.max_seconds * line.rate))
@@ -189,7 +188,7 @@ def _judge(watch: SilenceWatch, line: Timeline, end: int, unjudged: Spans) -> No
 
 
 def _blocks(plan: RenderPlan, line: Timeline, found: _Findings) -> Blocks:
-    """What the finished file holds, before resampling."""
+    """Return the blocks of the finished file, before resampling."""
     if plan.mode == "separate":
         return separate(line, found.keep, found.left_digits, found.right_digits)
     if found.own_mix:
@@ -198,7 +197,7 @@ def _blocks(plan: RenderPlan, line: Timeline, found: _Findings) -> Blocks:
 
 
 def _as_it_is(plan: RenderPlan, line: Timeline, found: _Findings) -> str:
-    """The raw file that already is what was asked for, or an empty string."""
+    """Return the raw file that already has the wanted form, or an empty string."""
     if plan.file_format != "s16bit" or plan.mode != "mixed" or plan.cipher is not None or found.own_mix:
         return ""
     if line.pieces != 1 or found.keep != [(0, line.frames)] or line.rate != plan.rate:
@@ -217,9 +216,9 @@ def _as_it_is(plan: RenderPlan, line: Timeline, found: _Findings) -> str:
 def _make(
     plan: RenderPlan, line: Timeline, found: _Findings, kept: int, final: FinalFile
 ) -> tuple[_Heard, int, int, bool]:
-    """The second pass.
+    """Run the second pass.
 
-    :returns: what was heard, frames, bytes on disk, and whether the size limit cut something off
+    :returns: the levels, frames, bytes on disk, and whether the size limit cut the recording off
     """
     length = resampled_length(kept, line.rate, plan.rate)
     if not plan.byte_limit:
@@ -233,10 +232,10 @@ def _make(
 
 @dataclass(frozen=True, slots=True)
 class _Aim:
-    """How a file of limited size is first tried.
+    """First attempt at a file of limited size.
 
-    :param cap: frames at most; :param budget: plain bytes at most
-    :param watched: the same where the size depends on what is encoded, else 0
+    :param cap: most frames; :param budget: most plain bytes
+    :param watched: the budget where the size depends on the audio, else 0
     """
 
     cap: int
@@ -249,8 +248,8 @@ def _fitted(
 ) -> tuple[_Heard, int, int, bool]:
     """Encode as many of `length` frames as fill `max_bytes`.
 
-    The first attempt goes by the size so far and stops in time. What a codec holds back makes that too short where the
-    limit is small; further ones aim at a length, between the longest that fits and the shortest that does not.
+    The first attempt watches the size and stops in time. Since a codec holds audio back, that file is too short where
+    the limit is small. Further attempts aim at a length between the longest that fits and the shortest that does not.
     """
     fits, beyond = 0, length + 1
     heard, frames, plain = _encode(plan, line, found, final, aim.cap, aim.watched)
@@ -277,7 +276,7 @@ def _encode(
 ) -> tuple[_Heard, int, int]:
     """Encode at most `cap` frames, and stop before `budget` bytes (0: no need to look).
 
-    :returns: what was heard, frames, plain bytes
+    :returns: the levels, frames, plain bytes
     """
     heard = _Heard(Levels(line.rate, plan.silence_dbfs))
     unheard = -(-cap * line.rate // plan.rate)  # raw frames that the cap lets through
@@ -317,8 +316,8 @@ def _encode(
 
 
 def _would_pass(plan: RenderPlan, encoder: Encoder, empty: int, more: int, budget: int) -> bool:
-    """Whether `more` frames may take the file past its budget, going by what it needed per frame so far."""
+    """Tell whether `more` frames may take the file past its budget, by its bytes per frame so far."""
     done = max(1, encoder.frames)
     per_frame = max((encoder.bytes_written - empty) / done, 0.05)
-    waiting = more + _HELD_BACK_SECONDS[plan.file_format] * plan.rate
+    waiting = more + format_named(plan.file_format).held_back_seconds * plan.rate
     return encoder.bytes_written + waiting * per_frame > budget

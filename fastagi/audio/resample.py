@@ -1,4 +1,4 @@
-"""Change of sample rate, streaming, with soxr's HQ recipe (flat to 3.4 kHz, residue below -80 dB)."""
+"""Conversion of sample rates, streaming, with soxr's HQ recipe (flat to 3.4 kHz, residue below -80 dB)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Samples = NDArray[np.int16]
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
-    """Exactly how many samples come out of so many: `frames * to_rate / from_rate`, rounded half up."""
+    """Return exactly how many samples come out of `frames`: `frames * to_rate / from_rate`, rounded half up."""
     return (2 * frames * to_rate + from_rate) // (2 * from_rate)
 
 
 class Resampler:
-    """One stream from `from_rate` to `to_rate` (Hz). Equal rates pass samples through untouched.
+    """Convert one stream from `from_rate` to `to_rate` (Hz). Equal rates pass samples through untouched.
 
-    Whatever the blocks, the total is exactly `resampled_length` of what was fed.
+    The total is exactly `resampled_length` of the samples fed, at any block size.
     """
 
     def __init__(self, from_rate: int, to_rate: int, channels: int = 1) -> None:
@@ -33,7 +33,7 @@ class Resampler:
             self._stream = soxr.ResampleStream(from_rate, to_rate, channels, dtype="int16", quality="HQ")
 
     def feed(self, block: Samples) -> Samples:
-        """The samples that are ready after this block; they lag behind by the filter's length."""
+        """Return the samples that are ready after this block; samples lag behind by the filter's length."""
         self._fed += len(block)
         if self._stream is None:
             return block
@@ -42,7 +42,7 @@ class Resampler:
         return out
 
     def finish(self) -> Samples:
-        """The rest. Once, after the last block."""
+        """Return the rest. Call it once, after the last block."""
         shape = (0,) if self._channels == 1 else (0, self._channels)
         empty: Samples = np.zeros(shape, np.int16)
         if self._stream is None or self._fed == 0:

@@ -6,10 +6,10 @@ import soundfile
 
 
 class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile ships no types
-    """A SoundFile that never seeks.
+    """SoundFile that never seeks.
 
-    soundfile seeks after every block, to where it already is. An MP3 decoder then has lost its bit reservoir: each
-    block begins with a damaged frame, and libmpg123 says so on standard error.
+    soundfile seeks after every block, to its current position. An MP3 decoder loses its bit reservoir by that: each
+    block begins with a damaged frame, and libmpg123 complains on standard error.
     """
 
     def seekable(self) -> bool:

@@ -1,7 +1,7 @@
-"""When did somebody last speak: the streaming judge of `milliseconds_max_silence` and `milliseconds_initial_silence`.
+"""Silence limits of a stream: `milliseconds_max_silence` and `milliseconds_initial_silence`.
 
-The same object judges a growing file (in the live watcher) and the finished one (in `render`), and answers the same for
-any block size: the live answer stops the call's recording, the second one cuts the file to 10 ms.
+The level monitor judges a growing file and `render` the finished one by the same class; the block size makes no
+difference. The monitor's result stops the recording of the call, `render`'s result cuts the file to 10 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BURST_FRAMES = 3
 
 
 class SilenceWatch:
-    """Feed it one recording from its start; it says where the recording ends for silence.
+    """Find where a recording ends for silence. Takes the samples of one recording from its start.
 
     Sound is a run of at least three 10 ms frames above the threshold. Until the first sound `initial_ms` counts (or
     `max_ms` when there is no initial limit), from then on `max_ms`, each time from the end of the last sound. The
@@ -53,18 +53,18 @@ class SilenceWatch:
 
     @property
     def quiet(self) -> int:
-        """Samples since the end of the last sound, or since the start; what was skipped not counted."""
+        """Samples since the end of the last sound, or since the start, without skipped samples."""
         return self.frames - self._quiet_since
 
     def ends_at(self) -> int | None:
-        """Where the limit falls if nothing is heard any more; None where none counts."""
+        """Return the sample index of the limit if no sound comes any more; None without a limit."""
         if self.trigger is not None:
             return self.trigger
         limit = self._max if self.first_sound is not None else self._first_limit
         return self._quiet_since + limit if limit else None
 
     def feed(self, block: Samples) -> int | None:
-        """Judge the next samples (one channel). Once there is a trigger it stays.
+        """Judge the next samples (one channel). A trigger stays once it is set.
 
         :returns: the trigger's sample index, or None
         """
@@ -76,7 +76,7 @@ class SilenceWatch:
         return self.trigger
 
     def skip(self, count: int) -> None:
-        """Let `count` samples pass without judging them (a pause): the silence before them goes on after them."""
+        """Skip `count` samples without judging them (a pause): the silence before them continues after them."""
         if self.trigger is not None or count <= 0:
             return
         frames = self._energy.skip(count)
@@ -86,7 +86,7 @@ class SilenceWatch:
             self._run = 0
 
     def finish(self) -> int | None:
-        """The recording is over: a limit that falls into its last, incomplete frame counts too."""
+        """End the recording. A limit that falls into the last, incomplete frame counts too."""
         if self.trigger is None:
             limit = self._max if self.first_sound is not None else self._first_limit
             if limit and self.frames - self._quiet_since >= limit:

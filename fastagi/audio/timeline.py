@@ -1,6 +1,6 @@
-"""One recording out of Asterisk's pieces: each role (mixed, left, right) as one stream from start to end.
+"""Time line of a recording: its segments in order, each role (mixed, left, right) as one stream from start to end.
 
-Decides which file stands for which role when some are missing, broken or out of step; never changes a sample.
+Decides which file serves which role when some are missing, broken or out of step; never changes a sample.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from fastagi.errors import AudioError, DiskFull
 Samples = NDArray[np.int16]
 
 LONGEST_GAP_SECONDS = 3600.0
-"""Silence put between two pieces, or after the last, at most: a clock that jumped must not fill the disk."""
+"""Longest silence between two segments, or after the last: a clock that jumped must not fill the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a role that a file has; where a role has no part it is silent.
+    """Stretch of a role that a file holds; a role without a part is silent.
 
     :param start: frame on the time line; :param frames: length; :param path: the file; :param offset: frame in it
     """
@@ -38,15 +38,15 @@ class Part:
 
 @dataclass(slots=True)
 class Timeline:
-    """The recording as it was made.
+    """Recording laid out from its start to its end.
 
-    :param rate: Hz of every stream; :param frames: its whole length
-    :param parts: role (``mixed``, ``left``, ``right``) -> its parts in order
-    :param pieces: how many pieces it has
-    :param legs: ``left`` and ``right`` are the two legs, at least in one piece
-    :param own_mix: there is no usable mixed file for some piece: the legs must be mixed here
+    :param rate: Hz of every stream; :param frames: length of the recording
+    :param parts: parts of each role (``mixed``, ``left``, ``right``) in order
+    :param pieces: number of segments
+    :param legs: ``left`` and ``right`` are the two legs, at least in one segment
+    :param own_mix: some segment has no usable mixed file: the legs must be mixed here
     :param salvaged: a header had to be mended
-    :param gaps: where nothing was recorded between two pieces or after the last, as (start, end) in frames
+    :param gaps: spans without a recording between two segments or after the last, as (start, end) in frames
     """
 
     rate: int
@@ -60,7 +60,7 @@ class Timeline:
     warnings: list[str] = field(default_factory=list)
 
     def blocks(self, role: str, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, Samples]]:
-        """The samples of one role in the given frame ranges, as (frame, block), in order."""
+        """Yield the samples of one role in the given frame ranges, as (frame, block), in order."""
         with _Stream(self.parts[role], self.rate) as stream:
             for start, end in ranges:
                 at = start
@@ -71,9 +71,9 @@ class Timeline:
 
 
 def lay_out(plan: RenderPlan) -> Timeline:
-    """Look at every raw file, mend what nobody closed, and put the pieces in order.
+    """Examine every raw file, mend unfinished headers, and put the segments in order.
 
-    :raises AudioError: a piece of which no file can be read (says which and why)
+    :raises AudioError: no file of some segment can be read (the text names the files and the reasons)
     :raises DiskFull: a header could not be mended
     """
     line = Timeline(plan.raw_rate)
@@ -91,14 +91,17 @@ def lay_out(plan: RenderPlan) -> Timeline:
         if "received" in lengths and "sent" in lengths:
             _place_legs(plan, line, piece, lengths, where)
         else:
-            _place_what_there_is(plan, line, piece, lengths, where)
+            _place_without_leg(plan, line, piece, lengths, where)
     tail = min(plan.tail_seconds, plan.most_seconds - line.frames / line.rate)
     _leave_a_gap(line, tail, f"the last piece ended {tail:.0f} s before the recording")
     return line
 
 
 def _leave_a_gap(line: Timeline, gap: float, what: str) -> None:
-    """:param gap: seconds; :param what: to be said if it is too long"""
+    """Add a gap to the time line, shortened to the longest one allowed.
+
+    :param gap: seconds; :param what: name of the gap in the warning when it is too long
+    """
     if gap > LONGEST_GAP_SECONDS:
         line.warnings.append(f"{what}; {LONGEST_GAP_SECONDS:.0f} s of silence are kept")
     frames = max(0, round(min(gap, LONGEST_GAP_SECONDS) * line.rate))
@@ -108,7 +111,7 @@ def _leave_a_gap(line: Timeline, gap: float, what: str) -> None:
 
 
 def _place_legs(plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str) -> None:
-    """Both legs are there, with or without the mixed file."""
+    """Place a segment that has both legs, with or without the mixed file."""
     start = line.frames
     longest = max(lengths.values())
     wants_legs = plan.mode == "separate" or plan.dtmf_elim
@@ -147,10 +150,8 @@ def _place_run(line: Timeline, piece: RawPiece, start: int, run: Run) -> None:
         line.parts["right"].append(Part(start + run.start, run.frames, piece.sent, run.sent))
 
 
-def _place_what_there_is(
-    plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str
-) -> None:
-    """At least one leg is missing: nothing that was said is lost, even where sides cannot be told apart."""
+def _place_without_leg(plan: RenderPlan, line: Timeline, piece: RawPiece, lengths: dict[str, int], where: str) -> None:
+    """Place a segment without one of its legs. No audio is lost, even if the sides cannot be told apart."""
     start = line.frames
     side = "received" if "received" in lengths else "sent"
     role = "left" if side == "received" else "right"
@@ -177,7 +178,7 @@ def _place_what_there_is(
 
 
 def _place(line: Timeline, roles: tuple[str, ...], path: str, frames: int, start: int | None = None) -> None:
-    """A whole file for these roles; without `start` at the end of the time line, which it makes longer."""
+    """Place a whole file for these roles; without `start` it is appended to the time line."""
     at = line.frames if start is None else start
     for role in roles:
         line.parts[role].append(Part(at, frames, path))
@@ -199,7 +200,7 @@ def _in_step(line: Timeline, piece: RawPiece) -> list[Run] | None:
 
 
 def _measure(line: Timeline, piece: RawPiece) -> tuple[dict[str, int], list[str]]:
-    """Length of each readable file of a piece by role, and what is wrong with the others."""
+    """Return the length of each readable file of a segment by role, and the faults of the others."""
     lengths: dict[str, int] = {}
     faults: list[str] = []
     for role in ("mixed", "received", "sent"):
@@ -223,7 +224,7 @@ def _measure(line: Timeline, piece: RawPiece) -> tuple[dict[str, int], list[str]
 
 
 def _open(line: Timeline, path: str) -> Reader:
-    """The file, its header mended where nobody finished it."""
+    """Open the file; an unfinished header is mended first."""
     try:
         reader = open_reader(path, line.rate)
     except AudioError:
@@ -240,7 +241,7 @@ def _mend(line: Timeline, path: str) -> None:
     try:
         info = wavfile.inspect(path)
     except AudioError:
-        return  # not a WAV file: `open_reader` knows whether it is anything else
+        return  # not a WAV file: `open_reader` decides whether the file is audio at all
     if info.complete:
         return
     line.salvaged = line.salvaged or info.frames > 0
@@ -249,11 +250,11 @@ def _mend(line: Timeline, path: str) -> None:
     except DiskFull:
         raise
     except AudioError:
-        return  # a file that Asterisk left readable only: it is read by its true length, and nothing is lacking
+        return  # Asterisk left the file read-only: reading goes by its true length, so nothing is lost
 
 
 class _Stream:
-    """One role, read forwards."""
+    """Stream of one role, read forwards."""
 
     def __init__(self, parts: list[Part], rate: int) -> None:
         self._parts = parts
@@ -270,7 +271,7 @@ class _Stream:
         self._close()
 
     def read(self, start: int, count: int) -> Samples:
-        """`count` samples from frame `start`; silence where there is no file."""
+        """Return `count` samples from frame `start`; silence where there is no file."""
         while self._next < len(self._parts) and self._parts[self._next].start + self._parts[self._next].frames <= start:
             self._next += 1
         out: Samples | None = None

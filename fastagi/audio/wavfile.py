@@ -1,8 +1,9 @@
-"""RIFF/WAVE headers: is the file whole, where is its audio, and mending the header of one that nobody closed.
+"""RIFF/WAVE headers: whether the file is complete, where its audio is, and repair of an unfinished header.
 
-No samples are decoded here (`reader`), none are written (`encoder`). Asterisk writes 0 into both sizes when it opens a
-file and the true ones when it closes it: that is the completion mark. A killed Asterisk leaves the zeros, and
-libsndfile then reads 0 frames without an error; so nothing in this project believes a size before it passed here.
+`reader` decodes samples, `encoder` writes them; here are headers only. Asterisk writes 0 into both sizes when it opens
+a file and the true sizes when it closes the file: these are the completion mark. A killed Asterisk leaves the zeros,
+and libsndfile then reads 0 frames without an error. So no code in this project believes a size that was not checked
+here.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ PCM, ALAW, ULAW, OKI, IMA = 0x0001, 0x0006, 0x0007, 0x0010, 0x0011
 """`wFormatTag` of the codecs that this project writes into WAV."""
 
 MOST_CHUNKS = 64
-"""Chunks looked at before `data`: real files have 2 to 5, a file of random bytes must not be walked for ever."""
+"""Most chunks before `data`: real files have 2 to 5; the walk through a file of random bytes must end."""
 
 HEAD_BYTES = 128
-"""Read at once: all of Asterisk's header, and of ours."""
+"""Bytes read at once: all of a header that Asterisk or this project writes."""
 
 _TO_THE_END = 0xFFFFFFFF
 _LARGEST_RATE = 384_000
@@ -31,13 +32,13 @@ _LARGEST_RATE = 384_000
 
 @dataclass(frozen=True, slots=True)
 class WavInfo:
-    """What a WAV header says, with the sizes that the file really has.
+    """Content of a WAV header, with the real sizes of the file.
 
-    :param complete: both sizes are written and fit the file: whoever wrote it has closed it
+    :param complete: both sizes are written and fit the file: its writer has closed it
     :param tag: codec (`PCM`, `ALAW`, ...); :param rate: Hz; :param bits: per sample
     :param block_align: bytes per frame (PCM, G.711) or per block (ADPCM)
-    :param data_offset: where the audio begins; :param data_bytes: how much of it there is, cut to whole frames
-    :param frames: samples per channel; of ADPCM what `fact` says
+    :param data_offset: start of the audio; :param data_bytes: its length, cut to whole frames
+    :param frames: samples per channel; for ADPCM the number in `fact`
     :param riff_bytes: size of the file that the RIFF size should describe
     """
 
@@ -59,10 +60,10 @@ class WavInfo:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What `repair` found.
+    """Result of `repair`.
 
-    :param salvaged: the header had to be written, and there was audio behind it
-    :param frames: samples per channel that the file holds now
+    :param salvaged: the header was unfinished, and there was audio behind it
+    :param frames: samples per channel in the file now
     """
 
     salvaged: bool
@@ -70,9 +71,9 @@ class Repair:
 
 
 def inspect(path: str | PathLike[str]) -> WavInfo:
-    """The header of a WAV file, and how much audio there really is behind it.
+    """Return the header of a WAV file, with the real length of its audio.
 
-    :raises AudioError: there is no file, it is a link, it is empty, or it is not a WAV file
+    :raises AudioError: there is no file, or the file is a link, is empty, or is not a WAV file
     """
     try:
         fd = open_file(path)
@@ -85,7 +86,7 @@ def inspect(path: str | PathLike[str]) -> WavInfo:
 
 
 def is_complete(path: str | PathLike[str]) -> bool:
-    """True once the writer has closed the file. Reads the header only; a file that is not there is not complete."""
+    """Return True once the writer has closed the file. Reads the header only; a missing file is not complete."""
     try:
         return inspect(path).complete
     except AudioError:
@@ -93,11 +94,11 @@ def is_complete(path: str | PathLike[str]) -> bool:
 
 
 def repair(path: str | PathLike[str]) -> Repair:
-    """Write the true sizes into a header that nobody finished. Idempotent; synced to disk before it returns.
+    """Write the true sizes into an unfinished header. Idempotent; the file is synced before the function returns.
 
-    Only for files that nobody writes any more: a patched header is a completion mark.
+    Only for files without a writer: a patched header is a completion mark.
 
-    :raises AudioError: not a WAV file, or it may not be written
+    :raises AudioError: not a WAV file, or a file that may not be written
     :raises DiskFull: the patch could not be written
     """
     name = os.fspath(path)
@@ -110,7 +111,7 @@ def repair(path: str | PathLike[str]) -> Repair:
             info = inspect_fd(fd, name)
             end = info.data_offset + info.data_bytes
             if end == info.riff_bytes:
-                os.ftruncate(fd, end)  # what is behind it is less than a frame
+                os.ftruncate(fd, end)  # the rest is less than a frame
             os.pwrite(fd, struct.pack("<I", min(info.riff_bytes - 8, _TO_THE_END)), 4)
             os.pwrite(fd, struct.pack("<I", min(info.data_bytes, _TO_THE_END)), info.data_offset - 4)
             os.fsync(fd)
@@ -124,9 +125,9 @@ def repair(path: str | PathLike[str]) -> Repair:
 
 
 def inspect_fd(fd: int, name: str, head: bytes = b"") -> WavInfo:
-    """`inspect` on an open descriptor.
+    """Inspect an open descriptor, as `inspect` does a path.
 
-    :param name: for the errors; :param head: what was read already, from the file's beginning
+    :param name: the file's name in errors; :param head: bytes already read from the file's beginning
     """
     size = os.fstat(fd).st_size
     if size == 0:
@@ -184,7 +185,7 @@ def _with_data(
 
 
 def _believable(fd: int, name: str, offset: int, length: int, size: int) -> bool:
-    """Whether `length` can be the size of the audio: it fits, and what follows is the end of the file or chunks."""
+    """Tell whether `length` can be the size of the audio: it fits, and the end of the file or chunks follow."""
     if length > size - offset:
         return False
     at = offset + length + (length & 1)

@@ -1,7 +1,7 @@
-"""Ciphers of finished recordings, and the key that keeps their keys.
+"""Ciphers of finished recordings, and the master key that wraps their keys.
 
-`AesCbcCipher` is what `openssl enc` reads, `AesGcmCipher` is authenticated, `AgeCipher` lets only a private key's
-holder listen. When a cipher is applied is decided in `fastagi.recording`; how a file is finished is `fastagi.audio`'s.
+`openssl enc` reads files of `AesCbcCipher`; `AesGcmCipher` is authenticated; with `AgeCipher` only the holder of a
+private key can listen. `fastagi.recording` decides when a cipher is applied, `fastagi.audio` writes the file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 
 
 def from_secret(secret: bytes) -> Cipher:
-    """The cipher that `Cipher.to_secret` was called on.
+    """Return the cipher that `Cipher.to_secret` was called on.
 
-    :raises CipherError: it is no such secret
+    :raises CipherError: `secret` is not a secret of `to_secret`
     """
     try:
         fields = json.loads(secret)
@@ -51,7 +51,7 @@ def from_secret(secret: bytes) -> Cipher:
 def open_encrypted(
     path: str | PathLike[str], cipher: Cipher, start: int = 0, length: int | None = None
 ) -> Iterator[bytes]:
-    """The clear bytes of an encrypted recording from offset `start`, at most `length`, in blocks.
+    """Yield the clear bytes of an encrypted recording from offset `start`, at most `length`, in blocks.
 
     :raises CipherError: wrong key, damaged or cut file; age files need a private key
     """

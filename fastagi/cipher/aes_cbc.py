@@ -1,6 +1,6 @@
-"""AES-CBC with PKCS#7 padding: byte for byte what `openssl enc -aes-256-cbc -K KEY -iv IV` makes.
+"""AES-CBC with PKCS#7 padding: byte for byte the output of `openssl enc -aes-256-cbc -K KEY -iv IV`.
 
-Neither key nor IV are in the file, and nothing in it proves that it is whole: it is here because the seed's maker
+The file holds neither key nor IV, and nothing that proves it complete. The mode is here because the seed's maker
 documents this compatibility. Where there is a choice, `AesGcmCipher` is better.
 """
 

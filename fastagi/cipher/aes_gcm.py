@@ -105,7 +105,7 @@ class AesGcmCipher(Cipher):
                     yield part
                 number += 1
                 if number * SEGMENT >= end and end < clear:
-                    return  # a part was asked for: what is behind it is not looked at
+                    return  # only a part was asked for: the rest is not read
 
     def to_secret(self) -> bytes:
         return json.dumps({"cipher": "aes-gcm", "key": base64.b64encode(self._key).decode("ascii")}).encode("ascii")
@@ -115,7 +115,7 @@ class AesGcmCipher(Cipher):
         return AESGCM(made[:-7]), made[-7:]
 
     def _measure(self, file: BinaryIO, path: str | PathLike[str]) -> tuple[int, int]:
-        """Segments and size of an encrypted file."""
+        """Return the number of segments and the size of an encrypted file."""
         size = os.fstat(file.fileno()).st_size
         if read_exactly(file, len(_MAGIC)) != _MAGIC:
             raise CipherError(f"{os.fspath(path)}: not encrypted with {self.scheme}")

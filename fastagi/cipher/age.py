@@ -1,8 +1,7 @@
-"""age (age-encryption.org): encrypted for public keys; only who has a private key can listen, not this server.
+"""Encryption with age (age-encryption.org) for public keys: only a private key opens the file; this server has none.
 
-pyrage (extra `age`) holds the GIL while it encrypts, 300 ms for a two-hour recording, so it runs in a process of its
-own (`age_worker`), with a time limit. The clear file is handed over as an open descriptor: it has no name to be found
-by.
+pyrage (extra `age`) holds the GIL while it encrypts, 300 ms for a two-hour recording. So it runs in a process of its
+own (`age_worker`), with a time limit. The clear file is handed over as an open descriptor and never has a name.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ MOST_RECIPIENTS = 64
 _WORKER = Path(__file__).with_name("age_worker.py")
 _STARTING_SECONDS = 60.0
 _SLOWEST_BYTES_PER_SECOND = 1_000_000
-"""455 MB/s were measured: a process that is slower than 1 MB/s hangs."""
+"""Speed below which the worker counts as hung; 455 MB/s were measured."""
 
 _CHUNK = 1 << 16
 _TAG = 16
@@ -35,7 +34,7 @@ class AgeCipher(Cipher):
     """age for one or more recipients.
 
     :param recipients: public keys, ``age1...`` or ``ssh-ed25519 ...`` or ``ssh-rsa ...``
-    :raises CipherError: none, one that is no public key, or the extra is not installed
+    :raises CipherError: no recipient, a recipient that is no public key, or the extra is not installed
     """
 
     def __init__(self, recipients: Iterable[str] | str) -> None:
@@ -52,7 +51,7 @@ class AgeCipher(Cipher):
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """Public keys: no secret."""
+        """Public keys of the recipients; not a secret."""
         return self._recipients
 
     def encrypt(self, source: BinaryIO, target: BinaryIO) -> None:

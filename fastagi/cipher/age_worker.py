@@ -1,6 +1,6 @@
-"""Run as a process of its own by `fastagi.cipher.age`: standard input, encrypted with age, to standard output.
+"""Worker process of `fastagi.cipher.age`: encrypts standard input with age to standard output.
 
-Arguments are recipients (public keys). Imports nothing of fastagi: it starts per file and must start fast.
+Arguments are recipients (public keys). Imports nothing of fastagi: a process starts per file and must start fast.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import sys
 
 
 def main(recipients: list[str]) -> int:
-    """:returns: exit code: 0, 1 with a line on standard error, or ENOSPC when there is no room."""
+    """Encrypt standard input to standard output.
+
+    :returns: exit code: 0, 1 with a line on standard error, or ENOSPC when there is no room
+    """
     import pyrage
 
     keys = [

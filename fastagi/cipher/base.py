@@ -1,4 +1,4 @@
-"""What every cipher here can do, on open files and on paths.
+"""Interface of every cipher, on open files and on paths.
 
 Ciphers are applied to finished recordings: a clear file in, an encrypted one out, streaming, with the name unchanged
 (the scheme is in the recording's metadata). A key is never in a repr, a log line or an error.
@@ -17,19 +17,19 @@ from typing import BinaryIO
 from fastagi.errors import CipherError
 
 STEP = 1 << 18
-"""Bytes per step: a quarter of a megabyte keeps the GIL for less than a millisecond."""
+"""Bytes per step: 256 kB keep the GIL for less than a millisecond."""
 
 TEMPORARY_SUFFIX = ".fastagi-tmp"
-"""The same as of finished files in the making: one sweep finds both."""
+"""Suffix of unfinished files, the same as in `fastagi.audio.finalfile`: one sweep finds both."""
 
 KEY_SIZES = (16, 24, 32)
 
 
 class Cipher(ABC):
-    """One cipher with its key. `scheme` is what metadata calls it."""
+    """Cipher with its key. `scheme` is its name in metadata."""
 
     suffix = ""
-    """Added to the file's name: nothing. A name that was promised when the recording began stays true."""
+    """Suffix added to the file's name: none. The name given when the recording began stays true."""
 
     @property
     @abstractmethod
@@ -38,35 +38,35 @@ class Cipher(ABC):
 
     @abstractmethod
     def encrypt(self, source: BinaryIO, target: BinaryIO) -> None:
-        """Encrypt everything that is left in `source` into `target`.
+        """Encrypt the rest of `source` into `target`.
 
-        :raises CipherError: the cipher failed; :raises OSError: reading or writing did
+        :raises CipherError: the cipher failed; :raises OSError: reading or writing failed
         """
 
     @abstractmethod
     def plaintext_budget(self, max_bytes: int) -> int:
-        """The most plain bytes whose encryption has at most `max_bytes`; negative when not even nothing fits."""
+        """Return the most plain bytes whose encryption has at most `max_bytes`; negative when no file fits."""
 
     @abstractmethod
     def clear_size(self, path: str | PathLike[str]) -> int:
-        """Size of the clear file inside an encrypted one.
+        """Return the size of the clear file inside an encrypted one.
 
-        :raises CipherError: it is not such a file, or not this key's
+        :raises CipherError: the file is not of this scheme, or not of this key
         """
 
     @abstractmethod
     def decrypt_from(self, path: str | PathLike[str], start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The clear bytes from offset `start`, at most `length`, in blocks.
+        """Yield the clear bytes from offset `start`, at most `length`, in blocks.
 
         :raises CipherError: wrong key, damaged or cut file (raised when the place is reached)
         """
 
     @abstractmethod
     def to_secret(self) -> bytes:
-        """The key and all that is needed to make this cipher again (`from_secret`): only ever stored wrapped."""
+        """Return the key and all else that `from_secret` needs to make this cipher again. Store it wrapped only."""
 
     def encrypt_file(self, source: str | PathLike[str], target: str | PathLike[str]) -> None:
-        """Encrypt a file; `target` is complete and synced, or not there.
+        """Encrypt a file. Afterwards `target` is complete and synced, or not there.
 
         :raises CipherError: a file cannot be read or written, or the cipher failed
         """
@@ -75,7 +75,7 @@ class Cipher(ABC):
             out.commit()
 
     def decrypt_file(self, source: str | PathLike[str], target: str | PathLike[str]) -> None:
-        """Decrypt a file; `target` is complete and synced, or not there: nothing unverified is left behind.
+        """Decrypt a file. Afterwards `target` is complete and synced, or not there: no unverified audio is left behind.
 
         :raises CipherError: wrong key, damaged or cut file, or a file cannot be read or written
         """
@@ -92,9 +92,9 @@ class Cipher(ABC):
 
 
 def key_bytes(name: str, value: object, sizes: tuple[int, ...]) -> bytes:
-    """`value` as bytes of one of the sizes.
+    """Return `value` as bytes of one of the sizes.
 
-    :raises CipherError: it is of another type or size; its content is not told
+    :raises CipherError: another type or size; the text does not tell the content
     """
     wanted = ", ".join(str(size) for size in sizes[:-1]) + (" or " if len(sizes) > 1 else "") + str(sizes[-1])
     if not isinstance(value, (bytes, bytearray, memoryview)):
@@ -106,7 +106,7 @@ def key_bytes(name: str, value: object, sizes: tuple[int, ...]) -> bytes:
 
 
 def read_exactly(file: BinaryIO, count: int) -> bytes:
-    """`count` bytes, fewer only at the end of the file (a raw file may give less at a time)."""
+    """Read `count` bytes, fewer only at the end of the file (an unbuffered file may give less at a time)."""
     data = file.read(count) or b""
     while 0 < len(data) < count:
         more = file.read(count - len(data))
@@ -117,7 +117,7 @@ def read_exactly(file: BinaryIO, count: int) -> bytes:
 
 
 def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
-    """All of `data` (a raw file may take less at a time)."""
+    """Write all of `data` (an unbuffered file may take less at a time)."""
     done = file.write(data)
     while done < len(data):
         done += file.write(data[done:])
@@ -134,7 +134,7 @@ open_encrypted_file = _opened
 
 
 class _Replacing:
-    """A file that takes its name only when it is whole."""
+    """File that takes its name only when it is complete."""
 
     def __init__(self, target: str | PathLike[str]) -> None:
         self._target = Path(target)
@@ -162,7 +162,7 @@ class _Replacing:
         fault: OSError | None = exc if isinstance(exc, OSError) else None
         try:
             self.file.close()
-        except OSError as late:  # a full disk is told once more when the buffer is flushed
+        except OSError as late:  # a full disk is reported once more when the buffer is flushed
             fault = fault or late
         self._temporary.unlink(missing_ok=True)
         if fault is not None:

@@ -1,4 +1,4 @@
-"""The master key: wraps what must outlive a crash (the keys of open recordings' ciphers) before it is stored."""
+"""The master key: wraps secrets that must survive a crash (the keys of open recordings) before they are stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NONCE = 12
 
 
 class MasterKey:
-    """A 256-bit key that wraps small secrets (AES-256-GCM, a random nonce each).
+    """Key of 256 bits that wraps small secrets (AES-256-GCM, a random nonce each).
 
     :param key: 32 bytes
     :raises CipherError: another size or type
@@ -36,11 +36,11 @@ class MasterKey:
 
     @classmethod
     def load_or_create(cls, path: str | PathLike[str]) -> MasterKey:
-        """The key in `path`; a new one, readable by its owner only and synced, when there is no such file.
+        """Return the key in `path`. Without such a file a new key is made, readable by its owner only, and synced.
 
-        Several processes may call it at once: all get the same key.
+        Several processes may call this at once: all get the same key.
 
-        :raises CipherError: the file is no key, others may read it, or it cannot be read or made
+        :raises CipherError: the file is no key, other users may read it, or it cannot be read or made
         """
         file = Path(path)
         try:
@@ -53,15 +53,15 @@ class MasterKey:
     def wrap(self, secret: bytes, aad: bytes = b"") -> bytes:
         """Encrypt a secret.
 
-        :param aad: what it belongs to (a recording's id): it unwraps only with the same
+        :param aad: owner of the secret (a recording's id); `unwrap` needs the same
         """
         nonce = os.urandom(_NONCE)
         return _FORM + nonce + self._aead.encrypt(nonce, secret, aad)
 
     def unwrap(self, wrapped: bytes, aad: bytes = b"") -> bytes:
-        """The secret again.
+        """Decrypt a wrapped secret.
 
-        :raises CipherError: another master key or another owner wrapped it, or it is damaged
+        :raises CipherError: it was wrapped with another master key or for another owner, or is damaged
         """
         if wrapped[:1] != _FORM or len(wrapped) < 1 + _NONCE + 16:
             raise CipherError("a stored key is not in a form that this version knows")
@@ -71,7 +71,7 @@ class MasterKey:
             raise CipherError("a stored key was wrapped with another master key, or is damaged") from None
 
     def derive(self, purpose: str) -> bytes:
-        """32 bytes that whoever has this key has, too, for that purpose: the same each time."""
+        """Derive 32 bytes for a purpose. Every holder of this key gets the same bytes."""
         return HKDF(SHA256(), 32, None, b"fastagi " + purpose.encode()).derive(self._key)
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ class MasterKey:
 
 
 def _create(file: Path) -> None:
-    """A new key under a name of its own first, then linked: whoever looks sees no key or a whole one."""
+    """Create a new key under a temporary name, then link it: a reader finds no key or a complete one."""
     text = f"{_LABEL} {base64.b64encode(os.urandom(32)).decode('ascii')}\n"
     draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

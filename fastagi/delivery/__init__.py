@@ -1,6 +1,6 @@
-"""Delivery: finished recordings to sinks, at least once, for days, without holding anybody up.
+"""Delivery of finished recordings to sinks: at least once, for days, without delaying a call.
 
-The sinks are here for users, `DeliveryWorker` is for the app. What is due and what became of it is in `fastagi.store`.
+The sinks are for users, `DeliveryWorker` is for the app. Due deliveries and outcomes are in `fastagi.store`.
 """
 
 from __future__ import annotations

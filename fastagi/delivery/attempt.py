@@ -1,4 +1,4 @@
-"""One call of one sink, with a time limit, and what it means. Knows no queue and no ledger."""
+"""One call of one sink, with a time limit, and its outcome. Knows no queue and no ledger."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from fastagi.errors import SinkError
 
 
 async def attempt(entry: Entry, metadata: RecordingMetadata, current: CurrentDelivery) -> Outcome:
-    """Call the sink where it runs (`SinkRunner`) and return what became of it.
+    """Call the sink where it runs (`SinkRunner`) and return the outcome.
 
-    Whatever the sink raises is an outcome; only the cancelling of this attempt passes (and Ctrl-C, where nobody handles
-    SIGINT). A sink that never returns holds its own loop or threads only.
+    Every exception of the sink is an outcome; only the cancellation of this attempt passes (and Ctrl-C, when SIGINT has
+    no handler). A sink that never returns holds only its own loop or threads.
     """
     token = current_delivery.set(current)
     limit = asyncio.timeout(entry.time_limit_seconds)
@@ -23,7 +23,7 @@ async def attempt(entry: Entry, metadata: RecordingMetadata, current: CurrentDel
         async with limit:
             await entry.runner.deliver(metadata)
     except SinkError as exc:
-        asked = exc.retry_after if is_number(exc.retry_after) else None  # a sink of the user's may say anything
+        asked = exc.retry_after if is_number(exc.retry_after) else None  # a user's sink may raise any text
         return Outcome(False, str(exc), retry=bool(exc.retry), retry_after=asked, refused=exc.refused is True)
     except Exception as exc:
         if isinstance(exc, TimeoutError) and limit.expired():

@@ -1,6 +1,6 @@
-"""Calls of what users wrote, a sink's method or its `aclose`: async ones on this loop, plain ones in threads.
+"""Calls users' code, a sink's method or its `aclose`: async code on this loop, plain functions in threads.
 
-Whatever comes out of them is an `Exception`, so that no sink ends the task, the loop or the server that called it.
+Anything that the code raises becomes an `Exception`, so that no sink ends the task, the loop or the server.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from fastagi.runtime.threads import Pool
 
 
 class Threads(Pool):
-    """Threads for the plain functions of one sink. One that does not return keeps its place to the end."""
+    """Threads for the plain functions of one sink. A function that never returns keeps its thread for good."""
 
     def __init__(self, name: str, limit: int) -> None:
         super().__init__(name, limit, as_error=_ended)
 
 
 async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> None:
-    """Calls an async or a plain function.
+    """Call an async or a plain function.
 
-    Cancelling passes when it is this task that is cancelled. KeyboardInterrupt passes on the loop, where it is Ctrl-C.
+    Cancelling this task passes. KeyboardInterrupt passes on the loop, where it is Ctrl-C.
 
-    :raises SinkError: it ended by what is no `Exception`: `sys.exit`, a panic in an extension, or the cancellation of
-        something that it waited for; :raises Exception: what it raised
+    :raises SinkError: it raised no `Exception` but `sys.exit`, a panic in an extension, or the cancellation of
+        something that it waited for
+    :raises Exception: the exception that it raised
     """
     task = asyncio.current_task()
     assert task is not None
@@ -50,7 +51,7 @@ async def call(function: Callable[..., Any], *args: Any, threads: Threads) -> No
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Does calling it give something to await, without running it?"""
+    """Return whether a call gives an awaitable, without calling."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 

@@ -1,4 +1,4 @@
-"""Closing of sinks: side by side, within a bounded time, whatever they do."""
+"""Closes sinks side by side, within a bounded time, whatever the sinks do."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fastagi.delivery.calling import Threads, call
 log = structlog.get_logger(__name__)
 
 CLOSE_SECONDS = 5.0
-"""A connection says goodbye well within it; a server that stops waits no longer."""
+"""Seconds in which a connection can say goodbye; a server that stops waits no longer."""
 
 CANCEL_SECONDS = 1.0
 
 
 async def close(sinks: Mapping[str, object], how: Mapping[str, Callable[[], Awaitable[None]]] | None = None) -> None:
-    """Calls `aclose`, async or plain (in a thread), of those that have it. What fails or takes too long is logged.
+    """Call `aclose`, async or plain (in a thread), of the sinks that have it. Logs those that fail or take too long.
 
     :param sinks: by name, for the log; the same object twice is closed once
-    :param how: by name, what closes a sink that does not run on this loop
+    :param how: by name, the function that closes a sink on another loop
     """
     once = {id(sink): (name, sink) for name, sink in sinks.items() if callable(getattr(sink, "aclose", None))}
     tasks = {asyncio.create_task(_close(name, sink, (how or {}).get(name))): name for name, sink in once.values()}

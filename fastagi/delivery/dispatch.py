@@ -1,7 +1,7 @@
-"""The port that says "now, you": what both dispatchers do. Which one a store takes: `opening`.
+"""The interface of both dispatchers, which call handlers when ids are due. `opening` chooses a store's dispatcher.
 
-The ledger is the truth. A dispatcher only knows ids and times. It may lose one (it asks the ledger again) or give one
-twice (the ledger's claim lets one through), and owns no attempts, no back-off and no outcome.
+The ledger is the truth; a dispatcher only knows ids and times. It may lose an id (it reads the ledger again) or give
+one twice (the ledger's claim lets one through). It owns no attempts, no back-off and no outcome.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from typing import Protocol
 import sqlalchemy as sa
 
 Handler = Callable[[str], Awaitable[None]]
-"""Called with an id when it is due. It settles the matter in the ledger, and enqueues again what is to come again."""
+"""Called with an id when it is due. The handler settles it in the ledger, and enqueues again what must come again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Something that waits in the ledger. :param run_at: unix seconds"""
+    """A waiting entry of the ledger.
+
+    :param run_at: unix seconds
+    """
 
     id: str
     run_at: float
 
 
 Source = Callable[[sa.Connection, int], list[Item]]
-"""A unit that reads the ledger: up to so many items that wait for one queue, the earliest first."""
+"""A unit that reads up to a number of items that wait for one queue from the ledger, the earliest first."""
 
 
 class Reschedule(Exception):
-    """Raised by a handler: not now; give me this id again.
+    """Raised by a handler to get this id again later.
 
     :param seconds: from now
     """
@@ -42,42 +45,42 @@ class Reschedule(Exception):
 class Dispatcher(Protocol):
     """Calls handlers with ids that are due, at most `limit` of a queue at once.
 
-    A handler that raises anything is called again with that id, later each time.
+    A handler that raises is called again with that id, after a growing pause.
     """
 
     def register(self, queue: str, handler: Handler, limit: int, source: Source) -> None:
-        """Begins to serve a queue, before or after `start`; what waits for it in the ledger is found by itself.
+        """Begin to serve a queue, before or after `start`. Ids that wait in the ledger are found without `enqueue`.
 
-        :param source: how the ledger is asked for it
+        :param source: reads the queue's items from the ledger
         :raises ValueError: the queue is registered
         """
 
     def unregister(self, queue: str) -> None:
-        """Stops serving it; running handlers go on. Unknown queues are ignored."""
+        """Stop serving a queue; running handlers go on. Unknown queues are ignored."""
 
     def refresh(self, queue: str) -> None:
-        """Asks the ledger soon what waits for that queue: it was changed without `enqueue`."""
+        """Read that queue's items from the ledger again soon: they were changed without `enqueue`."""
 
     def enqueue(self, conn: sa.Connection, queue: str, id: str, run_at: float) -> None:
-        """Queues an id, together with the transaction that `conn` is in or not at all. Idempotent.
+        """Queue an id in the transaction that `conn` is in; a rollback discards it. Idempotent.
 
         :param run_at: unix seconds
         """
 
     def cancel(self, conn: sa.Connection, queue: str, id: str) -> None:
-        """Takes back what is queued and not running, together with the transaction."""
+        """Take back an id that is queued and not running, in the transaction that `conn` is in."""
 
     def throttle(self, queue: str, limit: int | None, until: float = 0.0) -> None:
-        """Serves a queue with `limit` at once instead of its own, and not at all before `until` (unix seconds).
+        """Serve a queue with `limit` at once instead of its own, and not at all before `until` (unix seconds).
 
         :param limit: None for its own again, at once
         """
 
     def nudge(self) -> None:
-        """Looks at the clock now: for those who turn it."""
+        """Read the clock now, after it was set."""
 
     async def start(self) -> None:
-        """Begins to call handlers."""
+        """Begin to call handlers."""
 
     async def stop(self, drain_seconds: float) -> None:
-        """Calls no more; waits so long for running handlers, then cancels them. Idempotent."""
+        """Call no more handlers, wait `drain_seconds` for running ones, then cancel them. Idempotent."""

@@ -1,4 +1,4 @@
-"""How many handlers of one queue run at once in this server, and from when on: a limit that can be changed.
+"""Limits how many handlers of one queue run at once in this server, and from when on. The limit can be changed.
 
 Used beside PgQueuer, whose own limits are fixed and count over all servers.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fastagi.delivery.dispatch import Reschedule
 
 HOLD_SECONDS = 5.0
-"""A picked job that may not run yet waits here so long, then goes back: another server may be free."""
+"""Seconds that a picked job waits here for its turn before it goes back: another server may be free."""
 
 
 class Gate:
@@ -28,7 +28,10 @@ class Gate:
         self._changed = asyncio.Condition()
 
     async def enter(self) -> None:
-        """Waits for a place. :raises Reschedule: there was none in time, or the queue is not served now"""
+        """Wait for a place.
+
+        :raises Reschedule: there was none in time, or the queue is not served now
+        """
         deadline = asyncio.get_running_loop().time() + HOLD_SECONDS
         async with self._changed:
             while True:

@@ -1,6 +1,6 @@
-"""Which sinks are held because their receivers refuse everything: a wrong secret, a path that is gone.
+"""Tracks the sinks that are held because their receivers refuse everything: a wrong secret, a path that is gone.
 
-The rule is `fastagi.domain.delivery.SinkRefusals`, the ledger keeps it (`fastagi.store.queries.holds`).
+The rule is `fastagi.domain.delivery.SinkRefusals`, the ledger keeps the counts (`fastagi.store.queries.holds`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fastagi.store.queries.deliveries import Due
 log = structlog.get_logger(__name__)
 
 SETTLED_SECONDS = 15.0
-"""Another server's release counts against a hold that is older: a younger one may not be written yet."""
+"""Seconds after which another server's release ends a hold: a younger hold may not be written yet."""
 
 
 class Change(StrEnum):
-    """What an outcome changed."""
+    """The change that an outcome made."""
 
     NOTHING = "nothing"
     COUNTED = "counted"
@@ -37,16 +37,16 @@ class SinkHolds:
         self._known: dict[str, SinkRefusals] = {}
 
     def load(self, rows: Mapping[str, SinkRefusals]) -> None:
-        """Begin with what the ledger has."""
+        """Begin with the ledger's state."""
         self._known = dict(rows)
 
     def is_held(self, sink: str) -> bool:
-        """Do deliveries to it wait?"""
+        """Return whether deliveries to the sink wait."""
         return self._of(sink).held
 
     @property
     def held(self) -> dict[str, SinkRefusals]:
-        """All that are held, by sink."""
+        """Return all held sinks by name."""
         return {sink: refusals for sink, refusals in self._known.items() if refusals.held}
 
     def note(self, sink: str, delivery_id: str, outcome: Outcome, now: float) -> Change:
@@ -65,9 +65,10 @@ class SinkHolds:
         return Change.COUNTED
 
     def current(self, conn: sa.Connection, sink: str, change: Change, now: float, *, shared: bool) -> SinkRefusals:
-        """Return the state that an outcome is to be judged and written by: of all servers, where several count.
+        """Return the state by which an outcome is judged and written: of all servers, when several use the ledger.
 
-        In the transaction that writes the outcome. An outcome that is written later than it was noted may find it held.
+        Call it in the transaction that writes the outcome. A hold may have begun between the outcome and its
+        transaction.
 
         :param shared: other servers use the ledger
         """
@@ -77,18 +78,18 @@ class SinkHolds:
         return mine.joined(holds.lock(conn, sink), now)
 
     def write(self, conn: sa.Connection, sink: str, refusals: SinkRefusals, change: Change, now: float) -> list[Due]:
-        """Write what `note` changed, with the outcome that changed it; returns what is to be queued."""
+        """Write what `note` changed, with the outcome that changed it. Return the deliveries to queue."""
         if change is Change.NOTHING:
             return []
         holds.write(conn, sink, refusals)
-        if refusals.held:  # what died of it before it was held
+        if refusals.held:  # deliveries that died of refusals before the sink was held
             return holds.take_back(conn, refusals.deliveries, now)
         if change is Change.RELEASED:
             return holds.begin_anew(conn, sink, now)
         return []
 
     def learn(self, sink: str, refusals: SinkRefusals) -> bool:
-        """Keep what was written together with another server's count; True when that holds the sink."""
+        """Keep what was written together with another server's count. Return True when that holds the sink."""
         mine = self._of(sink)
         if not mine.deliveries or mine.held or not refusals.held:
             return False
@@ -97,7 +98,7 @@ class SinkHolds:
         return True
 
     def adopt(self, rows: Mapping[str, SinkRefusals], now: float) -> dict[str, Change]:
-        """Take over what other servers on the ledger found; returns the sinks that are held or released by it."""
+        """Take over the state that other servers wrote. Return the sinks that are held or released by it."""
         changed: dict[str, Change] = {}
         for sink in {*rows, *self._known}:
             mine, theirs = self._of(sink), rows.get(sink, SinkRefusals())
@@ -112,7 +113,7 @@ class SinkHolds:
         return changed
 
     def forget(self, sink: str) -> None:
-        """The sink is gone."""
+        """Remove a sink."""
         self._known.pop(sink, None)
 
     def _of(self, sink: str) -> SinkRefusals:

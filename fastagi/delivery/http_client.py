@@ -1,8 +1,8 @@
-"""The HTTP client of the server: aiohttp's, with bounds on what a receiver may send.
+"""The server's HTTP client: aiohttp's, with bounds on what a receiver may send.
 
-aiohttp takes informational answers (100 Continue) without end, and parses whatever one read brings before anybody else
-has a turn: an endless stream of them holds the event loop, and with it every call. Whoever connects somewhere uses the
-session made here. Time limits are the caller's.
+aiohttp takes informational answers (100 Continue) without end, and parses all data of one read before other tasks run:
+an endless stream of them holds the event loop, and with it every call. Use the session made here for every connection.
+Time limits are the caller's.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 HEAD_BYTES = 64 * 1024
-"""Informational answers and the header block together. Servers keep a header block below 16 kB."""
+"""Bytes of informational answers and the header block together. Servers keep a header block below 16 kB."""
 
 MOST_INFORMATIONAL = 10
-"""Answers 1xx before the one that counts. A server sends one, or none."""
+"""Answers 1xx before the final one. A server sends one, or none."""
 
 PIECE_BYTES = 2048
-"""What is parsed of a header block before its bounds are looked at: 80 of the shortest informational answers."""
+"""Bytes of a header block that are parsed between two checks of its bounds: 80 of the shortest informational answers.
+"""
 
 
 class AnswerTooLong(aiohttp.ClientPayloadError):
-    """A receiver sent more than it may; the text says of what."""
+    """A receiver sent more than it may; the text names what."""
 
 
 class BoundedAnswer(ResponseHandler):
-    """aiohttp's side of one connection, which ends it where the receiver sends too much."""
+    """aiohttp's side of one connection, which ends it when the receiver sends too much."""
 
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self._head_bytes = 0
         self._informational = 0
-        self._body: Any = None  # of the answer that counts; None before its header block is there
+        self._body: Any = None  # of the final answer; None before its header block is there
         self._broken = False
 
     def set_response_params(self, **params: Any) -> None:
@@ -83,7 +84,7 @@ class BoundedConnector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # aiohttp has no other way to say which protocol a connection gets; a test fails where this does nothing
+        # aiohttp has no other way to choose a connection's protocol; a test fails when this has no effect
         self._factory = functools.partial(BoundedAnswer, loop=self._loop)  # type: ignore[assignment]  # a subclass of it
 
 

@@ -1,12 +1,12 @@
-"""What the children of a `CompositeSink` are called: names that mean the same child after a restart.
+"""Names the children of a `CompositeSink`, so that a name means the same child after a restart.
 
 A delivery waits for days, and meanwhile children come, go and change places. A name that could then mean another child
-is worse than one that means none: what waits for no child is parked and shown, what reaches a wrong one is lost. So:
+is worse than one that means none: a delivery for no child is parked and shown, one to a wrong child is lost. So:
 
-- a sink that has an `identity` is named by its class and that
-- the only one of its class is named by its class
-- several of one class by what their attributes say (plain text and paths, no secrets), as they are when registered
-- and those that nothing tells apart by their place among how many: one more of them, and the old names mean none
+- a sink with an `identity` is named by its class and its identity
+- the only sink of its class is named by its class
+- several of one class are named by their attributes (plain text and paths, no secrets), as they are when registered
+- indistinguishable ones are named by their place and their number: with one more of them, the old names mean none
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECRET = re.compile(r"secret|passw|token|key|auth|cred|sign", re.IGNORECASE)
 
 
 def child_names(children: Sequence[AnySink]) -> list[str]:
-    """A name for each, all different."""
+    """Return a name for each child, all different."""
     known = [_named(sink) for sink in children]
     alike = Counter(_class_of(sink) for sink, name in zip(children, known, strict=True) if name is None)
     bases = []
@@ -40,7 +40,7 @@ def child_names(children: Sequence[AnySink]) -> list[str]:
         seen[base] += 1
         if total[base] == 1 or (name is not None and seen[base] == 1):
             names.append(base)
-        elif name is not None:  # the same target twice: any of them is the right one
+        elif name is not None:  # the same target twice: both are right
             names.append(f"{base}.{seen[base]}")
         else:
             names.append(f"{base}.{seen[base]}of{total[base]}")
@@ -72,7 +72,7 @@ def _text_of(sink: AnySink) -> str:
 
 
 def _host(identity: str) -> str:
-    """Of a URL, so that people know it again."""
+    """Return the host of a URL, by which people recognise it; empty for other texts."""
     try:
         host = URL(identity).host if "://" in identity else ""
     except ValueError:

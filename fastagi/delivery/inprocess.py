@@ -1,7 +1,7 @@
 """The dispatcher beside SQLite: a heap per queue in this process, filled from the ledger.
 
-Memory is bounded: a queue holds up to `HELD` ids; what waits beyond them stays in the ledger and is fetched when they
-run low, or when one of those left out comes due.
+Memory is bounded: a queue holds up to `HELD` ids. Further ones stay in the ledger and are read when the queue runs low,
+or when one of them comes due.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ HELD = 10_000
 LOW = HELD // 4
 
 LONGEST_SLEEP = 60.0
-"""The wall clock may be set: what is due is looked at again after so long at the latest."""
+"""Longest seconds between two looks at the clock, which may be set meanwhile."""
 
 REFRESH_SECONDS = 60.0
-"""A queue that is idle asks the ledger so often whether it holds something that was not told here."""
+"""Seconds after which an idle queue reads the ledger for items that were not enqueued here."""
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0
-"""Seconds until a handler that raised (the store is down) is called again."""
+"""First and longest seconds until a handler that raised (the store is down) is called again."""
 
 CANCEL_SECONDS = 5.0
-"""What was cancelled ends by then, or is left: a sink may swallow it."""
+"""Seconds that a cancelled handler has to end before it is left: a sink may swallow its cancellation."""
 
 
 class _Queue:
-    """One queue: what is due when, what runs, and what was left in the ledger."""
+    """One queue: the due times, the running ids, and what was left in the ledger."""
 
     def __init__(self, name: str, handler: Handler, limit: int, source: Source) -> None:
         self.name = name
@@ -52,10 +52,10 @@ class _Queue:
         self.failures: dict[str, int] = {}
         self.throttled: int | None = None
         self.until = 0.0
-        self.horizon: float | None = 0.0  # the earliest that may be in the ledger and not here; None for nothing
+        self.horizon: float | None = 0.0  # the earliest that may be only in the ledger; None for none
         self.loading: asyncio.Task[None] | None = None
         self.loaded_at = 0.0
-        self.ended: set[str] | None = None  # ended or cancelled while the ledger was being read: it may still show them
+        self.ended: set[str] | None = None  # ended or cancelled during a read of the ledger, which may still show them
         self.timer: asyncio.TimerHandle | None = None
 
     def add(self, id: str, run_at: float) -> None:
@@ -67,7 +67,7 @@ class _Queue:
             return
         self.waiting[id] = run_at
         heapq.heappush(self.heap, (run_at, id))
-        if len(self.heap) > 2 * len(self.waiting) + 64:  # mostly outdated entries
+        if len(self.heap) > 2 * len(self.waiting) + 64:  # most entries of the heap are outdated
             self.heap = [(at, waiting) for waiting, at in self.waiting.items()]
             heapq.heapify(self.heap)
 
@@ -78,7 +78,7 @@ class _Queue:
             self.ended.add(id)
 
     def first(self) -> tuple[float, str] | None:
-        """The earliest that waits, without taking it."""
+        """Return the earliest waiting id without taking it."""
         while self.heap:
             run_at, id = self.heap[0]
             if self.waiting.get(id) == run_at:
@@ -92,7 +92,7 @@ class _Queue:
         return id
 
     def must_load(self, now: float) -> bool:
-        """Whether the ledger may hold something that is more urgent than what is here."""
+        """Return whether the ledger may hold a more urgent id than the heap."""
         if self.loading is not None:
             return False
         if self.horizon is None:
@@ -104,7 +104,7 @@ class _Queue:
 
 
 class InProcessDispatcher:
-    """See `fastagi.delivery.dispatch.Dispatcher`.
+    """Implements `fastagi.delivery.dispatch.Dispatcher`.
 
     :param clock: unix seconds
     """
@@ -169,7 +169,7 @@ class InProcessDispatcher:
 
     def _add(self, queue: str, id: str, run_at: float) -> None:
         found = self._queues.get(queue)
-        if found is not None:  # otherwise it stays in the ledger until somebody serves that queue
+        if found is not None:  # otherwise it stays in the ledger until a server has that queue
             found.add(id, run_at)
             self._pump(found)
 
@@ -179,7 +179,7 @@ class InProcessDispatcher:
             found.drop(id)
 
     def _pump(self, queue: _Queue) -> None:
-        """Starts what is due and sets the timer for what is not."""
+        """Start what is due and set the timer for the next."""
         if not self._started or self._queues.get(queue.name) is not queue:
             return
         now = self._clock()
@@ -200,7 +200,7 @@ class InProcessDispatcher:
             queue.timer.cancel()
             queue.timer = None
         if len(queue.running) >= limit:
-            return  # the end of one of them pumps
+            return  # the end of a running one calls this again
         first = queue.first()
         times = [] if first is None else [max(first[0], queue.until)]
         if queue.loading is None:
@@ -217,9 +217,9 @@ class InProcessDispatcher:
         return task
 
     async def _load(self, queue: _Queue) -> None:
-        """Fetches the earliest from the ledger."""
+        """Read the earliest from the ledger."""
         try:
-            queue.horizon = None  # what is left out from now on sets it again
+            queue.horizon = None  # an item that is left out from now on sets it again
             queue.loaded_at = self._clock()
             queue.ended = set()
             before = dict(queue.waiting)
@@ -229,7 +229,7 @@ class InProcessDispatcher:
             queue.horizon = self._clock() + FIRST_BACKOFF
         else:
             if len(items) == HELD:
-                # the ones here may be later than what the ledger has; those queued meanwhile it did not know
+                # ids here may be later than the ledger's; the ledger does not have those queued meanwhile
                 for id, run_at in before.items():
                     if queue.waiting.get(id) == run_at:
                         del queue.waiting[id]

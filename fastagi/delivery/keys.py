@@ -1,4 +1,4 @@
-"""Where a recording goes in a folder or a bucket: a key that is the same on every attempt and stays below it."""
+"""Makes a recording's key in a folder or a bucket: the same on every attempt, and never outside of its place."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _SAMPLE = dict.fromkeys(_FIELDS, "x")
 
 
 def check_template(template: str) -> str:
-    """The template itself.
+    """Return the template itself.
 
-    :raises BadArgument: a field that there is not, an absolute path, or a step upwards
+    :raises BadArgument: an unknown field, an absolute path, or a step upwards
     """
     _path(expand(template, _SAMPLE, 0.0), template)
     return template
 
 
 def key_of(template: str, metadata: RecordingMetadata, below: str = "") -> str:
-    """The key of a recording. Fields hold no separator, so what callers send cannot make a folder.
+    """Return the key of a recording. Field values get no separator, so a caller's text cannot make a folder.
 
-    `{date}` is when the recording started (UTC), so that every attempt gives the same key. Where the place ends with
-    the year (or year and month, …) that the key begins with, the key leaves it out: ``2026/11/30`` below ``calls/2026``
-    is ``calls/2026/11/30``.
+    `{date}` is when the recording started (UTC), so that every attempt gives the same key. When the place ends with the
+    year (or year and month, …) that the key begins with, the key leaves it out: ``2026/11/30`` below ``calls/2026`` is
+    ``calls/2026/11/30``.
 
     :param below: path of the folder or prefix that the key will stand below
     :raises BadArgument: the template does not fit
@@ -60,7 +60,7 @@ def _date_once(below: str, key: str) -> str:
 
 
 def started_at(metadata: RecordingMetadata) -> float:
-    """When the recording started, unix seconds; when it ended, where that is not known; now as the last resort."""
+    """Return when the recording started, unix seconds; without that its end, and without both the current time."""
     for name in ("started_at", "ended_at"):
         value = metadata.extra.get(name)
         if isinstance(value, str):

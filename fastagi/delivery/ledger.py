@@ -1,4 +1,4 @@
-"""What the courier asks of the ledger: what waits for a sink, and that an outcome is written."""
+"""The delivery worker's access to the ledger: reads what waits for a sink, and writes outcomes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ SETTLE_SECONDS = (0.2, 10.0)
 class Made:
     """An attempt that was made, before it is written.
 
-    :param delivery: as it was claimed; :param change: what its outcome changed of the sink's hold
-    :param now: when it ended, unix seconds; :param seconds: how long it took
+    :param delivery: as it was claimed
+    :param change: the change that its outcome made to the sink's hold
+    :param now: when it ended, unix seconds
+    :param seconds: how long it took
     """
 
     delivery: Delivery
@@ -54,7 +56,7 @@ def write_outcome(
     """Judge an attempt, write it, and queue what follows, in one transaction.
 
     :param shared: other servers use the ledger
-    :returns: what was written, None where the delivery is another server's by now; and what the sink has refused
+    :returns: what was written, None when another server has the delivery by now; and the refusals of the sink
     """
     delivery, outcome, now = made.delivery, made.outcome, made.now
     refusals = holds.current(conn, entry.name, made.change, now, shared=shared)

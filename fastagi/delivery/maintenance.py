@@ -1,6 +1,6 @@
-"""What a courier does beside delivering: heartbeat, taking over from dead servers, parking, removing files.
+"""Periodic work beside delivering: heartbeat, takeover from dead servers, parking, removing files.
 
-All of it is written so that several servers may do it at once.
+Several servers may do all of it at once.
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ BEAT_SECONDS = 5.0
 GOODBYE_SECONDS = 3.0
 
 ALONE_BEAT_SECONDS = 60.0
-"""On SQLite nobody listens."""
+"""Seconds between heartbeats on SQLite, where no other server reads them."""
 
 FAR_SECONDS = 3600.0
-"""A step after which the time that a delivery has is not what it was."""
+"""Step of the clock after which the retry periods of deliveries are wrong."""
 
 LOOK_SECONDS = 2.0
-"""So often SQLite is asked whether a command beside this server (a retry) has written: it costs 0.1 ms and no fsync."""
+"""Seconds between checks whether a command beside this server (a retry) has written to SQLite. A check costs 0.1 ms and
+no fsync.
+"""
 
 
 class DeliveryMaintenance:
-    """The courier's own periodic task.
+    """The delivery worker's own periodic task.
 
     :param enqueue: queues a delivery that became due
-    :param other_servers: called after each round where other servers share the ledger
-    :param refresh: has the queue of a sink looked up in the ledger again
+    :param other_servers: called after each round when other servers share the ledger
+    :param refresh: reads a sink's queue from the ledger again
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class DeliveryMaintenance:
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
-        """Announces this server and releases what its predecessor was running.
+        """Announce this server and release the deliveries that its predecessor was running.
 
         :raises StoreError: the ledger cannot be written now
         """
@@ -85,16 +87,17 @@ class DeliveryMaintenance:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            with contextlib.suppress(StoreError, TimeoutError):  # without it this server is silent, and dead in a while
+            # without the goodbye this server counts as dead only after its heartbeat is old
+            with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
                     await self._store.run(servers.goodbye, [self._store.node])
 
     def soon(self) -> None:
-        """A sink with a name came: the next round is now."""
+        """Run the next round now: a sink with a name was registered."""
         self._wake.set()
 
     def clock_set(self, by: float) -> None:
-        """The clock was set: the next round, which is now, judges what waits anew.
+        """Run a round now, which judges the waiting deliveries by the new time.
 
         :param by: seconds that it was set ahead; negative for back
         """
@@ -102,7 +105,10 @@ class DeliveryMaintenance:
         self._wake.set()
 
     async def round(self, *, first: bool = False) -> None:
-        """Heartbeat, takeover, parking: once, in one transaction. :raises StoreError: the ledger is down"""
+        """Heartbeat, takeover and parking, once, in one transaction.
+
+        :raises StoreError: the ledger is down
+        """
         by, self._set_by = self._set_by, 0.0
         try:
             await self._store.run(self._round, first, by)
@@ -123,8 +129,8 @@ class DeliveryMaintenance:
                 log.warning("upkeep_failed", error=str(exc))
 
     async def _foreign_write(self) -> bool:
-        """Wait until the next round is due. True as soon as somebody else has written into this server's SQLite file;
-        PostgreSQL's dispatcher looks for itself.
+        """Wait until the next round is due. Return True as soon as another process has written into this server's
+        SQLite file; on PostgreSQL the dispatcher reads the database itself.
         """
         deadline = time.monotonic() + self._beat
         store = self._store
@@ -132,7 +138,7 @@ class DeliveryMaintenance:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, LOOK_SECONDS)):
                     await self._wake.wait()
-            with contextlib.suppress(StoreError):  # it cannot be asked now: the next look sees it
+            with contextlib.suppress(StoreError):  # SQLite cannot be checked now: the next check sees the change
                 if isinstance(store, SqliteStore) and await store.changed_elsewhere():
                     return True
         return False
@@ -162,8 +168,8 @@ class DeliveryMaintenance:
         self._park(conn, served, now)
 
     def _follow_clock(self, conn: sa.Connection, now: float, set_by: float) -> None:
-        """Nothing waits longer than any delivery waits, and nothing is given up because the clock went ahead."""
-        home = None if self._store.alone else self._store.node  # the others' clocks were not set
+        """Judge waiting deliveries by the new time: none waits too long or is given up because the clock went ahead."""
+        home = None if self._store.alone else self._store.node  # the other servers' clocks were not set
         if set_by > FAR_SECONDS:
             deliveries.new_day(conn, home)
         brought = deliveries.bring_forward(conn, now, home, self._retry_seconds())
@@ -175,7 +181,7 @@ class DeliveryMaintenance:
             after_commit(conn, lambda: self._refresh_all([entry.name for entry in self._registry]))
 
     def _park(self, conn: sa.Connection, served: set[str], now: float) -> None:
-        """Parks what nobody can deliver, and takes up what this server now can."""
+        """Park the deliveries of sinks that no server has, and unpark those of sinks that this server has."""
         processes = [name.removeprefix(f"{OBJECT}@") for name in served if name.startswith(f"{OBJECT}@")]
 
         def nobody(sink: str) -> bool:
@@ -201,7 +207,7 @@ class DeliveryMaintenance:
 
 
 async def remove_local(store: Store, registry: SinkRegistry, recording: Recording, *, at: float, shared: bool) -> None:
-    """Deletes a recording's file where one of its sinks was told to (`delete_local`) and all of them have taken it.
+    """Delete a recording's file when one of its sinks has `delete_local` and all of them have taken it.
 
     Journalled before it is done. A legal hold keeps the file.
     """

@@ -1,4 +1,4 @@
-"""Which dispatcher a store takes."""
+"""Chooses the dispatcher of a store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastagi.store import Store
 
 
 def open_dispatcher(store: Store, *, clock: Callable[[], float]) -> Dispatcher:
-    """The dispatcher for a store: in this process for SQLite, PgQueuer for PostgreSQL.
+    """Return the dispatcher for a store: in this process for SQLite, PgQueuer for PostgreSQL.
 
     :param clock: unix seconds
     """

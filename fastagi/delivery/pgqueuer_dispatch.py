@@ -1,9 +1,9 @@
-"""The dispatcher beside PostgreSQL: PgQueuer hands ids to whichever server is free.
+"""The dispatcher beside PostgreSQL: PgQueuer gives each id to any free server.
 
-A job of PgQueuer's is written in the ledger's own transaction and dropped once its handler returned; what is to come
-again is a new job. A job may get lost (a server dies between pick and claim): a sweep compares the ledger with the jobs
-and queues what has none. PgQueuer's limits count over all servers; ours are per server, so it may pick a few more
-than run (`_ahead`), and they wait here.
+A job of PgQueuer's is written in the ledger's own transaction and dropped once its handler returned; a repetition is a
+new job. A job may get lost (a server dies between pick and claim): a sweep compares the ledger with the jobs and queues
+items without one. PgQueuer's limits count over all servers, the limits here are per server. PgQueuer may therefore pick
+a few more jobs than run (`_ahead`), and these wait here.
 """
 
 from __future__ import annotations
@@ -38,37 +38,42 @@ from fastagi.store.postgres import PostgresStore
 log = structlog.get_logger(__name__)
 
 PREFIX = "fastagi_"
-"""Of PgQueuer's tables and channel: the database may have a PgQueuer of somebody else's."""
+"""Prefix of PgQueuer's tables and channel: the database may have a PgQueuer of another program."""
 
 HEARTBEAT_SECONDS = 10.0
-"""A job whose server is silent so long is picked by another (engines.md: taken over in 10 s)."""
+"""Seconds without a heartbeat after which another server picks the job (engines.md: taken over in 10 s)."""
 
 POLL_SECONDS = 5.0
-"""PgQueuer looks so often without being told: only a queue that is served anew has to wait for it."""
+"""Seconds between PgQueuer's looks without a notification. Only a newly served queue has to wait for one."""
 
 SWEEP_SECONDS = 5.0
 SWEEP_ITEMS = 1000
 LATE_SECONDS = 3.0
-"""An item is swept when it is due so long and has no job: its transaction's job is picked within moments."""
+"""Seconds after which a due item without a job is swept: the job of a transaction is picked within moments."""
 
 LOG_MINUTES = 10
-"""PgQueuer logs every job and never forgets; our history is in the ledger."""
+"""PgQueuer logs every job and never forgets; the history of deliveries is in the ledger."""
 
 RETRY_SECONDS = (0.5, 30.0)
 RECONNECT_SECONDS = (0.5, 10.0)
 CANCEL_SECONDS = 5.0
-"""What was cancelled ends by then, or is left: a sink may swallow it."""
+"""Seconds that a cancelled handler has to end before it is left: a sink may swallow its cancellation."""
 
 INSTALL_LOCK = 0x66617374716D
 
 
 def _ahead(limit: int) -> int:
-    """Jobs of a queue that may be picked: PgQueuer writes finished ones in batches, so more than run at once."""
+    """Return how many jobs of a queue may be picked. PgQueuer writes finished ones in batches, so more than run at
+    once.
+    """
     return 2 * limit + 16
 
 
 class _Queue:
-    """:param requeue: writes a new job of this queue for an id, due after so many seconds"""
+    """One queue.
+
+    :param requeue: writes a new job of this queue for an id, due after so many seconds
+    """
 
     def __init__(
         self,
@@ -88,9 +93,9 @@ class _Queue:
         self._requeue = requeue
 
     async def run(self, job: Job) -> None:
-        """PgQueuer's entrypoint: returning drops the job.
+        """Run a job. PgQueuer's entrypoint: returning drops the job.
 
-        What is to come again is a new job, in place of PgQueuer's own retry: that is an UPDATE, which notifies nobody
+        A repetition is a new job, in place of PgQueuer's own retry: that is an UPDATE, which notifies no worker
         (PgQueuer 1.6: its trigger is per statement), so a worker that was about to sleep sees it a poll interval later.
         """
         id = (job.payload or b"").decode()
@@ -121,7 +126,7 @@ class _Queue:
 
 
 class PgQueuerDispatcher:
-    """See `fastagi.delivery.dispatch.Dispatcher`.
+    """Implements `fastagi.delivery.dispatch.Dispatcher`.
 
     :param clock: unix seconds
     """
@@ -189,10 +194,14 @@ class PgQueuerDispatcher:
         task.add_done_callback(self._wakes.discard)
 
     def nudge(self) -> None:
-        pass  # PostgreSQL's clock says what is due
+        pass  # PostgreSQL's clock decides what is due
 
     async def start(self) -> None:
-        """:raises StoreError: PgQueuer's tables cannot be made; :raises StoreDown: PostgreSQL cannot be reached"""
+        """Begin to call handlers.
+
+        :raises StoreError: PgQueuer's tables cannot be made
+        :raises StoreDown: PostgreSQL cannot be reached
+        """
         await self._install()
         for entry in self._queues.values():
             entry.gate.closed = False
@@ -217,7 +226,7 @@ class PgQueuerDispatcher:
             if deaf:
                 log.error("deliveries_left_behind", hint="a sink goes on although it was cancelled")
             elif not serving.cancelled():
-                serving.exception()  # seen
+                serving.exception()  # mark the exception as retrieved
 
     # -- PgQueuer
 
@@ -240,13 +249,13 @@ class PgQueuerDispatcher:
             command_timeout=30,
             server_settings={
                 "application_name": f"fastagi {self._store.node} (dispatch)",
-                # a pick or a drop that PostgreSQL loses in a crash is an id given twice; the ledger's own are kept
+                # a pick or a drop that PostgreSQL loses in a crash gives an id twice; the ledger's own writes are kept
                 "synchronous_commit": "off",
             },
         )
 
     async def _install(self) -> None:
-        """Makes PgQueuer's tables, or brings them to its version; one server at a time."""
+        """Make PgQueuer's tables, or bring them to its version; one server at a time."""
         try:
             async with (
                 await self._pool(2) as pool,
@@ -266,7 +275,7 @@ class PgQueuerDispatcher:
             raise StoreError(f"{self._store.shown}: PgQueuer's tables: {exc}") from None
 
     async def _serve(self) -> None:
-        """Runs PgQueuer, and again after PostgreSQL was away."""
+        """Run PgQueuer, again after each outage of PostgreSQL."""
         pause, longest = RECONNECT_SECONDS
         while True:
             began = asyncio.get_running_loop().time()
@@ -297,7 +306,7 @@ class PgQueuerDispatcher:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 2)
 
-    # -- what lost its job
+    # -- sweep of lost jobs
 
     async def _sweeps(self) -> None:
         while True:
@@ -318,7 +327,7 @@ class PgQueuerDispatcher:
                     await self._refreshed.wait()
 
     def _sweep(self, conn: sa.Connection, queue: _Queue) -> int:
-        """Queues items that are due and have no job."""
+        """Queue items that are due and have no job."""
         late = self._clock() - LATE_SECONDS
         due = [item for item in queue.source(conn, SWEEP_ITEMS) if item.run_at <= late]
         if not due:

@@ -1,7 +1,7 @@
-"""Which sinks there are, by name: from settings, from `app.sink(name, sink)`, or an object that a call brought along.
+"""The sinks by name: from settings, from `app.sink(name, sink)`, or an object that a call brought along.
 
-Deliveries are kept by name. A name from settings or `register` means the same after a restart; an object without one is
-named after its process, so that after a restart nobody takes its name for another's, and its deliveries are parked.
+Deliveries store the name. A name from settings or `register` means the same sink after a restart. An object without a
+name is named after its process, so no other object gets its name after a restart, and its deliveries are parked.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from fastagi.settings import SinkSettings
 
 @dataclass(slots=True)
 class Entry:
-    """A sink as the courier sees it.
+    """A sink as the delivery worker sees it.
 
     :param runner: calls it, where it runs
-    :param holds: recordings that still need an object without a name; 0 for sinks that stay
+    :param holds: number of recordings that still need an object without a name; 0 for sinks that stay
     """
 
     name: str
@@ -57,7 +57,7 @@ class SinkRegistry:
     """The sinks of this process. Not thread-safe: used on the event loop.
 
     :ivar blocked: how often a sink was found blocking its event loop, by name; `OBJECT` for those without one
-    :ivar changed: called with the name when a sink came or went; the courier sets it
+    :ivar changed: called with the name when a sink came or went; set by the delivery worker
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class SinkRegistry:
 
     @property
     def process(self) -> str:
-        """What the names of this process's unnamed objects have in common."""
+        """Return the common prefix of the names of this process's unnamed objects."""
         return self._process
 
     def register(
@@ -86,14 +86,15 @@ class SinkRegistry:
         retry_hours: float | None = None,
         loop: Where = "own",
     ) -> tuple[str, ...]:
-        """Keeps `sink` under `name`; a `CompositeSink` becomes one entry per leaf, named by what it is (`identity`):
+        """Register `sink` under `name`. A `CompositeSink` becomes one entry per leaf, named by its `identity`:
         `name/WebhookSink.crm.example.com.3fa9c1d2`. A leaf that is registered by itself keeps its name.
 
         :param concurrency: calls at once; the sink's own `concurrency` or 8 when None
         :param retry_hours: how long a delivery is tried again; the sink's own `retry_hours` or 72 when None
-        :param loop: ``main`` runs an async sink of one's own on the event loop of the server. Built-in sinks always do
-        :returns: the names its deliveries go by
-        :raises ConfigError: the name is taken; :raises BadArgument: it cannot be one, or the object is no sink
+        :param loop: ``main`` runs a user's async sink on the event loop of the server, like the built-in sinks
+        :returns: the names of its deliveries
+        :raises ConfigError: the name is taken
+        :raises BadArgument: the name cannot be used, or the object is no sink
         """
         must_be_name(name)
         must_be_where(loop)
@@ -116,7 +117,7 @@ class SinkRegistry:
         return names
 
     def names(self, wanted: AnySink | str) -> tuple[str, ...]:
-        """The names that a recording for this sink is delivered under; for a composite, its leaves'.
+        """Return the names under which a recording for this sink is delivered; for a composite, those of its leaves.
 
         An object that was not registered is kept until its deliveries are done: call this once per recording.
 
@@ -134,7 +135,7 @@ class SinkRegistry:
         return tuple(dict.fromkeys(self._hold(leaf) for leaf in leaves))
 
     def get(self, name: str) -> Entry | None:
-        """The sink of that name, or None."""
+        """Return the sink of that name, or None."""
         return self._entries.get(name)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -144,8 +145,8 @@ class SinkRegistry:
         return name in self._entries
 
     def release(self, name: str) -> None:
-        """A recording needs this unnamed object no longer; with the last one it is forgotten, and closed if it
-        `reopens`. Others stay.
+        """Note that a recording needs this unnamed object no longer. After the last one the object is forgotten, and
+        closed if it `reopens`. Named sinks stay.
         """
         entry = self._entries.get(name)
         if entry is None or not name.startswith(OBJECT):
@@ -162,7 +163,7 @@ class SinkRegistry:
                 task.add_done_callback(self._closing.discard)
 
     def remove(self, name: str) -> None:
-        """Forget a sink with a name. Attempts that run go on; it is closed once they have ended, or with the others."""
+        """Remove a sink with a name. Running attempts go on; the sink is closed after them, or with the others."""
         entry = self._entries.pop(name)
         del self._names[id(entry.sink)]
         self.changed(name)
@@ -171,16 +172,16 @@ class SinkRegistry:
         task.add_done_callback(self._closing.discard)
 
     def serves(self, name: str, processes: Iterable[str]) -> bool:
-        """Whether that unnamed object belongs to one of these living processes."""
+        """Return whether that unnamed object belongs to one of these living processes."""
         return name.startswith(OBJECT) and any(name.endswith(f"@{process}") for process in processes)
 
     def _own_name(self, sink: AnySink) -> str | None:
-        """The name that it was registered under."""
+        """Return the name that the sink was registered under."""
         name = self._names.get(id(sink))
         return None if name is None or name.startswith(OBJECT) else name
 
     async def aclose(self) -> None:
-        """Closes the sinks that can be closed; takes a bounded time and raises nothing, whatever they do."""
+        """Close the sinks that can be closed. Takes a bounded time and raises nothing, whatever the sinks do."""
         self._ending.set()
         if self._closing:
             await asyncio.wait(set(self._closing))
@@ -190,7 +191,7 @@ class SinkRegistry:
         await asyncio.gather(*(loop.stop() for loop in loops.values()))
 
     async def _close_forgotten(self, entry: Entry) -> None:
-        if id(entry.sink) not in self._names:  # else a recording came meanwhile that needs it
+        if id(entry.sink) not in self._names:  # otherwise a recording came meanwhile that needs it
             await close({entry.name: entry.sink}, {entry.name: entry.runner.close})
 
     async def _close_removed(self, entry: Entry) -> None:
@@ -235,8 +236,7 @@ class SinkRegistry:
     def _loop_for(self, name: str, sink: AnySink, loop: Where) -> SinkLoop | None:
         """Return the loop of a sink: the one that it has under another name, or a new one.
 
-        Objects without a name share one per class: each call may bring a new object, and there must not be a thread
-        for each.
+        Objects without a name share one loop per class, because each call may bring a new object.
         """
         if loop == "main" or is_built_in(sink):
             return None
@@ -255,7 +255,10 @@ class SinkRegistry:
 
 
 def must_be_name(name: object) -> None:
-    """:raises BadArgument: no sink can be registered under it"""
+    """Check the name of a sink.
+
+    :raises BadArgument: no sink can be registered under it
+    """
     if not isinstance(name, str) or not name or name.startswith(OBJECT) or not name.isprintable():
         raise BadArgument(
             f"sink name {name!r} cannot be used: it must be printable text, and not begin with {OBJECT!r}"
@@ -263,7 +266,7 @@ def must_be_name(name: object) -> None:
 
 
 def registry_of(settings: Iterable[SinkSettings]) -> SinkRegistry:
-    """A registry with all sinks of the settings.
+    """Return a registry with all sinks of the settings.
 
     :raises ConfigError: every fault, one per line
     """

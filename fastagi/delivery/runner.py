@@ -1,6 +1,6 @@
-"""Where a sink's methods run: built-in ones on the main event loop, those of users on a loop and thread of their own.
+"""Runs a sink's methods: built-in ones on the main event loop, users' ones on a loop and thread of their own.
 
-Plain functions run in threads in either case. Who blocks its loop is counted and named.
+Plain functions run in threads in either case. A sink that blocks its loop is counted and named.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ log = structlog.get_logger(__name__)
 Where = Literal["own", "main"]
 
 HELD_SECONDS = 1.0
-"""A step on the main loop that takes so long has held every call."""
+"""Seconds of one step on the main loop that count as held: every call has waited for it."""
 
 MOST_LOOKED_AT = 500
 DEEPEST = 4
-"""How far attributes of a sink are followed to find a client of the main loop: composite, child, receiver, client."""
+"""Levels of attributes that are searched for a client of the main loop: composite, child, receiver, client."""
 
 
 class SinkRunner:
     """Calls the methods of one sink.
 
-    :param own: the loop that it runs on; None for the main one
-    :param on_held: called each time that the main loop was held by it
+    :param own: the sink's loop; None for the main one
+    :param on_held: called each time that the sink held the main loop
     :ivar bound: the attribute for which a sink with a loop of its own runs on the main one all the same
     """
 
@@ -53,17 +53,19 @@ class SinkRunner:
     async def deliver(self, *args: Any) -> None:
         """Call `on_recording_complete`.
 
-        :raises SinkError: it ended by what is no `Exception`; :raises Exception: what it raised
+        :raises SinkError: it raised no `Exception` (see `calling.call`)
+        :raises Exception: the exception that it raised
         """
         await self._call(self._sink.on_recording_complete, args, self._threads)  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         """Call `aclose`, on the loop that the sink ran on.
 
-        :raises SinkError: as with `deliver`; :raises Exception: what it raised
+        :raises SinkError: as with `deliver`
+        :raises Exception: the exception that it raised
         """
         function = getattr(self._sink, "aclose", None)
-        if callable(function):  # in a thread of its own: the deliveries' may all be stuck
+        if callable(function):  # in a thread of its own: the threads of deliveries may all be stuck
             await self._call(function, (), Threads(f"fastagi-close-{self.name[:40]}", 1))
 
     async def stop(self) -> None:
@@ -83,8 +85,9 @@ class SinkRunner:
             await call(self._awaited_there(function, threads), *args, threads=threads)
 
     def _look(self) -> None:
-        """Look for a client of another loop, which would not work on the sink's own: when it comes, and before its
-        first call."""
+        """Look for a client of another loop, which would not work on the sink's own. Called at registration and before
+        the first call.
+        """
         if self.own is None:
             return
         self.bound = bound_attribute(self._sink)
@@ -99,7 +102,7 @@ class SinkRunner:
             )
 
     def _awaited_there(self, function: Callable[..., Any], threads: Threads) -> Callable[..., Any]:
-        """A plain function that may give something to await: the sink's loop awaits it."""
+        """Return a plain function whose awaitable result, if it gives one, is awaited on the sink's loop."""
         own = self.own
         assert own is not None
 
@@ -130,13 +133,16 @@ class SinkRunner:
 
 
 def must_be_where(loop: object) -> None:
-    """:raises BadArgument: it names no loop"""
+    """Check the name of a loop.
+
+    :raises BadArgument: it is neither ``own`` nor ``main``
+    """
     if loop not in ("own", "main"):
         raise BadArgument(f"loop={loop!r} must be 'own' or 'main'")
 
 
 def bound_attribute(sink: object) -> str:
-    """Return the first attribute, and those below it, that belongs to an event loop; empty when there is none."""
+    """Return the path of the first attribute that belongs to an event loop; empty when there is none."""
     seen: set[int] = set()
     level = [("", sink)]
     for _ in range(DEEPEST):
@@ -162,9 +168,9 @@ def _parts(path: str, item: object) -> list[tuple[str, object]]:
 
 
 def _has_loop(item: object) -> bool:
-    """Does it belong to a loop, as aiohttp's sessions, asyncpg's pools and asyncio's own locks in use do?"""
+    """Return whether an object belongs to a loop: aiohttp's sessions, asyncpg's pools, asyncio's locks in use."""
     if not hasattr(type(item), "_loop") and "_loop" not in getattr(item, "__dict__", {}):
-        return False  # looked up so because a mock has every attribute
+        return False  # checked before `getattr`, because a mock has every attribute
     return isinstance(getattr(item, "_loop", None), asyncio.AbstractEventLoop)
 
 
@@ -173,7 +179,7 @@ async def _identity(answer: Awaitable[Any]) -> Any:
 
 
 class _Timed:
-    """Awaits, and tells of each step that takes so long that it held the loop."""
+    """Awaits, and reports each step that takes so long that it held the loop."""
 
     def __init__(self, awaitable: Awaitable[Any], held: Callable[[float], None]) -> None:
         self._awaitable = awaitable

@@ -1,6 +1,6 @@
-"""A thread with an event loop of its own, so that a sink that blocks holds nobody but itself.
+"""A thread with an event loop of its own, so that a sink that blocks holds only itself.
 
-Started at the first call. A thread cannot be killed: one that is stuck is named and left behind, and dies with the
+Started at the first call. A thread cannot be killed: one that is stuck is named in the log and left, and dies with the
 process.
 """
 
@@ -25,16 +25,16 @@ from fastagi.errors import SinkError
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-"""While a call runs, its loop is asked so often whether it turns."""
+"""Seconds between checks whether the loop turns, while a call runs on it."""
 
 HELD_LOOKS = 3
-"""A loop that has not turned at so many looks in a row is held; one look alone may be this machine's load."""
+"""Failed checks in a row after which a loop counts as held; a single one may be this machine's load."""
 
 CANCEL_SECONDS = 1.0
-"""A call that was cancelled may tidy up for so long before it is left to end by itself."""
+"""Seconds that a cancelled call may clean up before it is left to end by itself."""
 
 STOP_SECONDS = 2.0
-"""A loop that is stopped has ended by then, or its thread is left behind."""
+"""Seconds that a stopped loop has to end before its thread is left."""
 
 _NOT_THE_SINK = (str(Path(asyncio.__file__).parent), str(Path(__file__).parent), threading.__file__, selectors.__file__)
 
@@ -58,11 +58,12 @@ class SinkLoop:
         self._looks = 0
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Await an async function there, in this task's context, and return what it returns.
+        """Await an async function on the sink's loop, in this task's context, and return its result.
 
-        Cancelling cancels it there, and waits `CANCEL_SECONDS` for it at most.
+        Cancelling cancels the function there, and waits at most `CANCEL_SECONDS` for it.
 
-        :raises SinkError: it ended by what is no `Exception`; :raises Exception: what it raised
+        :raises SinkError: it raised no `Exception` (see `calling.call`)
+        :raises Exception: the exception that it raised
         """
         main, own = asyncio.get_running_loop(), self._started()
         call = _Call(main, own, contextvars.copy_context(), function, args)
@@ -79,7 +80,7 @@ class SinkLoop:
             raise
 
     async def stop(self) -> None:
-        """Cancel what runs there and end the thread; takes `STOP_SECONDS` at most. Idempotent."""
+        """Cancel the running calls and end the thread. Takes `STOP_SECONDS` at most. Idempotent."""
         thread, ended, own = self._thread, self._ended, self._loop
         self._thread = self._loop = self._ended = None
         if self._timer is not None:
@@ -108,7 +109,7 @@ class SinkLoop:
     def _serve(
         self, own: asyncio.AbstractEventLoop, main: asyncio.AbstractEventLoop, ended: asyncio.Future[None]
     ) -> None:
-        """The thread."""
+        """Run the loop. The function of the thread."""
         asyncio.set_event_loop(own)
         try:
             while not _turned_until_stopped(own, self.name):
@@ -123,15 +124,15 @@ class SinkLoop:
         finally:
             asyncio.set_event_loop(None)
             own.close()
-            with contextlib.suppress(RuntimeError):  # the main loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the main loop is closed: nothing waits
                 main.call_soon_threadsafe(lambda: None if ended.done() else ended.set_result(None))
 
-    # -- is it held?
+    # -- checks for a held loop
 
     def _call_ended(self, done: asyncio.Future[Any]) -> None:
         self._running -= 1
         if not done.cancelled():
-            done.exception()  # told to who waits, if somebody still does
+            done.exception()  # the caller, if there still is one, gets the error
 
     def _look_later(self, main: asyncio.AbstractEventLoop) -> None:
         if self._timer is None:
@@ -168,7 +169,7 @@ class SinkLoop:
 
 
 class _Call:
-    """One call on its way to another loop and back. `done` is the main loop's."""
+    """One call on its way to another loop and back. `done` belongs to the main loop."""
 
     def __init__(
         self,
@@ -185,14 +186,14 @@ class _Call:
         self._cancelled = False
 
     def begin(self) -> None:
-        """On the own loop."""
+        """Start the call. Called on the sink's loop."""
         if self._cancelled:
             self._answer(None, SinkError("cancelled before it began"))
             return
         self._task = self._own.create_task(self._work(), context=self._context)
 
     def cancel(self) -> None:
-        """On the own loop."""
+        """Cancel the call. Called on the sink's loop."""
         self._cancelled = True
         if self._task is not None:
             self._task.cancel()
@@ -204,7 +205,7 @@ class _Call:
             self._answer(None, SinkError("CancelledError: what it waited for was cancelled"))
         except Exception as exc:
             self._answer(None, exc)
-        except BaseException as exc:  # sys.exit, a panic in an extension: no signal is raised in a thread
+        except BaseException as exc:  # sys.exit, a panic in an extension: only the main thread gets signals
             self._answer(None, SinkError(f"{type(exc).__name__}: {exc}"))
         else:
             self._answer(value, None)
@@ -218,12 +219,12 @@ class _Call:
             else:
                 self.done.set_exception(error)
 
-        with contextlib.suppress(RuntimeError):  # the main loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the main loop is closed: nothing waits
             self._main.call_soon_threadsafe(tell)
 
 
 def _turned_until_stopped(loop: asyncio.AbstractEventLoop, name: str) -> bool:
-    """Turn the loop until it is stopped; False when something of the sink's broke out of it: turn it again."""
+    """Run the loop until it is stopped. Return False when an exception of the sink broke out of it: run it again."""
     try:
         loop.run_forever()
     except BaseException as exc:  # asyncio lets SystemExit of any task out of the loop

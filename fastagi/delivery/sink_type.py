@@ -1,7 +1,7 @@
-"""Types of `[[sinks]]`: the class that each name stands for, and the sink that a section of the settings describes.
+"""Types of `[[sinks]]`: the class of each name, and the sink that a section of the settings describes.
 
-The types are the modules of `fastagi.delivery.sinks` that register a class. All of them are imported when the first
-one is asked for.
+The types are the modules of `fastagi.delivery.sinks` that register a class. All of them are imported when the first one
+is needed.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ class ConfiguredSink(RecordingSink, Generic[O]):
         return cls(**options.model_dump())
 
     async def probe(self) -> str:
-        """Say for `fastagi doctor` that the destination can be reached. Deliver nothing.
+        """Check for `fastagi doctor` that the destination can be reached, and return a line about it. Deliver nothing.
 
-        :raises SinkError: the destination cannot be reached; `refused` where it answers and does not take this server
+        :raises SinkError: the destination cannot be reached; `refused` when it answers and does not take this server
         """
         return f"{self!r}: nothing to reach"
 
     def remedy(self, retry_hours: float) -> str:
-        """Return what to do where the destination does not answer.
+        """Return the remedy for a destination that does not answer.
 
         :param retry_hours: how long deliveries are tried again
         """
         return "look at its settings"
 
     def remedy_of_refusal(self, *, pinged: bool) -> str:
-        """Return what to do where the destination answered and refused.
+        """Return the remedy for a destination that answered and refused.
 
         :param pinged: it refused a ping, not a probe
         """
@@ -97,7 +97,7 @@ def sink_types() -> Mapping[str, type[ConfiguredSink[Any]]]:
 
 
 def is_built_in(sink: object) -> bool:
-    """Whether the object is of a registered class. A subclass has code of its own."""
+    """Return whether the object is of a registered class. A subclass has code of its own."""
     return type(sink) in sink_types().values()
 
 

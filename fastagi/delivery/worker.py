@@ -1,8 +1,8 @@
-"""The courier: takes what is due from the ledger, calls the sink, and writes what became of it.
+"""The delivery worker: takes due deliveries from the ledger, calls the sinks, and writes the outcomes.
 
-Who may try and what was tried is the ledger's (`fastagi.store.queries.deliveries`), when to try again is the domain's
-(`judge`), when it is due is the dispatcher's; here they meet. A delivery that was claimed is always settled or given
-back; when this process dies, another one, or its successor, releases it.
+The ledger knows who may try and what was tried (`fastagi.store.queries.deliveries`), the domain decides when to try
+again (`judge`), the dispatcher knows when it is due; here they meet. A claimed delivery is always settled or given
+back. When this process dies, another one, or its successor, releases it.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ log = structlog.get_logger(__name__)
 GIVE_BACK_SECONDS = 5.0
 
 FRESH = 200
-"""Recordings kept that have been finished last: their first deliveries are made within moments."""
+"""Most recently finished recordings that are kept: their first deliveries are made within moments."""
 
 STALE_SECONDS = 2.0
-"""Until a delivery that still runs here is looked at again, where the ledger says that it is due."""
+"""Seconds until a delivery that still runs here is checked again, when the ledger says that it is due."""
 
 OnAttempt = Callable[[Delivery, Outcome, float], None]
 OnDead = Callable[[Delivery, Recording], None]
 
 
 class DeliveryWorker:
-    """Delivers.
+    """Delivers recordings.
 
-    :param dispatcher: what `open_dispatcher` gave for this store
+    :param dispatcher: from `open_dispatcher` for this store
     :param clock: unix seconds
     :param random: numbers in [0, 1), for jitter
-    :param on_dead: told of each delivery that died, with its recording; must not raise
-    :param on_attempt: told of each attempt: the delivery after it, its outcome, seconds
-    :param shared_files: whether every node can read every finished file (a shared folder); otherwise sinks that need
-        the file are called by the node that has it
+    :param on_dead: called with each delivery that died, and its recording; must not raise
+    :param on_attempt: called with each attempt: the delivery after it, its outcome, seconds
+    :param shared_files: whether every node can read every finished file (a shared folder); otherwise a sink that needs
+        the file is called by the node that has it
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class DeliveryWorker:
     # -- for the app
 
     async def start(self) -> None:
-        """Takes over what a dead predecessor was running, then begins to deliver.
+        """Take over what a dead predecessor was running, then begin to deliver.
 
         :raises StoreDown: the ledger cannot be read now
         """
@@ -115,7 +115,7 @@ class DeliveryWorker:
         await self._dispatcher.start()
 
     async def stop(self, drain_seconds: float = 10.0) -> None:
-        """Begins nothing new, waits so long for what runs, and gives back the rest untried. Idempotent."""
+        """Begin nothing new, wait `drain_seconds` for running attempts, give back the rest untried. Idempotent."""
         self._stopping = True
         self._registry.changed = lambda name: None
         await self._dispatcher.stop(drain_seconds)
@@ -127,7 +127,7 @@ class DeliveryWorker:
         await self._upkeep.stop()
 
     def clock_set(self, by: float) -> None:
-        """The clock was set: nothing waits longer for it, and nothing is given up for it.
+        """Judge the waiting deliveries by the new time: none waits longer or is given up because the clock was set.
 
         :param by: seconds that it was set ahead; negative for back
         """
@@ -145,12 +145,12 @@ class DeliveryWorker:
         home: str | None = None,
         recording: Recording | None = None,
     ) -> None:
-        """Queues new deliveries in the transaction that wrote them: `recordings.finish` and this belong in one unit.
+        """Queue new deliveries in the transaction that wrote them: call it in one unit with `recordings.finish`.
 
-        They are called for once it has been committed.
+        Attempts begin once the transaction is committed.
 
         :param home: the node that has the file; this one when None
-        :param recording: as this transaction writes it: the first attempts need not read it again
+        :param recording: as this transaction writes it, so that the first attempts need not read it again
         """
         if recording is not None:
             after_commit(conn, lambda: self._remember(recording))
@@ -167,13 +167,13 @@ class DeliveryWorker:
             del self._fresh[next(iter(self._fresh))]
 
     def wake(self) -> None:
-        """Looks at the clock now. Nobody has to after `enqueue`: the commit wakes by itself."""
+        """Read the clock now. Not needed after `enqueue`: the commit wakes the worker."""
         self._dispatcher.nudge()
 
     async def retry(self, delivery_id: str, to: str = "") -> None:
-        """An operator's retry: due now, with a new day if it was dead or parked.
+        """Retry a delivery for an operator: due now, with a new retry period if it was dead or parked.
 
-        :param to: another sink, by name, that gets a dead or parked one instead
+        :param to: another sink, by name, which gets a dead or parked delivery instead
         :raises StoreError: there is no such delivery, it is delivered or running, or no server has its sink
         """
 
@@ -185,9 +185,10 @@ class DeliveryWorker:
         await self._store.run(unit)
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the start (attempts, failures, delivered, dead, refused_outcomes), and sinks that are down.
+        """Return counters since the start (attempts, failures, delivered, dead, refused_outcomes), and sinks that are
+        down.
 
-        What waits, by sink and age, is in the ledger: `deliveries.depths`.
+        Waiting deliveries, by sink and age, are in the ledger: `deliveries.depths`.
         """
         names = ("attempts", "failures", "delivered", "dead", "refused_outcomes")
         return {
@@ -198,26 +199,26 @@ class DeliveryWorker:
 
     @property
     def held(self) -> dict[str, SinkRefusals]:
-        """Sinks whose receivers refuse everything, and whose deliveries therefore wait."""
+        """Return the sinks whose receivers refuse everything, and whose deliveries therefore wait."""
         return {name: refusals for name, refusals in self._holds.held.items() if name in self._registry}
 
     # -- queues
 
     def _queue(self, entry: Entry, home: str) -> str:
-        """The queue of a sink: one for all nodes, or one per node where the sink needs the file."""
+        """Return the queue of a sink: one for all nodes, or one per node when the sink needs the file."""
         if entry.needs_file and not self._shared_files:
             return f"deliver.{entry.name}@{home}"
         return f"deliver.{entry.name}"
 
     def _sink_changed(self, name: str) -> None:
-        """Serves a sink that came, forgets one that went."""
+        """Serve a sink that came, or forget one that went."""
         entry = self._registry.get(name)
         if entry is None:
             self._dispatcher.unregister(self._queues.pop(name, ""))
             self._breakers.pop(name, None)
-            if name.startswith(OBJECT):  # one with a name may come back, and is tried at once
+            if name.startswith(OBJECT):  # a sink with this name may come back, and is tried at once
                 self._holds.forget(name)
-            else:  # what waits for it is to be parked
+            else:  # its waiting deliveries must be parked
                 self._upkeep.soon()
         elif name not in self._queues:
             home = self._store.node if entry.needs_file and not self._shared_files else None
@@ -226,12 +227,12 @@ class DeliveryWorker:
             self._dispatcher.register(queue, handler, entry.concurrency, waiting_for(name, home))
             if self._holds.is_held(name):
                 self._hold(name)
-            if not name.startswith(OBJECT):  # something may be parked for it
+            if not name.startswith(OBJECT):  # parked deliveries may wait for it
                 self._upkeep.soon()
 
     def _enqueue_due(self, conn: sa.Connection, due: deliveries.Due) -> None:
         entry = self._registry.get(due.sink)
-        if entry is not None:  # otherwise whoever has that sink finds it in the ledger
+        if entry is not None:  # otherwise a server that has that sink finds it in the ledger
             self._dispatcher.enqueue(conn, self._queue(entry, due.home), due.id, due.next_at)
 
     def _refresh(self, sink: str) -> None:
@@ -241,18 +242,19 @@ class DeliveryWorker:
     # -- one delivery
 
     async def _deliver(self, sink: str, delivery_id: str) -> None:
-        """The dispatcher's handler of a sink's queue."""
+        """Make an attempt. The dispatcher's handler of a sink's queue."""
         entry = self._registry.get(sink)
         if entry is None:
-            return  # it is in the ledger, for whoever has that sink
+            return  # the ledger keeps it for a server that has that sink
         if self._stopping:
             raise Reschedule(0.5)
         if delivery_id in self._under_way:
-            # another server thought this one dead and made it due; let that one take it, not twice here
+            # another server thought this one dead and made it due; leave it to that one, so that it does not run twice
+            # here
             raise Reschedule(STALE_SECONDS)
         breaker = self._breakers.setdefault(sink, Breaker())
         wait = breaker.admit(self._clock())
-        if wait > 0:  # the ledger is not touched: no attempt is burnt, nothing is written
+        if wait > 0:  # the ledger is not touched: no attempt is counted, nothing is written
             raise Reschedule(wait * (1 + self._random() / 4))
         probe = breaker.is_open
         try:
@@ -270,7 +272,7 @@ class DeliveryWorker:
         self._under_way.add(delivery_id)
         try:
             current = CurrentDelivery(delivery.id, delivery.attempts + 1, recording.id)
-            with bound_contextvars(delivery_id=delivery.id, **recording.ids):  # for what the sink logs
+            with bound_contextvars(delivery_id=delivery.id, **recording.ids):  # for log lines of the sink
                 outcome = await attempt(entry, recording.metadata(), current)
         except asyncio.CancelledError:
             if probe:
@@ -281,7 +283,7 @@ class DeliveryWorker:
             self._under_way.discard(delivery_id)
         change = self._holds.note(sink, delivery.id, outcome, self._clock())
         self._judge_sink(entry, breaker, outcome)
-        # the sink has been called: that must be written even when this task is cancelled now
+        # the sink has been called: its outcome must be written even when this task is cancelled now
         await self._own(self._settle(entry, delivery, recording, outcome, change, time.monotonic() - started))
 
     def _take(self, conn: sa.Connection, delivery_id: str, sink: str) -> tuple[Delivery, Recording] | None:
@@ -298,7 +300,7 @@ class DeliveryWorker:
         return delivery, recording
 
     async def _give_back(self, delivery: Delivery, recording: Recording) -> None:
-        """The attempt was broken off: due at once, and not counted."""
+        """Note that the attempt was broken off: due at once, and not counted."""
 
         def unit(conn: sa.Connection) -> None:
             if deliveries.give_back(conn, delivery.id, delivery.fence, self._clock()):
@@ -312,7 +314,7 @@ class DeliveryWorker:
             log.warning("delivery_not_given_back", delivery_id=delivery.id, **recording.ids, error=str(exc))
 
     def _judge_sink(self, entry: Entry, breaker: Breaker, outcome: Outcome) -> None:
-        """Opens or closes the sink's breaker by an outcome, and tells the dispatcher how many it may start."""
+        """Open or close the sink's breaker by an outcome, and tell the dispatcher how many it may start."""
         queue, held = self._queues.get(entry.name, ""), self._holds.is_held(entry.name)
         if not held and (outcome.ok or not outcome.retry):
             if breaker.passed():
@@ -326,13 +328,13 @@ class DeliveryWorker:
             self._dispatcher.throttle(queue, 1, breaker.open_until)
 
     def _hold(self, name: str) -> None:
-        """Has a sink probed only: the ledger says that it is held."""
+        """Only probe a sink from now on: the ledger says that it is held."""
         breaker = self._breakers.setdefault(name, Breaker())
         if breaker.failed(self._clock(), at_once=True) and breaker.open_until is not None:
             self._dispatcher.throttle(self._queues[name], 1, breaker.open_until)
 
     async def _adopt_holds(self) -> None:
-        """Follows what other servers found of the sinks."""
+        """Take over the holds that other servers wrote."""
         for name, change in self._holds.adopt(await self._store.read(holds.known), self._clock()).items():
             if name not in self._queues:
                 continue
@@ -380,7 +382,7 @@ class DeliveryWorker:
             self._registry.release(entry.name)
 
     async def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Awaits it; cancelling the caller leaves it to end by itself (`stop` waits for it)."""
+        """Await work in a task of its own; a cancelled caller leaves it to end by itself (`stop` waits for it)."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

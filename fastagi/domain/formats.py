@@ -6,12 +6,17 @@ the sinks names it: frames without a header, as Asterisk writes them; flac, opus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fastagi.domain.numbers import shown
 from fastagi.errors import BadArgument
 
 SEED_RATES = (6000, 8000, 11000, 11025)
+_ALL_RATES = (*SEED_RATES, 16000)
+
+MIN_BYTES = 400
+"""An IMA file of one block is 60 + 256 bytes, GCM adds up to 50. Of the codecs with smaller steps less would hold a few
+samples; of A-law this holds 43 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,61 +46,160 @@ _MPEG_2_5 = _MPEG_2[:8]
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Bytes of one codec in its file, where the size is arithmetic.
+
+    :param header: bytes before the audio; 0 where the file is no WAV, which is not padded to an even length
+    :param block_bytes: the smallest step, of one channel; :param block_frames: samples per channel in a step
+    """
+
+    header: int
+    block_bytes: int
+    block_frames: int
+
+    def pad(self, data: int) -> int:
+        """Return the bytes that RIFF pads `data` bytes of audio with: one after an odd length."""
+        return data & 1 if self.header else 0
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
-    """One `file_format`.
+    """One `file_format`: all that settings, limits, encoder, reader, sinks, web and guide know of it.
 
     :param name: the name users write
-    :param container: wav, flac, opus, mp3 or gsm; also RecordingMetadata.format
+    :param container: wav, flac, opus, mp3 or gsm; also RecordingMetadata.format, and the suffix
+    :param content: what is in the file, as the guide says it
+    :param media_type: of a copy in an object store or a vCon; :param played_as: for browsers, where another one
+    :param sndfile: libsndfile's names of container and codec. `fastagi.audio.codecs` has what it cannot encode
     :param rates: sample rates in Hz it can be asked for
     :param channels: the most channels it can hold
+    :param layouts: rate in Hz from which on it holds -> bytes of the file; empty where these depend on the audio
+    :param empty_bytes: where they do, room for a file without a sample
+    :param held_back_seconds: where they do, audio that the codec may still hold when the size is read
+    :param least_bytes: the smallest `max_bytes` that leaves room for sound that can be heard
     :param bit_rates: rate in Hz -> bits a second that may be asked for; empty where the codec has one for each rate
     """
 
     name: str
     container: str
+    content: str
+    media_type: str
+    sndfile: tuple[str, str]
     rates: tuple[int, ...]
     channels: int
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    empty_bytes: int = 0
+    held_back_seconds: float = 0.0
+    least_bytes: int = MIN_BYTES
     bit_rates: dict[int, BitRates] = field(default_factory=dict)
+    played_as: str = ""
 
     @property
     def suffix(self) -> str:
         return "." + self.container
 
+    @property
+    def headerless(self) -> bool:
+        """Whether only the suffix tells what is in a file."""
+        return self.sndfile[0] == "RAW" and all(layout.header == 0 for layout in self.layouts.values())
+
+    def layout(self, rate: int, channels: int) -> Layout | None:
+        """Return the bytes of a file, or None when its size depends on the audio."""
+        found = None
+        for least, layout in self.layouts.items():
+            if rate >= least:
+                found = layout
+        if found is None or channels == 1:
+            return found
+        return replace(found, block_bytes=found.block_bytes * channels)
+
+
+def _wav(name: str, content: str, codec: str, channels: int, layout: Layout, *more: tuple[int, Layout]) -> Format:
+    """Return the row of a codec in WAV.
+
+    :param codec: libsndfile's name; one without a container there is written behind a header of this project
+    :param more: layouts from a rate on
+    """
+    container = "RAW" if codec == "VOX_ADPCM" else "WAV"
+    layouts = {0: layout, **dict(more)}
+    return Format(
+        name, "wav", content, "audio/x-wav", (container, codec), _ALL_RATES, channels, layouts, played_as="audio/wav"
+    )
+
 
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("alaw", "wav", (*SEED_RATES, 16000), 2),
-        Format("ulaw", "wav", (*SEED_RATES, 16000), 2),
-        Format("s16bit", "wav", (*SEED_RATES, 16000), 2),
-        Format("u8bit", "wav", (*SEED_RATES, 16000), 2),
-        Format("oki", "wav", (*SEED_RATES, 16000), 1),
-        Format("ima", "wav", (*SEED_RATES, 16000), 1),
-        Format("flac", "flac", (*SEED_RATES, 16000), 2),
+        _wav("alaw", "G.711 in WAV", "ALAW", 2, Layout(58, 1, 1)),
+        _wav("ulaw", "G.711 in WAV", "ULAW", 2, Layout(58, 1, 1)),
+        _wav("s16bit", "PCM in WAV", "PCM_16", 2, Layout(44, 2, 1)),
+        _wav("u8bit", "PCM in WAV", "PCM_U8", 2, Layout(44, 1, 1)),
+        _wav("oki", "ADPCM in WAV", "VOX_ADPCM", 1, Layout(60, 1, 2)),
+        _wav("ima", "ADPCM in WAV", "IMA_ADPCM", 1, Layout(60, 256, 505), (12_000, Layout(60, 512, 1017))),
+        Format(
+            "flac",
+            "flac",
+            "FLAC",
+            "audio/flac",
+            ("FLAC", "PCM_16"),
+            _ALL_RATES,
+            2,
+            empty_bytes=200,
+            held_back_seconds=0.6,  # a block
+        ),
         Format(
             "opus",
             "opus",
+            "Ogg Opus",
+            "audio/ogg",
+            ("OGG", "OPUS"),
             (8000, 16000),
             2,
-            {8000: BitRates(16_000, 6_000, 128_000), 16000: BitRates(24_000, 6_000, 128_000)},
+            empty_bytes=1000,
+            held_back_seconds=1.2,  # libsndfile's Ogg page
+            least_bytes=4000,  # a file without a sample may have 869 bytes, and its first half second comes at once
+            bit_rates={8000: BitRates(16_000, 6_000, 128_000), 16000: BitRates(24_000, 6_000, 128_000)},
         ),
         Format(
             "mp3",
             "mp3",
+            "MP3",
+            "audio/mpeg",
+            ("MP3", "MPEG_LAYER_III"),
             (8000, 11025, 16000),
             2,
-            {
+            empty_bytes=600,
+            held_back_seconds=0.5,  # look-ahead
+            least_bytes=4000,  # a file without a sample may have 504 bytes, and its first half second comes at once
+            bit_rates={
                 8000: BitRates(24_000, 8_000, 64_000, _MPEG_2_5),
                 11025: BitRates(24_000, 8_000, 64_000, _MPEG_2_5),
                 16000: BitRates(32_000, 8_000, 160_000, _MPEG_2),
             },
         ),
-        Format("gsm", "gsm", (8000,), 1),
+        Format(
+            "gsm",
+            "gsm",
+            "GSM 06.10 as Asterisk writes it: frames of 33 bytes without a header, `.gsm`",
+            "audio/x-gsm",
+            ("RAW", "GSM610"),
+            (8000,),
+            1,
+            {0: Layout(0, 33, 160)},
+        ),
     )
 }
 
 MODES = ("mixed", "separate")
 ENGINES = ("mixmonitor", "monitor")
+
+
+UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+
+
+def media_type_of(container: str) -> str:
+    """Return the media type of a file in that container, for a label on a copy of it."""
+    return next((f.media_type for f in FORMATS.values() if f.container == container), UNKNOWN_MEDIA_TYPE)
 
 
 def format_named(name: str) -> Format:

@@ -6,8 +6,9 @@ Kept as facts of the recording: ``members`` (uniqueid, joined, left: unix second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from fastagi.domain.facts import MEMBER_NUMBERS, MEMBERS, Facts
 
 MOST_MEMBERS = 200
 """Different channels; each costs 60 bytes in the recording's row."""
@@ -15,15 +16,13 @@ MOST_MEMBERS = 200
 MOST_SPANS = 1000
 """Of all of them: who comes and goes all the time must not fill the row."""
 
-MEMBERS, NUMBERS = "members", "member_numbers"
-
 
 class Members:
     """The members of one recording's conference."""
 
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self._spans: list[tuple[str, float, float | None]] = [(u, a, b) for u, a, b in facts.get(MEMBERS, ())]
-        self._numbers: dict[str, None] = dict.fromkeys(facts.get(NUMBERS, ()))
+    def __init__(self, facts: Facts) -> None:
+        self._spans = facts.members
+        self._numbers: dict[str, None] = dict.fromkeys(facts.member_numbers)
 
     def __bool__(self) -> bool:
         return bool(self._spans)
@@ -58,9 +57,9 @@ class Members:
         """The recording's facts of them; empty where there were none."""
         if not self._spans:
             return {}
-        return {MEMBERS: [list(span) for span in self._spans], NUMBERS: list(self._numbers)}
+        return {MEMBERS: [list(span) for span in self._spans], MEMBER_NUMBERS: list(self._numbers)}
 
 
-def spans_of(facts: Mapping[str, Any], uniqueid: str) -> list[tuple[float, float | None]]:
+def spans_of(facts: Facts, uniqueid: str) -> list[tuple[float, float | None]]:
     """When that channel was a member, by the facts of a recording."""
-    return [(joined, left) for who, joined, left in facts.get(MEMBERS, ()) if who == uniqueid]
+    return [(joined, left) for who, joined, left in facts.members if who == uniqueid]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
+from fastagi.domain.facts import Facts
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import LIVE, OPEN, RUNNING, Cause, Phase, State, public_state
@@ -77,7 +78,7 @@ class Recording:
     :param recorder: which recorder of the call: "" for the first, else the name given to `call.recorder(name)`
     :param name: as asked for; :param file_path: the finished file, reserved when it starts
     :param sinks: names of the sinks that get it
-    :param facts: what finishing found (digits, level, salvaged, ...) for `extra`
+    :param facts: what steers it, and what finishing found, for `extra`; any mapping is taken
     """
 
     id: str
@@ -109,7 +110,11 @@ class Recording:
     sha256: str = ""
     legal_hold: bool = False
     deleted_at: float | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+
+    def __post_init__(self) -> None:
+        if type(self.facts) is not Facts:
+            object.__setattr__(self, "facts", Facts(self.facts))
 
     def changed(self, **changes: Any) -> Recording:
         """A copy with other values, as `dataclasses.replace` makes it: a call has ten of them, so this is quick.
@@ -236,7 +241,7 @@ class Recording:
             name=self.name,
             file_path=self.file_path,
             duration_seconds=self.duration_seconds,
-            format=str(self.facts.get("file_format", self.spec.form.container)),  # a fact where it was only copied
+            format=self.facts.file_format or self.spec.form.container,
             extra=extra,
         )
 

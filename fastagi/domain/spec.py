@@ -65,7 +65,7 @@ class RecordingSpec:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
                 raise BadArgument(f"{name}={shown(value)} must be a whole number, 0 (off) or more")
-        least = LEAST_BYTES.get(self.file_format, MIN_BYTES)
+        least = self.form.least_bytes
         if self.max_bytes and self.max_bytes < least and self.recording_mode == "mixed":
             raise BadArgument(
                 f"max_bytes={self.max_bytes} leaves no room for sound that could be heard: use {least} or more"
@@ -135,13 +135,6 @@ def with_defaults(defaults: Mapping[str, Any], asked: Mapping[str, Any]) -> dict
             break
     return merged
 
-
-MIN_BYTES = 400
-"""An IMA file of one block is 60 + 256 bytes, GCM adds up to 50. Of the codecs with smaller steps less would hold a few
-samples; of A-law this holds 43 ms."""
-
-LEAST_BYTES = {"opus": 4000, "mp3": 4000}
-"""An Opus file without a sample may have 869 bytes, an MP3 file 504, and their first half second comes at once."""
 
 LONGEST_SECONDS = 366 * 86_400
 """A year: no call lasts as long, and a clock that counts in floats can wait for it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import structlog
@@ -51,11 +51,38 @@ def _only(call: CallChannel, *names: str) -> None:
 async def _begin(call: CallChannel) -> ActiveRecording:
     params = call.params
     _no_positional(call)
-    arguments: dict[str, Any] = with_defaults(call.defaults, options(params))
+    filename, asked = params.get("filename", ""), options(params)
+    arguments: dict[str, Any] = with_defaults(call.defaults, asked)
+    unheard = await _unheard(call, filename, arguments, asked)
+    if unheard is not None:
+        return unheard
     arguments["mid_call"] = flag("mid_call", params.get("mid_call", "no"))
     if params.get("sink"):
         arguments["sink"] = params["sink"]
-    return await _recorder(call).begin(params.get("filename", ""), arguments)
+    return await _recorder(call).begin(filename, arguments)
+
+
+async def _unheard(
+    call: CallChannel, filename: str, arguments: Mapping[str, Any], asked: Collection[str]
+) -> ActiveRecording | None:
+    """Return the running recording that this start asks for, if its call was never told of it.
+
+    The server, or the connection, was lost before a start was answered, and the dialplan asks again. A refusal
+    would say that nothing records the call.
+    """
+    job = await _recorder(call).running_as(filename, arguments, asked)
+    if job is None or job.told:
+        return None
+    sink = call.params.get("sink")
+    if sink and call.sink_names(sink) != job.recording.sinks:
+        return None
+    # an earlier process may have told it
+    values = await call.get_variable("RECORDING_ID"), await call.get_variable("RECORDING_STATE")
+    job.told = values == (job.id, State.RECORDING.value)
+    if job.told:
+        return None
+    log.info("start_asked_again", **job.recording.ids)
+    return job
 
 
 async def start(call: CallChannel) -> None:
@@ -75,7 +102,7 @@ async def record(call: CallChannel) -> None:
 async def stop(call: CallChannel) -> None:
     """Stop the recording. On a channel that has hung up (a hangup handler) the cause is HANGUP."""
     _only(call)
-    await _recorder(call).end(hung_up=not await call.is_alive())
+    await _recorder(call).end()
 
 
 async def wait(call: CallChannel) -> None:
@@ -168,6 +195,8 @@ def _route(action: Handler) -> Handler:
             error = error or str(exc)
         try:
             await _report(call, recording, error)
+            if recording is not None and not error:
+                call.knows_of(recording)
         except Hangup:
             log.debug("result_not_told", route=call.route, uniqueid=call.uniqueid)
 

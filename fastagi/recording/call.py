@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fastagi.agi import Channel
 from fastagi.domain.formats import FORMATS
 from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import State
-from fastagi.errors import BadArgument, Error, FastAGIError
+from fastagi.errors import BadArgument, Error
 from fastagi.recording.asterisk.channel_table import called_number
 from fastagi.recording.asterisk.occupation import plays
 from fastagi.recording.parameters import spec_from
-from fastagi.recording.recorded_call import must_not_be_over
+from fastagi.recording.recorded_call import ask_session, must_not_be_over
 from fastagi.recording.whole_call_recorder import UASWholeCallFileRecorder
 
 if TYPE_CHECKING:
@@ -27,12 +27,6 @@ MOST_RECORDERS = 16
 """Recorders one call can have side by side; each is a MixMonitor thread in Asterisk."""
 
 RECORDER_NAME = re.compile(r"[\w.:@+-]{0,64}")
-
-PLACE_SECONDS = 2.0
-"""Time for that question, of which Asterisk answers thousands in a second."""
-
-_PLACE: Final = "${CHANNEL(state)}|${CONTEXT}|${EXTEN}|${PRIORITY}|${TIMEOUT(absolute)}"
-"""An absolute time-out that struck looks like a hangup too, and goes on at extension T where there is one."""
 
 
 class CallChannel(Channel):
@@ -53,7 +47,7 @@ class CallChannel(Channel):
         self.pbx = pbx
         self._sinks = sinks
         self._recorders: dict[str, UASWholeCallFileRecorder] = {}
-        live = pbx.channels.get(self.uniqueid) if pbx.up else None
+        live = pbx.live_channel(self.uniqueid)
         if live is not None:
             self.linkedid = live.linkedid
         self.over = asyncio.Event()
@@ -66,38 +60,9 @@ class CallChannel(Channel):
 
     async def has_ended(self) -> bool:
         """Return whether the call is over, and not only this AGI session. A redirected channel's session is told HANGUP
-        too, and a lost connection says nothing of the call: False until there is evidence.
-
-        Asterisk's events are asked first. An AMI Hangup makes none while an AGI session keeps the channel; then the
-        channel itself tells: a redirect has changed its place in the dialplan (pbx.c, `ast_async_goto`), a hangup has
-        not; a masquerade leaves this session on a channel that is not up.
+        too, and a lost connection says nothing of the call: False until there is evidence (`ask_session`).
         """
-        if self.pbx.up:
-            live = self.pbx.channels.get(self.uniqueid)
-            if live is None or live.hangup_requested:
-                return True
-        if self.closed:
-            return False
-        try:
-            place = await asyncio.wait_for(self.get_full_variable(_PLACE), PLACE_SECONDS)
-        except (TimeoutError, FastAGIError):
-            return False
-        env = self.env
-        here = [env.get("agi_context"), env.get("agi_extension"), env.get("agi_priority")]
-        state, *now, absolute = [*(place or "").split("|"), ""][:5]
-        return state == "Up" and now == here and not absolute.strip("0.")
-
-    async def _is_over(self) -> bool:
-        """Return whether the call is over, also where no HANGUP will ever tell: in a session that began on the dead
-        channel.
-        """
-        if self.hung_up:
-            return await self.has_ended()
-        live = self.pbx.channels.get(self.uniqueid) if self.pbx.up else None
-        if live is not None and live.hangup_requested:
-            return True
-        idle = self.current_command is None and not self.closed
-        return idle and not await self.is_alive()
+        return (await ask_session(self, told=True)).over
 
     @property
     def WholeCallRecorder(self) -> UASWholeCallFileRecorder:
@@ -161,7 +126,7 @@ class CallChannel(Channel):
         job = self._recorder.current(key)
         if job is None:
             return None
-        if await self._is_over():
+        if (await ask_session(self, recorded=True)).over:
             await self._recorder.hung_up(job)  # a handler's own clean-up is not what ended the call
         else:
             await self._recorder.stop(job)
@@ -181,6 +146,12 @@ class CallChannel(Channel):
     async def remembered(self, name: str = "") -> Recording | None:
         """The call's open recording, else its last one, asked of the ledger if need be."""
         return await self._recorder.remembered((self.pbx.name, self.uniqueid, name))
+
+    def knows_of(self, recording: Recording) -> None:
+        """The id of that recording was left in the channel: another start of it is no repetition of a lost one."""
+        job = self._recorder.get(recording.id)
+        if job is not None:
+            job.told = True
 
     @property
     def playing(self) -> bool:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from fastagi.ami import actions
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import with_defaults
 from fastagi.domain.states import Phase
-from fastagi.errors import ActionRefused, AsteriskDown, BadArgument, Error, FastAGIError, Hangup
+from fastagi.errors import AsteriskDown, BadArgument, Error, FastAGIError, Hangup
+from fastagi.recording.asterisk.call_state import CallState, ask_state
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.occupation import in_dialplan
 from fastagi.recording.asterisk.pbx import Pbx
@@ -90,7 +90,12 @@ class Commands:
         spec = spec_from(with_defaults(self._recorder.defaults, arguments))
         if not _NAME.fullmatch(recorder):
             raise BadArgument(f"recorder={recorder[:80]!r} must be at most 64 letters, digits and . : @ + - _")
-        if not live.up and not await self._answered(pbx, live):
+        state = pbx.call_state(live.uniqueid)
+        if state is not CallState.UP:  # whoever commands may know of the answer before its event reaches us
+            state = await ask_state(pbx, live.uniqueid)
+        if state.over:
+            raise Hangup(f"the channel {live.name} has hung up")
+        if state is not CallState.UP:
             raise Error(f"the channel {live.name} is not answered: answer it before recording")
         busy = "" if mid_call else live.busy_with() or await in_dialplan(pbx, live.name)
         if busy:
@@ -111,15 +116,6 @@ class Commands:
             )
         )
         return job.recording
-
-    async def _answered(self, pbx: Pbx, live: LiveChannel) -> bool:
-        """Ask Asterisk: whoever commands may know of the answer some milliseconds before its event reaches us."""
-        if pbx.manager is None:
-            return False
-        try:
-            return (await actions.status(pbx.manager, live.name)).up
-        except ActionRefused:
-            raise Hangup(f"the channel {live.name} has hung up") from None
 
     async def stop(self, job: ActiveRecording, *, wait: bool = True) -> Recording:
         """Stop it (cause ABORTED). Idempotent.

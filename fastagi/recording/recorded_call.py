@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import Phase
-from fastagi.errors import Error, Hangup
+from fastagi.errors import Error, FastAGIError, Hangup
 from fastagi.recording.asterisk import occupation
+from fastagi.recording.asterisk.call_state import CallState
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.control import AgiPath, id_variable
 from fastagi.recording.asterisk.pbx import Pbx
@@ -18,8 +19,15 @@ from fastagi.recording.ledger.active import ActiveRecording
 UP = 6
 """CHANNEL STATUS of an answered channel."""
 
+LEAST_LIVE = 2
+"""First CHANNEL STATUS of a channel with a call: 0 is down, 1 is down but reserved."""
+
 STATUS_SECONDS = 2.0
-"""Time for CHANNEL STATUS where AMI is down and another command may hold the session (a Dial takes hours)."""
+"""Time for a question to the session, of which Asterisk answers thousands in a second, but another command may hold the
+session (a Dial takes hours)."""
+
+_PLACE: Final = "${CHANNEL(state)}|${CONTEXT}|${EXTEN}|${PRIORITY}|${TIMEOUT(absolute)}"
+"""An absolute time-out that struck looks like a hangup too, and goes on at extension T where there is one."""
 
 
 class RecordedCall(AgiPath, Protocol):
@@ -35,6 +43,8 @@ class RecordedCall(AgiPath, Protocol):
     def caller(self) -> str: ...
     @property
     def called(self) -> str: ...
+    @property
+    def env(self) -> Mapping[str, str]: ...
     @property
     def hung_up(self) -> bool: ...
     @property
@@ -82,42 +92,81 @@ async def _occupied(call: RecordedCall, live: LiveChannel | None) -> str:
     return await occupation.between_commands(call.get_variable, call.get_full_variable, channel)
 
 
+async def ask_session(call: RecordedCall, *, recorded: bool = False, told: bool = False) -> CallState:
+    """Return the state of a call that has an AGI session. The channel table is asked first, then the channel itself,
+    where its session is idle: no event tells of a hangup that a session on the channel keeps back.
+
+    :param recorded: the call has a recording: it was answered, and only a hangup can have changed that
+    :param told: its session was told of a hangup, or its commands are refused as on a dead channel. Of the call that
+        says nothing yet: a redirected channel's session is told HANGUP, too
+    """
+    state = call.pbx.call_state(call.uniqueid)
+    told = told or call.hung_up
+    if state is CallState.GONE and not (recorded or told or call.closed):
+        state = CallState.UNKNOWN  # a session may be quicker than the events of its channel
+    if state.over or call.closed:
+        return state
+    if told:
+        return CallState.HANGUP_REQUESTED if await _stays_in_place(call) else state
+    if call.current_command is not None and (recorded or state is CallState.UP):
+        return state  # a Dial holds the session for hours
+    return await _by_status(call, state, recorded)
+
+
+async def _by_status(call: RecordedCall, known: CallState, recorded: bool) -> CallState:
+    try:
+        async with asyncio.timeout(STATUS_SECONDS):
+            status = await call.channel_status()
+    except Hangup:
+        return CallState.HANGUP_REQUESTED
+    except (TimeoutError, Error):
+        return known
+    if status == UP:
+        return CallState.UP
+    return CallState.GONE if recorded and status < LEAST_LIVE else CallState.NOT_ANSWERED
+
+
+async def _stays_in_place(call: RecordedCall) -> bool:
+    """Return whether a call whose session was told of a hangup is still where it was.
+
+    A redirect has changed its place in the dialplan (pbx.c, `ast_async_goto`), a hangup has not; a masquerade leaves
+    the session on a channel that is not up.
+    """
+    try:
+        place = await asyncio.wait_for(call.get_full_variable(_PLACE), STATUS_SECONDS)
+    except (TimeoutError, FastAGIError):
+        return False
+    here = [call.env.get("agi_context"), call.env.get("agi_extension"), call.env.get("agi_priority")]
+    state, *now, absolute = [*(place or "").split("|"), ""][:5]
+    return state == "Up" and now == here and not absolute.strip("0.")
+
+
 def must_not_be_over(call: RecordedCall) -> None:
     """The seed's first rule, before any argument is looked at.
 
     :raises Hangup: the call is known to be over
     """
-    live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
-    if call.hung_up or (live is not None and live.hangup_requested):
+    if call.hung_up or call.pbx.call_state(call.uniqueid) is CallState.HANGUP_REQUESTED:
         raise Hangup("the call has hung up")
 
 
 async def must_be_answered(call: RecordedCall, job: ActiveRecording | None = None) -> None:
     """The seed's first rule: IDLE raises Hangup, anything but answered raises Error.
 
-    :param job: its recording, if there is one: then it was answered, and only a hangup can have changed that
+    :param job: its recording, if there is one
     """
     must_not_be_over(call)
-    live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
-    idle = call.current_command is None and not call.closed
-    if live is not None and live.up and not idle:
-        return  # else the channel itself is asked: no event tells of a hangup that a session on it keeps back
-    if live is None and call.pbx.up and (job is not None or call.closed):
+    state = await ask_session(call, recorded=job is not None)
+    if state.over:
         raise Hangup("the call has hung up")
-    if job is not None and not idle:
+    if state is CallState.UP or (job is not None and state is CallState.UNKNOWN):
         return
+    if state is CallState.NOT_ANSWERED:
+        raise Error("the call is not answered: answer it before recording")
     if call.closed:
         raise Error("the AGI session of this call is over, and its state cannot be asked")
-    try:
-        async with asyncio.timeout(STATUS_SECONDS):
-            status = await call.channel_status()
-    except TimeoutError:
-        if job is not None or (live is not None and live.up):
-            return
-        busy = call.current_command or "a command"
-        raise Error(f"the call's state cannot be asked: {busy} is running, and there is no AMI connection") from None
-    if status != UP:
-        raise Error(f"the call is not answered (channel state {status}): answer it before recording")
+    busy = call.current_command or "a command"
+    raise Error(f"the call's state cannot be asked: {busy} is running, and there is no AMI connection")
 
 
 async def is_of_another_call(recording: Recording, call: RecordedCall) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 from fastagi.domain.states import LIVE, Phase
 from fastagi.errors import Error, Hangup
 from fastagi.recording.ledger.active import ActiveRecording
-from fastagi.recording.recorded_call import RecordedCall
+from fastagi.recording.recorded_call import RecordedCall, ask_session
 from fastagi.recording.service import RecordingService
 
 LOOK_SECONDS = 2.0
@@ -58,8 +58,8 @@ async def _left(recorder: RecordingService, call: RecordedCall, job: ActiveRecor
             try:
                 if told is None:
                     told = (await call.get_variable("AGISIGHUP") or "").lower() not in _NO
-                if not told:
-                    await call.channel_status()
+                if not told and (await ask_session(call, recorded=True)).over:
+                    break
             except Hangup:
                 break
             except Error:

@@ -7,7 +7,9 @@ In a blocking handler the same methods block (`fastagi.agi.blocking`).
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import structlog
@@ -16,6 +18,7 @@ from fastagi.cipher import Cipher
 from fastagi.domain import states
 from fastagi.domain.numbers import check_seconds
 from fastagi.domain.recording import Recording
+from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase, State
 from fastagi.errors import BadArgument, Error, FastAGIError, Hangup
 from fastagi.recording.ledger.active import ActiveRecording, Key
@@ -23,6 +26,7 @@ from fastagi.recording.lifecycle.starting import Request
 from fastagi.recording.parameters import LONGEST_WAIT_SECONDS, given, spec_from
 from fastagi.recording.recorded_call import (
     RecordedCall,
+    ask_session,
     is_of_another_call,
     must_be_answered,
     must_be_free,
@@ -30,6 +34,9 @@ from fastagi.recording.recorded_call import (
 )
 from fastagi.recording.service import RecordingService
 from fastagi.recording.session_wait import wait_in_session
+
+START_SECONDS = 3.0
+"""For a start that an earlier session began: what a call waits for a start of its own."""
 
 
 class UASWholeCallFileRecorder:
@@ -149,7 +156,7 @@ class UASWholeCallFileRecorder:
         :param filename: relative to the recordings directory; folders and ``{date:%Y/%m/%d}``, ``{uniqueid}``,
             ``{caller}``, ``{extension}`` are filled in; no suffix means ``.wav``. A name that exists is kept: the new
             file gets ``-<id>``
-        :param file_format: alaw, ulaw, oki, ima, s16bit, u8bit (WAV), flac, opus, mp3, gsm
+        :param file_format: codec of the file, a name of `fastagi.domain.formats.FORMATS`
         :param rate: Hz: 6000, 8000, 11000, 11025, or 16000 for wideband calls
         :param max_bytes: of the finished file, header and encryption included; 0 for no limit
         :param milliseconds_max_silence: stop after so much silence; 0 for no limit
@@ -245,12 +252,33 @@ class UASWholeCallFileRecorder:
         mid_call = options.pop("mid_call", False)
         return await self._start(filename, options, cipher, mid_call, sink)
 
-    async def end(self, *, hung_up: bool) -> bool:
-        """`stop` that may come from a channel which has hung up: then the cause is HANGUP."""
+    async def running_as(
+        self, filename: str, arguments: Mapping[str, Any], asked: Collection[str]
+    ) -> ActiveRecording | None:
+        """Return the running recording if `begin` would have made it of these; else None. For routes.
+
+        One that is being started is waited for, `START_SECONDS` at most.
+
+        :param asked: names of the arguments that count: not those that defaults filled in, which may be others by now
+        :raises BadArgument: an argument is wrong
+        """
+        job = self._recorder.current(self._key)
+        if job is None or await is_of_another_call(job.recording, self._call):
+            return None
+        request = await self._request(filename, spec_from(arguments), None)
+        if not request.asks_for(job.recording, asked):
+            return None
+        deadline = time.monotonic() + START_SECONDS
+        while job.recording.requested and time.monotonic() < deadline:
+            await job.wait(0.05)
+        return job if job.recording.running else None
+
+    async def end(self) -> bool:
+        """`stop` that may come from a channel which has hung up: then the cause is HANGUP. For routes."""
         job = self._recorder.current(self._key)
         if job is None:
             return True
-        if hung_up:
+        if (await ask_session(self._call, recorded=True)).over:
             await self._recorder.hung_up(job)
         else:
             await self._recorder.stop(job)
@@ -298,7 +326,7 @@ class UASWholeCallFileRecorder:
         if not mid_call and not call.pbx.up:  # the session itself would be asked, and what plays has taken it
             await must_be_free(call, None)
         await must_be_answered(call)
-        live = call.pbx.channels.get(call.uniqueid) if call.pbx.up else None
+        live = call.pbx.live_channel(call.uniqueid)
         running = self._recorder.current(self._key)
         if running is not None:
             if not await is_of_another_call(running.recording, call):
@@ -308,9 +336,25 @@ class UASWholeCallFileRecorder:
             await self._recorder.over_unseen(running)
         if not mid_call:
             await must_be_free(call, live)
-        linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
+        request = await self._request(filename, spec, cipher)
         sinks = call.sink_names(sink)
-        request = Request(
+        try:
+            job = await self._recorder.start(replace(request, sinks=sinks))
+        except FastAGIError:
+            call.release_sinks(sinks)
+            raise
+        self._began = job
+        # from here on what this session logs is about this recording, too
+        structlog.contextvars.bind_contextvars(recording_id=job.id)
+        if job.phase is Phase.FAILED:
+            call.release_sinks(sinks)
+        return job
+
+    async def _request(self, filename: str, spec: RecordingSpec, cipher: Cipher | None) -> Request:
+        call = self._call
+        live = call.pbx.live_channel(call.uniqueid)
+        linkedid = live.linkedid if live is not None else await call.fetch_linkedid()
+        return Request(
             pbx=call.pbx,
             channel=live.name if live is not None else call.channel,
             uniqueid=call.uniqueid,
@@ -322,17 +366,5 @@ class UASWholeCallFileRecorder:
             called=call.called,
             fields={**call.name_fields(), "linkedid": linkedid},
             cipher=cipher,
-            sinks=sinks,
             agi=call,
         )
-        try:
-            job = await self._recorder.start(request)
-        except FastAGIError:
-            call.release_sinks(sinks)
-            raise
-        self._began = job
-        # from here on what this session logs is about this recording, too
-        structlog.contextvars.bind_contextvars(recording_id=job.id)
-        if job.phase is Phase.FAILED:
-            call.release_sinks(sinks)
-        return job

@@ -64,13 +64,13 @@ class FileThreads:
 
 
 class Pool:
-    """Up to `most` threads, started when they are needed and ended when the pool is closed or forgotten.
+    """Up to `most` threads, started when needed and ended when the pool is closed or garbage-collected.
 
-    Not a ThreadPoolExecutor: that one's threads are joined when the interpreter ends, so a function that never returns
-    would keep a stopped server alive. It also costs three times as much for each piece of work.
+    Not a ThreadPoolExecutor: its threads are joined when the interpreter ends, so a function that never returns would
+    keep a stopped server alive. It also costs three times as much for each piece of work.
 
     :param name: of the threads, numbered
-    :param as_error: makes an `Exception` of what is none (`sys.exit`, a panic in an extension)
+    :param as_error: turns an exception that is no `Exception` (`sys.exit`, a panic in an extension) into one
     """
 
     def __init__(self, name: str, most: int, *, as_error: Callable[[BaseException], Exception] | None = None) -> None:
@@ -84,8 +84,8 @@ class Pool:
         weakref.finalize(self, _end, self._queue, self._threads).atexit = False
 
     def submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Run it once a thread is free. Cancelling the future takes back what has not begun; what runs goes on, and
-        keeps its thread.
+        """Run a function once a thread is free. Cancelling the future withdraws it if it has not begun; a running
+        function goes on and keeps its thread.
 
         :raises RuntimeError: the pool is closed, or no thread can be started
         """
@@ -117,7 +117,7 @@ class Pool:
 
 
 def _serve(queue: SimpleQueue[_Work | None], idle: threading.Semaphore, closed: threading.Event) -> None:
-    """What a thread does. Knows no pool, so that one that is forgotten can end it."""
+    """Run queued work on a thread. Has no reference to the pool, so that an unused pool can be collected."""
     while (work := queue.get()) is not None:
         if closed.is_set():
             work.drop()
@@ -163,11 +163,11 @@ class _Work:
         error: Exception | None = None
         try:
             value = self._context.run(self._function, *self._args, **self._kwargs)
-        except StopIteration as exc:  # no future can carry it
+        except StopIteration as exc:  # no future can carry StopIteration
             error = self._as_error(exc)
         except Exception as exc:
             error = exc
-        except BaseException as exc:  # handed to who awaits it; KeyboardInterrupt is never a signal on a thread
+        except BaseException as exc:  # the caller gets it; KeyboardInterrupt is never a signal on a thread
             error = self._as_error(exc)
         self._soon(self._answer, value, error)
 

@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from fastagi.domain.delivery import Delivery, DeliveryStatus
+from fastagi.domain.facts import Facts
 from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.spec import RecordingSpec
 from fastagi.domain.states import Cause, Phase
@@ -23,6 +24,15 @@ _STORED_KEYS = tuple(_SEGMENT_KEYS.get(name, name) for name in _SEGMENT_FIELDS)
 _FIELD_OF = dict(zip(_STORED_KEYS, _SEGMENT_FIELDS, strict=True))
 _segment_values = attrgetter(*_SEGMENT_FIELDS)  # `dataclasses.asdict` copies each value first
 
+_SPEC_FIELDS = RecordingSpec.__dataclass_fields__
+
+
+def _known(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    if spec.keys() <= _SPEC_FIELDS.keys():
+        return spec
+    return {name: value for name, value in spec.items() if name in _SPEC_FIELDS}
+
+
 _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "phase": lambda v: v.value,
     "cause": lambda v: v.value,
@@ -30,16 +40,19 @@ _TO_COLUMN: dict[str, Callable[[Any], Any]] = {
     "pieces": lambda v: [dict(zip(_STORED_KEYS, _segment_values(p), strict=True)) for p in v],
     "pauses": lambda v: [[s.start, s.end] for s in v],
     "sinks": list,
-    "facts": dict,
+    "facts": lambda v: Facts(v).to_dict(),
 }
 _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "phase": Phase,
     "cause": Cause,
-    "spec": lambda v: RecordingSpec(**v),
-    "pieces": lambda v: tuple(Segment(**{_FIELD_OF[key]: value for key, value in p.items()}) for p in v),
+    "spec": lambda v: RecordingSpec(**_known(v)),
+    "pieces": lambda v: tuple(Segment(**{_FIELD_OF[k]: x for k, x in p.items() if k in _FIELD_OF}) for p in v),
     "pauses": lambda v: tuple(Span(*s) for s in v),
     "sinks": tuple,
+    "facts": Facts,
 }
+"""What another version has left out has its default, and what only that version knows is left out."""
+
 _RECORDING_FIELDS = tuple(Recording.__dataclass_fields__)
 _DELIVERY_FIELDS = tuple(Delivery.__dataclass_fields__)
 
@@ -79,12 +92,8 @@ def recording_of_copy(row: Mapping[str, Any]) -> Recording:
     :raises ValueError: a value is of the wrong kind
     """
     fields = {name: row[name] for name in _RECORDING_FIELDS if name in row}
-    if "spec" in fields:
-        fields["spec"] = _known(RecordingSpec, fields["spec"])
-    if "pieces" in fields:
-        fields["pieces"] = [
-            {key: value for key, value in piece.items() if key in _FIELD_OF} for piece in fields["pieces"]
-        ]
+    if "facts" in fields:
+        Facts.checked(fields["facts"])
     for name, convert in _FROM_COLUMN.items():
         if name in fields:
             fields[name] = convert(fields[name])
@@ -94,10 +103,6 @@ def recording_of_copy(row: Mapping[str, Any]) -> Recording:
     if not all(isinstance(value, str) for piece in fields.get("pieces", ()) for value in piece.paths):
         raise ValueError("a raw file's path is no text")
     return Recording(**fields)
-
-
-def _known(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name in kind.__dataclass_fields__}
 
 
 def delivery_columns(delivery: Delivery) -> dict[str, Any]:

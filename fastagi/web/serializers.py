@@ -56,7 +56,7 @@ def recording(r: Recording) -> dict[str, Any]:
         "paused": [[s.start, s.end] for s in r.pauses],
         "segments": [[p.channel, p.started_at] for p in r.pieces if p.told],
         "sinks": list(r.sinks),
-        "facts": r.facts,
+        "facts": r.facts.to_dict(),
     }
 
 

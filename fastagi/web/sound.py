@@ -50,14 +50,6 @@ THREADS = 4
 KEPT_PEAKS = 32
 """Waveforms kept: some 30 kB each, and a page asks for the same ones again and again."""
 
-MEDIA = {
-    "wav": "audio/wav",
-    "flac": "audio/flac",
-    "opus": "audio/ogg",
-    "mp3": "audio/mpeg",
-    "gsm": "audio/x-gsm",
-}
-
 POINTS = whole("points", "how many steps the waveform has; 800 if left out", 1, 4000)
 DOWNLOAD = flag("download", "ask the browser to save it instead of playing it")
 
@@ -126,12 +118,13 @@ class Sound:
         recording = await self._finished(asked.id)
         cipher = await self._cipher(recording, asked)
         source = await self._run(_source, recording, cipher)
+        form = recording.spec.form
         tag = f'"{recording.sha256}{"-clear" if cipher is not None else ""}"'
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
             "ETag": tag,
-            "Content-Type": MEDIA[recording.spec.form.container],
+            "Content-Type": form.played_as or form.media_type,
             "Content-Disposition": f'{_disposition(asked)}; filename="{_name(recording)}"',
         }
         if tag in _tags(request.headers.get("If-None-Match", "")):

@@ -18,10 +18,21 @@ from support.finished_files import below
 
 SERVER = Path(__file__).parents[1] / "support" / "crash_server.py"
 
+STRICT = """
+; A call that ends where a server says that it is not recorded. Once it is, it asks for the same again.
+[strict]
+exten => s,1,AGI(${SERVER}/record/start?filename=calls/${UNIQUEID})
+ same => n,UserEvent(Told,Id: ${RECORDING_ID},State: ${RECORDING_STATE},Error: ${RECORDING_ERROR})
+ same => n,GotoIf($["${RECORDING_STATE}" = "ERROR"]?off)
+ same => n,ExecIf($["${RECORDING_STATE}" != "RECORDING"]?Wait(0.2))
+ same => n,Goto(1)
+ same => n(off),Hangup()
+"""
+
 
 @pytest.fixture
 async def asterisk_of_calls() -> AsyncIterator[AsteriskServer]:
-    async with AsteriskServer(22, dialplan=DIALPLAN) as asterisk:
+    async with AsteriskServer(22, dialplan=DIALPLAN + STRICT) as asterisk:
         yield asterisk
 
 
@@ -90,6 +101,37 @@ async def test_a_kill_at_any_seam_loses_nothing(asterisk_of_calls: AsteriskServe
             group.create_task(one(calls, point, None))
         for point in TIMEOUT_SEAMS:
             group.create_task(one(calls, point, 2.0))
+
+
+@pytest.mark.parametrize("point", ["write:1", "start:after", "write:2"])
+async def test_start_asked_again_is_answered(asterisk_of_calls: AsteriskServer, tmp_path: Path, point: str) -> None:
+    """A start that died with its server was refused as a second one: the dialplan read that nothing recorded it.
+
+    What is asked for a third time, though the call was told, is a second start and is refused.
+    """
+    async with (
+        Receiver() as receiver,
+        watched_calls(asterisk_of_calls) as calls,
+        asterisk_of_calls.ami(events="user") as ami,
+    ):
+        server = Serving(asterisk_of_calls, tmp_path, sink=receiver.url, script=SERVER, environ={"LOST_AT": point})
+        try:
+            await server.start()
+            call = await calls.one(server, 0, context="strict")
+            assert await server.wait() == -9, f"it was not at {point}:\n{server.tail()}"
+            server.environ.clear()
+            await server.start()
+            told = await ami.wait_event(
+                "UserEvent", lambda e: e["UserEvent"] == "Told" and bool(e["State"]), timeout=20
+            )
+            refused = await ami.wait_event("UserEvent", lambda e: e.get("State") == "ERROR", timeout=20)
+            await until(lambda: call.ended_at is not None and not server.unsettled(), 30)
+            (row,) = server.recordings()
+            account(calls.made, server, receiver)
+        finally:
+            await server.close()
+    assert (told["State"], told["Id"], told["Error"]) == ("RECORDING", row["id"], "")
+    assert (refused["Id"], "recorded already" in refused["Error"]) == ("", True)
 
 
 async def test_kill_before_the_journal_loses_nothing(asterisk_of_calls: AsteriskServer, tmp_path: Path) -> None:

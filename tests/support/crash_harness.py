@@ -292,14 +292,14 @@ class Calls:
     ami: AmiSession
     made: dict[str, Call] = field(default_factory=dict)
 
-    async def one(self, server: Serving, hold: float, *, more: str = "") -> Call:
+    async def one(self, server: Serving, hold: float, *, more: str = "", context: str = "lost") -> Call:
         """A call that asks `server` to record it, then lasts `hold` seconds.
 
-        :param more: further arguments of `record/start`, each with a & in front
+        :param more: further arguments of `record/start`, each with a & in front; :param context: of the dialplan
         """
         originated = await self.asterisk.originate(
             "Local/tone@fastagi-testing/n",
-            context="lost",
+            context=context,
             variables={"SERVER": server.url, "HOLD": f"{hold:.2f}", "MORE": more},
             wait=False,
         )

@@ -23,7 +23,8 @@ async def scene(tmp_path: Path) -> Any:
         yield scene
 
 
-async def test_without_tokens_in_the_settings_the_api_says_which_setting_to_add(tmp_path: Path) -> None:
+async def test_missing_tokens_name_the_setting(tmp_path: Path) -> None:
+    """Without tokens in the settings the API says which setting to add."""
     async with web_scene(tmp_path, up=False, http={"tokens": []}) as scene:
         status, body, response = await scene.request("GET", "/api/v1/recordings", token="x" * 40)
         assert status == 401
@@ -45,8 +46,8 @@ async def test_a_wrong_token_opens_nothing(scene: WebScene, header: str) -> None
         assert "WWW-Authenticate" in response.headers
 
 
-async def test_each_role_may_do_what_the_table_says_and_no_more(scene: WebScene) -> None:
-    """RequestContext of every route there is: a new one cannot be forgotten."""
+async def test_roles_follow_the_route_table(scene: WebScene) -> None:
+    """Every route is requested with every role: a new one cannot be forgotten."""
     for route in scene.parts.http.api.routes:
         path = route.url.replace("{id}", "rec-none")
         if path.endswith("/events"):
@@ -58,12 +59,13 @@ async def test_each_role_may_do_what_the_table_says_and_no_more(scene: WebScene)
             assert status != 401
 
 
-async def test_what_changes_something_needs_more_than_a_viewer(scene: WebScene) -> None:
+async def test_changes_need_more_than_viewer(scene: WebScene) -> None:
     for route in scene.parts.http.api.routes:
         assert (route.role.word == "viewer") == (route.method == "GET"), route
 
 
-async def test_refused_tokens_are_logged_without_the_token_and_not_for_ever(scene: WebScene) -> None:
+async def test_refused_tokens_are_logged_safely(scene: WebScene) -> None:
+    """Refused tokens are logged without the token, and at a limited rate."""
     with capture_logs() as logs:
         for _ in range(40):
             await scene.request("GET", "/api/v1/calls", token="stolen-0123456789abcdef")
@@ -72,7 +74,7 @@ async def test_refused_tokens_are_logged_without_the_token_and_not_for_ever(scen
     assert "stolen" not in json.dumps(logs, default=str)
 
 
-async def test_every_answer_forbids_a_browser_to_guess(scene: WebScene) -> None:
+async def test_answers_forbid_content_sniffing(scene: WebScene) -> None:
     for path in ("/healthz", "/metrics", "/api/v1/recordings", "/api/v1/nothing", "/nothing"):
         _, _, response = await scene.request("GET", path, role="viewer")
         headers = response.headers
@@ -106,7 +108,8 @@ async def test_every_answer_forbids_a_browser_to_guess(scene: WebScene) -> None:
         ("/api/v1/recordings/rec-1?x=1", "none"),
     ],
 )
-async def test_a_wrong_parameter_is_one_line_that_says_what_is_allowed(scene: WebScene, path: str, word: str) -> None:
+async def test_wrong_parameter_names_allowed_values(scene: WebScene, path: str, word: str) -> None:
+    """A wrong parameter is one line that says what is allowed."""
     status, body = await scene.get(path, role="viewer")
     assert status == 400, body
     assert word in body["error"]
@@ -128,7 +131,8 @@ async def test_a_wrong_parameter_is_one_line_that_says_what_is_allowed(scene: We
         (b"{" + b" " * (1 << 17) + b"}", "application/json", 413),
     ],
 )
-async def test_a_wrong_body_is_refused_in_one_line(scene: WebScene, data: bytes, kind: str, status: int) -> None:
+async def test_wrong_body_is_one_line(scene: WebScene, data: bytes, kind: str, status: int) -> None:
+    """A wrong body is refused in one line."""
     found, body, _ = await scene.request(
         "POST", "/api/v1/recordings/rec-1/pause", role="operator", data=data, headers={"Content-Type": kind}
     )
@@ -156,7 +160,7 @@ async def test_a_packed_body_is_not_unpacked(scene: WebScene) -> None:
         "/api/v1/recordings//audio",
     ],
 )
-async def test_what_is_no_id_reaches_no_file(scene: WebScene, path: str) -> None:
+async def test_invalid_id_reaches_no_file(scene: WebScene, path: str) -> None:
     from yarl import URL
 
     async with scene.client.get(
@@ -166,7 +170,8 @@ async def test_what_is_no_id_reaches_no_file(scene: WebScene, path: str) -> None
         assert set(json.loads(await response.read())) == {"error"}
 
 
-async def test_a_method_that_is_not_there_names_those_that_are(scene: WebScene) -> None:
+async def test_wrong_method_names_the_allowed(scene: WebScene) -> None:
+    """A method that is not there names those that are."""
     status, body, response = await scene.request("PUT", "/api/v1/recordings", role="admin")
     assert (status, response.headers["Allow"]) == (405, "GET, POST")
     assert "GET, POST" in body["error"]
@@ -184,7 +189,8 @@ async def _raw(scene: WebScene, data: bytes, seconds: float = 10) -> bytes:
         writer.close()
 
 
-async def test_headers_without_end_and_no_http_at_all_are_refused(scene: WebScene) -> None:
+async def test_endless_headers_are_refused(scene: WebScene) -> None:
+    """Headers without end, and data that is no HTTP, are refused."""
     for data in (
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
         b"GET /" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -198,9 +204,8 @@ async def test_headers_without_end_and_no_http_at_all_are_refused(scene: WebScen
     assert (await scene.get("/healthz"))[0] == 200
 
 
-async def test_malformed_requests_are_logged_without_what_they_hold_and_not_for_ever(
-    scene: WebScene, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_malformed_requests_are_logged_safely(scene: WebScene, caplog: pytest.LogCaptureFixture) -> None:
+    """Malformed requests are logged without their content, and at a limited rate."""
     with capture_logs() as logs:
         for _ in range(30):
             await _raw(scene, b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer stolen-01234\x01\r\n\r\n")
@@ -211,9 +216,9 @@ async def test_malformed_requests_are_logged_without_what_they_hold_and_not_for_
     assert "Traceback" not in caplog.text
 
 
-async def test_what_nobody_expected_is_500_without_its_innards(
-    scene: WebScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unexpected_error_is_plain_500(scene: WebScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error is 500 without its details."""
+
     async def broken(*args: object, **more: object) -> None:
         raise ValueError("secret innards")
 
@@ -225,7 +230,8 @@ async def test_what_nobody_expected_is_500_without_its_innards(
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["http_failed"]
 
 
-async def test_openapi_is_the_table_and_the_table_answers(scene: WebScene) -> None:
+async def test_openapi_matches_the_routes(scene: WebScene) -> None:
+    """Openapi is the table and the table answers."""
     status, body = await scene.get("/api/openapi.json", role="viewer")
     assert (status, body["openapi"]) == (200, "3.1.0")
     told = {(m.upper(), path) for path, methods in body["paths"].items() for m in methods}

@@ -17,7 +17,8 @@ from support.web_harness import TOKENS
 HTTP = {"enabled": True, "port": 0, "tokens": [{"name": "ops", "token": TOKENS["operator"], "role": "operator"}]}
 
 
-async def test_a_real_call_is_recorded_and_listened_to_over_http(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+async def test_real_call_is_played_over_http(asterisk22: AsteriskServer, tmp_path: Path) -> None:
+    """A real call is recorded and listened to over HTTP."""
     async with recording_scene(asterisk22, tmp_path, http=HTTP) as scene:
 
         @scene.app.route("talk")

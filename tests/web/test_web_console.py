@@ -40,7 +40,8 @@ async def _evil(scene: WebScene) -> str:
     return job.id
 
 
-async def test_the_page_is_static_and_allows_nothing_from_elsewhere(tmp_path: Path) -> None:
+async def test_page_allows_no_foreign_content(tmp_path: Path) -> None:
+    """The page is static and allows nothing from elsewhere."""
     async with web_scene(tmp_path, up=False) as scene:
         files = {"/": "text/html", **dict.fromkeys(("/console.js", "/sound.js"), "text/javascript")}
         for path, kind in {**files, "/console.css": "text/css"}.items():
@@ -58,7 +59,8 @@ async def test_the_page_is_static_and_allows_nothing_from_elsewhere(tmp_path: Pa
         assert dangerous not in script
 
 
-async def test_what_there_is_is_shown_and_what_a_caller_sent_is_only_text(tmp_path: Path) -> None:
+async def test_caller_data_is_only_text(tmp_path: Path) -> None:
+    """Recordings are shown, and a caller's data is only text."""
     async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
         recording = await _evil(scene)
         page = await chromium.open(scene.url("/"))
@@ -113,7 +115,8 @@ async def test_what_there_is_is_shown_and_what_a_caller_sent_is_only_text(tmp_pa
         assert await _shown(page) == ["enter"]
 
 
-async def test_a_call_that_begins_and_ends_is_seen_without_touching_the_page(tmp_path: Path) -> None:
+async def test_page_follows_calls_live(tmp_path: Path) -> None:
+    """A call that begins and ends is seen without touching the page."""
     async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
         page = await chromium.open(scene.url("/"))
         await _enter(page)
@@ -129,7 +132,7 @@ async def test_a_call_that_begins_and_ends_is_seen_without_touching_the_page(tmp
         assert page.faults == []
 
 
-async def test_what_somebody_looks_for_is_in_the_address_and_comes_back(tmp_path: Path) -> None:
+async def test_search_is_kept_in_address(tmp_path: Path) -> None:
     """Found by number, agent or day; "back" and a copied link show the same; the keyboard stays where it was."""
     async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
         calls = [scene.ami.call(caller=number) for number in ("0221100", "0301100")]
@@ -170,7 +173,7 @@ async def test_what_somebody_looks_for_is_in_the_address_and_comes_back(tmp_path
         assert page.faults == []
 
 
-async def test_a_recording_that_is_not_there_shows_no_other(tmp_path: Path) -> None:
+async def test_missing_recording_shows_no_other(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
         call = scene.ami.call()
         job = await scene.record(call)
@@ -194,7 +197,7 @@ async def test_a_recording_that_is_not_there_shows_no_other(tmp_path: Path) -> N
         assert await _shown(page) == ["list", "nav"]
 
 
-async def test_on_a_narrow_screen_nothing_is_out_of_sight(tmp_path: Path) -> None:
+async def test_narrow_screen_shows_everything(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene, browser(tmp_path) as chromium:
         await _evil(scene)
         page = await chromium.open(scene.url("/"))

@@ -68,7 +68,8 @@ async def follow(scene: WebScene, **headers: str) -> AsyncIterator[Stream]:
             await asyncio.gather(stream.task, return_exceptions=True)
 
 
-async def test_a_recordings_life_comes_as_it_happens_and_again_after_a_break(tmp_path: Path) -> None:
+async def test_events_arrive_live_and_after_break(tmp_path: Path) -> None:
+    """A recording's events come as they happen, and again after a break."""
     async with web_scene(tmp_path) as scene:
         async with follow(scene) as stream:
             recording_id = await scene.recorded()
@@ -89,9 +90,8 @@ async def test_a_recordings_life_comes_as_it_happens_and_again_after_a_break(tmp
             assert again.numbers == sorted(set(again.numbers)), "the break's events and the live ones meet seamlessly"
 
 
-async def test_what_happens_while_the_missed_is_given_comes_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_events_during_replay_come_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event that happens while missed ones are sent comes once."""
     async with web_scene(tmp_path, up=False) as scene:
         hub, real = scene.parts.http._events, events.Events._replay
         await finish(scene.parts.store, None, 1, sinks=())
@@ -119,7 +119,8 @@ async def test_nobody_follows_nobody_reads(tmp_path: Path, monkeypatch: pytest.M
         await scene.until(lambda: hub._reader.done(), 5)
 
 
-async def test_many_clients_get_the_same_and_cost_one_read(tmp_path: Path) -> None:
+async def test_many_clients_cost_one_read(tmp_path: Path) -> None:
+    """Many clients get the same events and cost one read."""
     async with web_scene(tmp_path) as scene:
         reads, real = 0, scene.parts.store.read
 
@@ -148,9 +149,8 @@ async def test_many_clients_get_the_same_and_cost_one_read(tmp_path: Path) -> No
         assert reads < 40, "20 clients would have read 20 times each"
 
 
-async def test_a_client_that_fell_behind_the_ring_is_told_to_begin_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_slow_client_is_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that fell behind the ring is told to begin again."""
     async with web_scene(tmp_path, up=False) as scene:
         hub = scene.parts.http._events
         hub._ring = type(hub._ring)(maxlen=5)
@@ -179,9 +179,8 @@ async def test_a_client_that_fell_behind_the_ring_is_told_to_begin_again(
 
 
 @pytest.mark.parametrize("header", ["999999", "1"])
-async def test_who_missed_too_much_or_comes_from_another_ledger_is_told_to_begin_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str
-) -> None:
+async def test_stale_client_is_reset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: str) -> None:
+    """A client that missed too much, or comes from another ledger, is told to begin again."""
     monkeypatch.setattr(events, "MOST_MISSED", 3)
     async with web_scene(tmp_path, up=False) as scene:
         await finish(scene.parts.store, None, 1, sinks=())
@@ -189,9 +188,8 @@ async def test_who_missed_too_much_or_comes_from_another_ledger_is_told_to_begin
             await scene.until(lambda: stream.got == [("reset", {})])
 
 
-async def test_a_wrong_last_event_id_and_a_client_too_many_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_wrong_event_id_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong Last-Event-ID and a client too many are refused."""
     monkeypatch.setattr(events, "MOST_CLIENTS", 1)
     async with web_scene(tmp_path, up=False) as scene:
         for wrong in ("-1", "x", "9" * 40):
@@ -202,7 +200,7 @@ async def test_a_wrong_last_event_id_and_a_client_too_many_are_refused(
             assert (status, "1 clients" in body["error"]) == (503, True)
 
 
-async def test_what_another_server_commits_late_is_not_missed(tmp_path: Path) -> None:
+async def test_late_commits_are_not_missed(tmp_path: Path) -> None:
     """PostgreSQL gives numbers before it commits: 7 may be seen after 8."""
     async with web_scene(tmp_path, up=False) as scene:
         hub = scene.parts.http._events
@@ -227,14 +225,15 @@ async def test_what_another_server_commits_late_is_not_missed(tmp_path: Path) ->
             journal.after = real
 
 
-async def test_an_idle_stream_is_kept_open_by_comments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_comments_keep_idle_stream_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "PING_SECONDS", 0.05)
     async with web_scene(tmp_path, up=False) as scene, follow(scene) as stream:
         await scene.until(lambda: stream.pings >= 3)
         assert stream.got == []
 
 
-async def test_a_ledger_that_is_down_for_a_while_ends_no_stream(tmp_path: Path) -> None:
+async def test_ledger_outage_ends_no_stream(tmp_path: Path) -> None:
+    """A ledger that is down for a while ends no stream."""
     async with web_scene(tmp_path, up=False) as scene, follow(scene) as stream:
         store, real, failed = scene.parts.store, scene.parts.store.read, 0
 

@@ -15,7 +15,8 @@ from fastagi.web import disks
 from support.web_harness import WebScene, web_scene
 
 
-async def test_a_server_that_has_all_it_needs_is_healthy_and_ready(tmp_path: Path) -> None:
+async def test_complete_server_is_ready(tmp_path: Path) -> None:
+    """A server that has all it needs is healthy and ready."""
     async with web_scene(tmp_path) as scene:
         assert await scene.get("/healthz") == (200, {"healthy": True})
         status, body = await scene.get("/readyz")
@@ -24,7 +25,8 @@ async def test_a_server_that_has_all_it_needs_is_healthy_and_ready(tmp_path: Pat
         assert set(body["checked"]) == {"asterisk pbx", "store", "descriptors", *(f"disk {f}" for f in folders)}
 
 
-async def test_an_asterisk_that_went_makes_it_not_ready_and_one_that_came_back_ready_again(tmp_path: Path) -> None:
+async def test_lost_asterisk_is_not_ready(tmp_path: Path) -> None:
+    """An Asterisk that comes back makes the server ready again."""
     async with web_scene(tmp_path) as scene:
         scene.ami.refusing = True
         scene.ami.drop()
@@ -41,7 +43,8 @@ async def test_an_asterisk_that_went_makes_it_not_ready_and_one_that_came_back_r
         assert (await scene.get("/readyz"))[0] == 200
 
 
-async def test_a_connection_whose_channels_are_not_listed_is_not_ready(tmp_path: Path) -> None:
+async def test_unlisted_channels_are_not_ready(tmp_path: Path) -> None:
+    """A connection whose channels are not listed yet is not ready."""
     async with web_scene(tmp_path) as scene:
         scene.parts.pbxs["pbx"].synced = False
         status, body = await scene.get("/readyz")
@@ -49,7 +52,8 @@ async def test_a_connection_whose_channels_are_not_listed_is_not_ready(tmp_path:
         assert "not listed" in body["problems"][0]["problem"]
 
 
-async def test_a_disk_without_room_is_named_with_what_is_free_and_what_is_wanted(tmp_path: Path) -> None:
+async def test_full_disk_is_named(tmp_path: Path) -> None:
+    """The problem says how much is free and how much is needed."""
     async with web_scene(tmp_path, recordings={"min_free_mb": 2_000_000_000}) as scene:
         status, body = await scene.get("/readyz")
         assert status == 503
@@ -58,9 +62,8 @@ async def test_a_disk_without_room_is_named_with_what_is_free_and_what_is_wanted
         assert all("min_free_mb is 2000000000" in p["problem"] for p in body["problems"])
 
 
-async def test_a_spool_that_is_not_there_is_named_with_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_missing_spool_is_named_with_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spool that is not there is named with what to do."""
     monkeypatch.setattr(disks, "FRESH_SECONDS", 0.0)
     async with web_scene(tmp_path) as scene:
         assert (await scene.get("/readyz"))[0] == 200
@@ -70,7 +73,8 @@ async def test_a_spool_that_is_not_there_is_named_with_what_to_do(
         assert "create it" in body["problems"][0]["do"]
 
 
-async def test_a_ledger_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_silent_ledger_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that does not answer is named."""
     async with web_scene(tmp_path) as scene:
         store = scene.parts.store
         well = store._well
@@ -91,7 +95,9 @@ async def test_a_ledger_that_does_not_answer_is_named(tmp_path: Path, monkeypatc
         assert (await scene.get("/readyz"))[0] == 200
 
 
-async def test_a_lasting_task_that_died_is_no_longer_healthy(tmp_path: Path) -> None:
+async def test_dead_lasting_task_is_unhealthy(tmp_path: Path) -> None:
+    """A lasting task that died is no longer healthy."""
+
     async def dies() -> None:
         raise ValueError("never thought of that")
 
@@ -103,7 +109,9 @@ async def test_a_lasting_task_that_died_is_no_longer_healthy(tmp_path: Path) -> 
         assert body["dead"] == ["the watch: never thought of that"]
 
 
-async def test_a_short_task_that_died_is_counted_and_no_reason_for_a_restart(tmp_path: Path) -> None:
+async def test_dead_short_task_is_counted(tmp_path: Path) -> None:
+    """A short task that died is counted, and no reason for a restart."""
+
     async def dies() -> None:
         raise ValueError("a single recording")
 
@@ -114,7 +122,8 @@ async def test_a_short_task_that_died_is_counted_and_no_reason_for_a_restart(tmp
         assert await scene.metric("fastagi_tasks_died_total") == 1
 
 
-async def test_a_dead_mount_holds_one_thread_and_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_dead_mount_holds_no_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead mount holds one thread and no probe."""
     monkeypatch.setattr(disks, "FRESH_SECONDS", 0.0)
     monkeypatch.setattr(disks, "PATIENCE_SECONDS", 0.1)
     back, measured = threading.Event(), []
@@ -156,7 +165,8 @@ async def test_without_http_nothing_listens(tmp_path: Path) -> None:
         await app.stop(1)
 
 
-async def test_a_port_that_is_taken_is_one_line_that_names_the_setting(tmp_path: Path) -> None:
+async def test_taken_port_names_the_setting(tmp_path: Path) -> None:
+    """A taken port is one line that names the setting."""
     from fastagi import App
     from fastagi.errors import ConfigError
     from support.web_harness import web_settings

@@ -31,7 +31,8 @@ class Refusing:
         raise SinkError("no", retry=self.calls == 1)
 
 
-async def test_what_is_commanded_delivered_heard_and_deleted_is_found_by_its_call(tmp_path: Path) -> None:
+async def test_log_lines_name_their_call(tmp_path: Path) -> None:
+    """Commands, deliveries, downloads and deletions are found by their call."""
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         async with web_scene(tmp_path) as scene:
             scene.app.sink("refuses", Refusing(), default=True)
@@ -66,8 +67,8 @@ async def test_what_is_commanded_delivered_heard_and_deleted_is_found_by_its_cal
         assert {key: line.get(key) for key in ours} == ours, line["event"]
 
 
-def test_no_line_names_a_recording_without_its_call() -> None:
-    """`recording_id=` alone is what somebody writes who forgets the rest: `**recording.ids` has all of it."""
+def test_no_line_lacks_its_call() -> None:
+    """A line with `recording_id=` alone cannot be found by its call: `**recording.ids` has all ids."""
     # the row could not be read; what sinks log gets the ids from who calls them
     no_row = {"raw_file_not_swept", "side_file_unreadable", "side_file_gone", "side_file_left"}
     alone = no_row | {"sink_failed", "recording_kept"}

@@ -23,9 +23,8 @@ from support.delivery_harness import finish_many
 from support.web_harness import web_scene
 
 
-async def test_a_call_that_is_recorded_and_delivered_moves_the_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_delivered_call_moves_the_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is recorded and delivered moves the figures."""
     monkeypatch.setattr(disks, "FRESH_SECONDS", 0.0)
     async with web_scene(tmp_path) as scene:
         before = await scene.metrics()
@@ -61,7 +60,8 @@ async def test_a_call_that_is_recorded_and_delivered_moves_the_figures(
         assert after["fastagi_ami_events_total"][(("asterisk", "pbx"), ("wanted", "yes"))] > 0
 
 
-async def test_a_recording_that_could_not_start_counts_as_error(tmp_path: Path) -> None:
+async def test_failed_start_counts_as_error(tmp_path: Path) -> None:
+    """A recording that could not start counts as error."""
     async with web_scene(tmp_path) as scene:
         scene.spool.rmdir()
         job = await scene.record(scene.ami.call())
@@ -70,7 +70,8 @@ async def test_a_recording_that_could_not_start_counts_as_error(tmp_path: Path) 
         assert await scene.metric("fastagi_recording_start_seconds_count") == 0
 
 
-async def test_a_sink_that_refuses_shows_as_dead_and_one_that_is_down_as_down(tmp_path: Path) -> None:
+async def test_refusing_and_down_sinks_differ(tmp_path: Path) -> None:
+    """A refusing sink shows dead deliveries, and one that is down shows as down."""
     async with web_scene(tmp_path) as scene:
         sink = "recording_sink"
         scene.sink.fault = SinkError("no such customer", retry=False)
@@ -87,7 +88,8 @@ async def test_a_sink_that_refuses_shows_as_dead_and_one_that_is_down_as_down(tm
         assert await scene.metric("fastagi_sink_down", sink=sink) == 1
 
 
-async def test_a_backlog_shows_its_depth_and_the_age_of_its_oldest(tmp_path: Path) -> None:
+async def test_backlog_shows_depth_and_age(tmp_path: Path) -> None:
+    """A backlog shows its depth and the age of its oldest delivery."""
     async with web_scene(tmp_path) as scene:
         at = time.time() - 7200
         scene.sink.fault = SinkError("later", retry_after=3600)
@@ -102,9 +104,8 @@ async def test_a_backlog_shows_its_depth_and_the_age_of_its_oldest(tmp_path: Pat
         assert 7200 <= await scene.metric("fastagi_deliveries_oldest_seconds", sink="recording_sink") < 7400
 
 
-async def test_a_ledger_that_is_gone_shows_as_down_and_leaves_its_figures_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lost_ledger_shows_as_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ledger that is gone shows as down and leaves its figures out."""
     async with web_scene(tmp_path) as scene:
         store = scene.parts.store
 
@@ -136,7 +137,8 @@ async def test_alarms_of_running_recordings_are_counted(tmp_path: Path) -> None:
         assert await scene.metric("fastagi_recordings_stalled") == 0
 
 
-async def test_a_clock_that_was_set_is_counted_and_told_until_nothing_is_recorded(tmp_path: Path) -> None:
+async def test_clock_set_is_counted(tmp_path: Path) -> None:
+    """A clock that was set is counted, and shown as a warning until nothing is recorded."""
     by = 0.0
     clock = SteadyClock(lambda: time.time() + by)
     async with web_scene(tmp_path, clock=clock) as scene:
@@ -156,9 +158,8 @@ async def test_a_clock_that_was_set_is_counted_and_told_until_nothing_is_recorde
         assert await scene.metric("fastagi_clock_jumps_total") == 1
 
 
-async def test_every_name_of_a_scrape_is_one_of_the_guide_or_of_the_process(
-    tmp_path: Path, registered: set[str]
-) -> None:
+async def test_scraped_names_are_in_guide(tmp_path: Path, registered: set[str]) -> None:
+    """Every name of a scrape is in the guide or belongs to the process."""
     async with web_scene(tmp_path) as scene:
         await scene.recorded()
         _, text = await scene.get("/metrics")
@@ -175,7 +176,8 @@ async def test_refused_agi_peers_are_counted(tmp_path: Path) -> None:
         assert await scene.metric("fastagi_agi_sessions_total", outcome="accepted") == 0
 
 
-async def test_ten_thousand_recordings_and_a_full_queue_hold_the_loop_for_no_scrape(tmp_path: Path) -> None:
+async def test_scrape_does_not_hold_loop(tmp_path: Path) -> None:
+    """With ten thousand recordings and a full queue a scrape does not hold the loop."""
     async with web_scene(tmp_path) as scene:
         scene.sink.fault = SinkError("down for the day", retry_after=3600)
         store, courier = scene.parts.store, scene.parts.courier
@@ -225,7 +227,8 @@ async def test_scrapes_at_once_share_one_answer(tmp_path: Path, monkeypatch: pyt
         assert len(made) == 1
 
 
-def test_sink_names_are_bounded_and_unnamed_objects_share_a_label() -> None:
+def test_sink_labels_are_bounded() -> None:
+    """Sink names are bounded, and unnamed objects share a label."""
     labels = SinkLabels()
     assert {labels.of(f"object:Crm:{n}@abc") for n in range(1000)} == {"object"}
     assert len({labels.of(f"sink-{n}") for n in range(10_000)}) == MOST_SINKS + 1
@@ -266,7 +269,8 @@ def test_flaws_of_finished_recordings_are_counted() -> None:
     assert value("fastagi_finish_seconds_sum") == 1.0
 
 
-def test_a_recording_found_running_after_a_restart_says_nothing_of_how_long_starting_takes() -> None:
+def test_resumed_recording_has_no_start_time() -> None:
+    """A recording that is found running after a restart does not count as a start."""
     observed = Observations(clock=lambda: 5000.0)
     found = Recording("rec-1", "here", "pbx", "SIP/a", "1.1", "n", "/n.wav", requested_at=10.0, started_at=10.0)
     observed.journal(found, "started", {})
@@ -276,7 +280,7 @@ def test_a_recording_found_running_after_a_restart_says_nothing_of_how_long_star
     assert value("fastagi_recording_start_seconds_sum") == 0.5
 
 
-def test_the_guide_names_every_metric_and_no_other(registered: set[str]) -> None:
+def test_guide_names_exactly_the_metrics(registered: set[str]) -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guide" / "watching.md").read_text()
     named = set(re.findall(r"`(fastagi_\w+)`", guide))
     assert named == registered
@@ -289,7 +293,7 @@ async def registered(tmp_path: Path) -> set[str]:
     return await names_of(tmp_path)
 
 
-async def test_who_holds_the_event_loop_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_blocked_event_loop_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lag, "HELD_SECONDS", 0.1)
     monkeypatch.setattr(lag, "TICK_SECONDS", 0.05)
     measured = lag.LoopLag()

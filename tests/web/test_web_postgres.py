@@ -18,11 +18,12 @@ from support.web_harness import web_scene
 pytestmark = pytest.mark.postgres
 
 
-async def test_recordings_metrics_and_events_on_a_shared_ledger(
+async def test_shared_ledger_serves_all_routes(
     postgres_url: str,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Recordings, metrics and events on a shared ledger."""
     monkeypatch.setattr(events, "POLL_SECONDS", 0.2)
     async with web_scene(tmp_path, store={"url": postgres_url}) as scene:
         assert (await scene.get("/readyz"))[0] == 200
@@ -46,11 +47,12 @@ async def test_recordings_metrics_and_events_on_a_shared_ledger(
         assert await scene.metric("fastagi_store_up") == 1
 
 
-async def test_a_database_that_goes_away_is_named_and_one_that_comes_back_is_ready(
+async def test_lost_database_is_named(
     postgres_server: PostgresServer,  # noqa: F811
     postgres_url: str,  # noqa: F811
     tmp_path: Path,
 ) -> None:
+    """A database that comes back makes the server ready again."""
     async with web_scene(tmp_path, store={"url": postgres_url}) as scene:
         await asyncio.to_thread(postgres_server.stop)
         try:

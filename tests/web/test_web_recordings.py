@@ -19,7 +19,8 @@ from support.delivery_harness import finish_many, recording
 from support.web_harness import web_scene
 
 
-async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp_path: Path) -> None:
+async def test_api_controls_a_recording(tmp_path: Path) -> None:
+    """A channel is recorded, paused, resumed and stopped from outside."""
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
         await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
@@ -62,7 +63,8 @@ async def test_a_channel_is_recorded_paused_resumed_and_stopped_from_outside(tmp
         assert scene.parts.recorder.parts.context.tasks.died == 0, "a client's mistake is no fault of the program"
 
 
-async def test_a_recording_that_asterisk_could_not_make_says_why(tmp_path: Path) -> None:
+async def test_failed_recording_says_why(tmp_path: Path) -> None:
+    """A recording that asterisk could not make says why."""
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
         await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
@@ -74,7 +76,7 @@ async def test_a_recording_that_asterisk_could_not_make_says_why(tmp_path: Path)
         assert body["recording"]["state"] == "ERROR"
 
 
-async def test_mistakes_of_a_start_are_one_line_each(tmp_path: Path) -> None:
+async def test_start_mistakes_are_one_line_each(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         call = scene.ami.call()
         await scene.until(lambda: scene.parts.pbxs["pbx"].channels.get(call.uniqueid))
@@ -116,7 +118,8 @@ async def test_half_characters_are_refused(tmp_path: Path, body: dict[str, str])
             await scene.record(call, "calls/\ud800")
 
 
-async def test_a_list_is_filtered_searched_and_paged_without_gap_or_repetition(tmp_path: Path) -> None:
+async def test_list_pages_without_gaps(tmp_path: Path) -> None:
+    """A list is filtered, searched and paged without gap or repetition."""
     async with web_scene(tmp_path, up=False) as scene:
         scene.sink.fault = SinkError("later", retry_after=3600)
         await scene.parts.store.run(finish_many, scene.parts.courier, 0, 25, "nobody-here", time.time())
@@ -146,7 +149,8 @@ async def test_a_list_is_filtered_searched_and_paged_without_gap_or_repetition(t
         assert (await scene.get("/api/v1/recordings/rec-nothing", role="viewer"))[0] == 404
 
 
-async def test_a_recording_of_another_server_is_not_commanded_here(tmp_path: Path) -> None:
+async def test_foreign_recording_is_not_commanded(tmp_path: Path) -> None:
+    """A recording of another server is not commanded here."""
     async with web_scene(tmp_path, up=False) as scene:
         from fastagi.store.queries import recordings
         from support.delivery_harness import recording
@@ -160,7 +164,8 @@ async def test_a_recording_of_another_server_is_not_commanded_here(tmp_path: Pat
             assert status == 404
 
 
-async def test_a_stop_that_takes_long_is_answered_before_it_has_ended(tmp_path: Path) -> None:
+async def test_long_stop_is_answered_early(tmp_path: Path) -> None:
+    """A stop that takes long is answered before it has ended."""
     async with web_scene(tmp_path) as scene:
         job = await scene.record(scene.ami.call())
         await scene.until(lambda: scene.grown() > 0)
@@ -172,7 +177,8 @@ async def test_a_stop_that_takes_long_is_answered_before_it_has_ended(tmp_path: 
         assert await job.wait(30)
 
 
-async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_path: Path) -> None:
+async def test_hold_blocks_deletion(tmp_path: Path) -> None:
+    """A hold keeps a recording, and a deletion takes file and key."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
         await scene.until(lambda: scene.parts.courier.stats()["delivered"])
@@ -207,7 +213,7 @@ async def test_a_hold_keeps_a_recording_and_a_deletion_takes_file_and_key(tmp_pa
             assert status == 404
 
 
-async def test_a_deletion_says_why_as_the_command_does(tmp_path: Path) -> None:
+async def test_deletion_needs_a_reason(tmp_path: Path) -> None:
     """Without a reason nothing is touched; with one the journal has who and why."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
@@ -230,7 +236,8 @@ async def test_a_deletion_says_why_as_the_command_does(tmp_path: Path) -> None:
         assert (told["who"], told["reason"]) == ("the-admin", "GDPR request 17")
 
 
-async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_path: Path) -> None:
+async def test_dead_delivery_can_be_retried(tmp_path: Path) -> None:
+    """A dead delivery is listed with its attempts and tried again."""
     async with web_scene(tmp_path) as scene:
         scene.sink.fault = SinkError("no such customer", retry=False)
         recording = await scene.recorded()
@@ -254,7 +261,8 @@ async def test_a_dead_delivery_is_listed_with_its_attempts_and_tried_again(tmp_p
         assert (await scene.get("/api/v1/deliveries/dlv-nothing", role="viewer"))[0] == 404
 
 
-async def test_a_parked_delivery_says_what_is_wrong_and_goes_to_another_sink(tmp_path: Path) -> None:
+async def test_parked_delivery_moves_to_other_sink(tmp_path: Path) -> None:
+    """A parked delivery says what is wrong and goes to another sink."""
     async with web_scene(tmp_path) as scene:
         await scene.parts.store.run(finish_many, scene.parts.courier, 1, 1, "old", time.time())
         await scene.parts.courier._upkeep.round()
@@ -272,7 +280,8 @@ async def test_a_parked_delivery_says_what_is_wrong_and_goes_to_another_sink(tmp
         await scene.until(lambda: [m.extra["recording_id"] for m in scene.sink.got] == [parked["recording_id"]])
 
 
-async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Path) -> None:
+async def test_incomplete_calls_are_found(tmp_path: Path) -> None:
+    """Calls that had to be recorded and were not are found."""
     async with web_scene(tmp_path, up=False) as scene:
 
         def unit(conn: object) -> None:
@@ -295,7 +304,8 @@ async def test_calls_that_had_to_be_recorded_and_were_not_are_found(tmp_path: Pa
         assert [c["uniqueid"] for c in body["calls"]] == ["1.2", "1.1"]
 
 
-async def test_a_call_that_is_up_is_among_the_calls_with_what_was_recorded_of_it(tmp_path: Path) -> None:
+async def test_live_call_lists_its_recordings(tmp_path: Path) -> None:
+    """A call that is up is listed with its recordings."""
     async with web_scene(tmp_path) as scene:
         before = scene.ami.call(caller="1002")
         job = await scene.record(before)
@@ -324,7 +334,8 @@ async def test_a_call_that_is_up_is_among_the_calls_with_what_was_recorded_of_it
             assert (status, [c["uniqueid"] for c in body["calls"]]) == (200, wanted), query
 
 
-async def test_calls_up_come_before_those_of_the_ledger_and_pages_lose_none_of_these(tmp_path: Path) -> None:
+async def test_live_calls_come_first(tmp_path: Path) -> None:
+    """Calls that are up come before the ledger's, and pages lose none of these."""
     async with web_scene(tmp_path, recordings={"required": ["must"]}) as scene:
 
         def unit(conn: object) -> None:
@@ -356,7 +367,8 @@ async def test_calls_up_come_before_those_of_the_ledger_and_pages_lose_none_of_t
             assert body["up"] == 2
 
 
-async def test_a_recording_under_a_uniqueid_that_was_used_before_is_not_this_calls(tmp_path: Path) -> None:
+async def test_reused_uniqueid_matches_no_recording(tmp_path: Path) -> None:
+    """A recording under a uniqueid that was used before does not belong to this call."""
     async with web_scene(tmp_path, up=False) as scene:
         r = replace(recording(1), requested_at=100.0, started_at=100.0, ended_at=150.0)
         await scene.parts.store.run(recordings.insert, r)
@@ -370,7 +382,8 @@ async def test_a_recording_under_a_uniqueid_that_was_used_before_is_not_this_cal
         assert await scene.parts.store.read(calls.recorded_on, []) == []
 
 
-async def test_a_slow_search_holds_two_places_and_no_probe(tmp_path: Path) -> None:
+async def test_slow_search_holds_no_probe(tmp_path: Path) -> None:
+    """A slow search holds two places and no probe."""
     async with web_scene(tmp_path) as scene:
         store, real = scene.parts.store, scene.parts.store.search
         running, most, go = 0, 0, asyncio.Event()

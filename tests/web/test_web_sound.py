@@ -28,7 +28,8 @@ async def _row(scene: WebScene, recording: str) -> dict[str, Any]:
     return body
 
 
-async def test_the_finished_file_is_sent_whole_and_in_parts(tmp_path: Path) -> None:
+async def test_file_is_sent_in_parts(tmp_path: Path) -> None:
+    """The finished file is sent whole and in parts."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded("calls/Größe")
         row = await _row(scene, recording)
@@ -70,7 +71,8 @@ async def test_the_finished_file_is_sent_whole_and_in_parts(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("cipher", [AesGcmCipher(os.urandom(32)), AesCbcCipher(os.urandom(32), os.urandom(16))])
-async def test_an_encrypted_recording_is_decrypted_for_an_admin_only(tmp_path: Path, cipher: Any) -> None:
+async def test_only_admin_gets_decrypted_audio(tmp_path: Path, cipher: Any) -> None:
+    """An encrypted recording is decrypted for an admin only."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded("secret", cipher=cipher, file_format="s16bit")
         row = await _row(scene, recording)
@@ -92,7 +94,8 @@ async def test_an_encrypted_recording_is_decrypted_for_an_admin_only(tmp_path: P
         assert (status, "encrypted" in body["error"]) == (409, True)
 
 
-async def test_an_encrypted_file_that_was_damaged_is_cut_off_and_never_given_as_whole(tmp_path: Path) -> None:
+async def test_damaged_encrypted_file_is_cut_off(tmp_path: Path) -> None:
+    """An encrypted file that was damaged is never given as whole."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded("secret", cipher=AesGcmCipher(os.urandom(32)), file_format="s16bit")
         file = Path((await _row(scene, recording))["file_path"])
@@ -103,9 +106,8 @@ async def test_an_encrypted_file_that_was_damaged_is_cut_off_and_never_given_as_
         assert (status, "damaged" in body["error"]) == (409, True)
 
 
-async def test_a_file_that_breaks_half_way_is_cut_off_not_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_broken_file_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that breaks half way is cut off, so that the client sees that it is not whole."""
     import aiohttp
 
     async with web_scene(tmp_path) as scene:
@@ -120,7 +122,8 @@ async def test_a_file_that_breaks_half_way_is_cut_off_not_ended(
             await scene.get(f"/api/v1/recordings/{recording}/audio", role="viewer")
 
 
-async def test_a_file_that_is_gone_a_link_or_no_file_says_where_to_look(tmp_path: Path) -> None:
+async def test_missing_file_says_where_to_look(tmp_path: Path) -> None:
+    """A file that is gone, a link and a folder are refused alike."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
         file = Path((await _row(scene, recording))["file_path"])
@@ -137,7 +140,7 @@ async def test_a_file_that_is_gone_a_link_or_no_file_says_where_to_look(tmp_path
         assert (await scene.get(f"/api/v1/recordings/{recording}/audio", role="admin"))[0] == 404
 
 
-async def test_a_recording_that_runs_has_no_sound_yet(tmp_path: Path) -> None:
+async def test_running_recording_has_no_sound(tmp_path: Path) -> None:
     async with web_scene(tmp_path) as scene:
         job = await scene.record(scene.ami.call())
         status, body = await scene.get(f"/api/v1/recordings/{job.id}/audio", role="admin")
@@ -145,7 +148,8 @@ async def test_a_recording_that_runs_has_no_sound_yet(tmp_path: Path) -> None:
         assert (await scene.get("/api/v1/recordings/rec-nothing/audio", role="admin"))[0] == 404
 
 
-async def test_the_waveform_is_the_files_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waveform_is_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The waveform is that of the file, and is kept."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
         row = await _row(scene, recording)
@@ -160,9 +164,8 @@ async def test_the_waveform_is_the_files_and_is_kept(tmp_path: Path, monkeypatch
         assert len(made) == 1
 
 
-async def test_downloads_at_once_are_limited_and_a_reader_that_stops_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_downloads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Downloads at once are limited, and a reader that stops is cut off."""
     monkeypatch.setattr(sound, "STREAMS", 1)
     monkeypatch.setattr(sound, "BLOCK_SECONDS", 0.5)
     async with web_scene(tmp_path) as scene:
@@ -188,9 +191,8 @@ async def test_downloads_at_once_are_limited_and_a_reader_that_stops_is_cut_off(
         assert (await scene.get(path, role="viewer"))[0] == 200
 
 
-async def test_a_disk_that_hangs_holds_a_download_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hung_disk_holds_only_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that hangs holds a download and nothing else."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()
         back = threading.Event()
@@ -211,7 +213,7 @@ async def test_a_disk_that_hangs_holds_a_download_and_nothing_else(
         assert (await waiting)[0] == 200
 
 
-async def test_a_path_in_the_ledger_is_the_only_one_that_is_read(tmp_path: Path) -> None:
+async def test_only_ledger_paths_are_read(tmp_path: Path) -> None:
     """What a client sends is an id; what it says elsewhere changes nothing."""
     async with web_scene(tmp_path) as scene:
         recording = await scene.recorded()

@@ -1,11 +1,11 @@
-"""Commands about the call itself: answering, hanging up, running applications, and where the dialplan goes on."""
+"""Commands about the call itself: answer, hang up, run applications, and set where the dialplan continues."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from fastagi.agi.codec import encode, encode_exec
-from fastagi.agi.commands.asking import Asking
+from fastagi.agi.commands.base import CommandGroup
 from fastagi.agi.replies import number
 from fastagi.errors import BadArgument, Error, Hangup
 
@@ -15,13 +15,13 @@ _NOOP: Final = encode("NOOP")
 _BREAK: Final = encode("ASYNCAGI BREAK")
 
 
-class Calling(Asking):
-    """ANSWER to VERBOSE."""
+class Calling(CommandGroup):
+    """Commands about the call, ANSWER to VERBOSE."""
 
     __slots__ = ()
 
     async def answer(self) -> None:
-        """Answer the channel, if it is not."""
+        """Answer the channel, unless it is up already."""
         if (await self._ask(_ANSWER)).result == "-1":
             raise Hangup("the call was hung up before it was answered")
 
@@ -36,16 +36,19 @@ class Calling(Asking):
             raise Error(f"there is no channel {channel!r}")
 
     async def channel_status(self, channel: str = "") -> int:
-        """State of this channel or another: 0 down, 1 reserved, 2 off hook, 3 dialled, 4 ring (it calls us), 5 ringing
-        (we call it), 6 up, 7 busy; -1 when there is no channel of that name."""
+        """Return the state of this channel, or of another by its name.
+
+        0 down, 1 reserved, 2 off hook, 3 dialled, 4 ring (it calls Asterisk), 5 ringing (Asterisk calls it), 6 up, 7
+        busy; -1 when there is no channel of that name.
+        """
         return number((await self._ask(encode("CHANNEL STATUS", *((channel,) if channel else ())))).result)
 
     async def exec(self, application: str, *arguments: str | int | float) -> str:
-        """Run a dialplan application; its result, mostly ``0``. Works on a dead channel.
+        """Run a dialplan application and return its result, mostly ``0``. Works on a dead channel.
 
-        ``-1`` is what an application gives that did not like its arguments, and on a hangup: the latter raises.
+        An application gives ``-1`` for wrong arguments and on a hangup; a hangup raises instead.
 
-        :param arguments: put together with commas; a comma inside one splits it, as in the dialplan
+        :param arguments: joined with commas; a comma inside an argument splits it, as in the dialplan
         :raises Error: there is no such application
         """
         was_up = not self._session.hung_up
@@ -56,13 +59,13 @@ class Calling(Asking):
             try:
                 await self._unless_gone("")
             except Error:
-                pass  # the call is up: the application itself failed, and says so by this result
+                pass  # the call is up: this result tells that the application failed
         return reply.result
 
     async def gosub(self, context: str, extension: str, priority: str | int, *arguments: str | int) -> None:
-        """Run a dialplan subroutine until it returns; what it returns is in GOSUB_RETVAL.
+        """Run a dialplan subroutine until it returns; its return value is in GOSUB_RETVAL.
 
-        :raises Error: there is no such place in the dialplan, or it failed
+        :raises Error: there is no such place in the dialplan, or the subroutine failed
         """
         rest = (",".join(map(str, arguments)),) if arguments else ()
         reply = await self._ask(encode("GOSUB", context, extension, str(priority), *rest))
@@ -70,26 +73,26 @@ class Calling(Asking):
             await self._unless_gone(f"Gosub {context},{extension},{priority}: {reply.text.partition(' ')[2]}")
 
     async def set_context(self, context: str) -> None:
-        """Where the dialplan goes on after this session. Asterisk does not check it."""
+        """Set the context in which the dialplan continues after this session. Asterisk does not check it."""
         await self._ask(encode("SET CONTEXT", context))
 
     async def set_extension(self, extension: str) -> None:
-        """Where the dialplan goes on after this session. Asterisk does not check it."""
+        """Set the extension at which the dialplan continues after this session. Asterisk does not check it."""
         await self._ask(encode("SET EXTENSION", extension))
 
     async def set_priority(self, priority: str | int) -> None:
-        """Where the dialplan goes on after this session: a priority or a label.
+        """Set the priority or label at which the dialplan continues after this session.
 
         :raises CommandFailed: 520, there is no such label here
         """
         await self._ask(encode("SET PRIORITY", str(priority)))
 
     async def set_autohangup(self, seconds: float) -> None:
-        """Hang the channel up so many seconds from now; 0 takes that back."""
+        """Hang the channel up `seconds` from now; 0 cancels that."""
         await self._ask(encode("SET AUTOHANGUP", seconds))
 
     async def set_callerid(self, callerid: str) -> None:
-        """Set number, or ``"Name" <number>``."""
+        """Set the caller id: a number, or ``"Name" <number>``."""
         await self._ask(encode("SET CALLERID", callerid))
 
     async def set_music(self, on: bool = True, music_class: str = "") -> None:
@@ -106,9 +109,9 @@ class Calling(Asking):
         await self._ask_dead(encode("VERBOSE", message, level))
 
     async def noop(self, text: str = "") -> None:
-        """Nothing, as AGI debugging shows it. Works on a dead channel."""
+        """Do nothing; AGI debugging shows the text. Works on a dead channel."""
         await self._ask_dead(encode("NOOP", text) if text else _NOOP)
 
     async def asyncagi_break(self) -> None:
-        """Ends an AsyncAGI session; over FastAGI Asterisk just answers. Works on a dead channel."""
+        """End an AsyncAGI session; over FastAGI Asterisk only replies. Works on a dead channel."""
         await self._ask_dead(_BREAK)

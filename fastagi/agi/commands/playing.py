@@ -1,11 +1,11 @@
-"""Commands that play, say, listen for digits, and record: those that take time on the channel."""
+"""Commands that take time on the channel: play, say, wait for digits, record."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from fastagi.agi.codec import Reply, encode
-from fastagi.agi.commands.asking import Asking
+from fastagi.agi.commands.base import CommandGroup
 from fastagi.agi.replies import Digits, character
 from fastagi.errors import Hangup
 
@@ -13,7 +13,7 @@ Moment = int | float | datetime
 """Unix seconds, or a datetime (a naive one is local time, as everywhere in Python)."""
 
 
-class Playing(Asking):
+class Playing(CommandGroup):
     """Prompts, digits and RECORD FILE. File names are without suffix, relative to Asterisk's sounds directory."""
 
     __slots__ = ()
@@ -25,7 +25,7 @@ class Playing(Asking):
         return Digits.pressed(reply)
 
     async def stream_file(self, filename: str, escape_digits: str = "", offset: int = 0) -> Digits:
-        """Play a file; the digit among `escape_digits` that stopped it, '' when it played to its end.
+        """Play a file. Return the digit among `escape_digits` that stopped it, '' when it played to its end.
 
         :param offset: first sample to play
         """
@@ -41,12 +41,15 @@ class Playing(Asking):
         pause: str = "",
         offset_ms: int = 0,
     ) -> Digits:
-        """Play a file that the caller can wind and pause; the digit that stopped it, '' when it played to its end."""
+        """Play a file that the caller can wind and pause.
+
+        :returns: the digit that stopped it, '' when it played to its end
+        """
         line = encode("CONTROL STREAM FILE", filename, escape_digits, skip_ms, forward, rewind, pause, offset_ms)
         return await self._play(line, _unplayable(filename))
 
     async def get_option(self, filename: str, escape_digits: str, timeout_ms: int | None = None) -> Digits:
-        """Play a file and wait on for one of `escape_digits`; '' when none came.
+        """Play a file, and wait after it for one of `escape_digits`. Return that digit, '' when none came.
 
         :param timeout_ms: wait after the file's end; None for the dialplan's digit time-out (5 s)
         """
@@ -54,7 +57,7 @@ class Playing(Asking):
         return await self._play(encode("GET OPTION", filename, escape_digits, *wait), _unplayable(filename))
 
     async def get_data(self, filename: str, timeout_ms: int | None = None, max_digits: int | None = None) -> Digits:
-        """Play a file and collect digits up to ``#``, `max_digits`, or a pause; `timed_out` says it was the pause.
+        """Play a file and collect digits up to ``#``, `max_digits`, or a pause. `timed_out` is True after a pause.
 
         :param timeout_ms: longest pause; None for Asterisk's 6 s before the first and 2 s between digits
         :param max_digits: None for 1024
@@ -71,7 +74,7 @@ class Playing(Asking):
         return Digits(reply.result, reply)
 
     async def wait_for_digit(self, timeout_ms: int = -1) -> str:
-        """The next digit, '' when none came in time; -1 waits as long as the call lasts."""
+        """Return the next digit, '' when none came in time; -1 waits as long as the call lasts."""
         reply = await self._ask(encode("WAIT FOR DIGIT", timeout_ms))
         if reply.result == "-1":
             raise Hangup("the call is over")
@@ -89,7 +92,7 @@ class Playing(Asking):
     ) -> Digits:
         """Record the caller with Asterisk's own RECORD FILE (this channel's voice only; not the whole-call recorder).
 
-        Gives the digit that ended it, with `reason` (``dtmf``; ``timeout``, also after silence) and `endpos`.
+        Returns the digit that ended it, with `reason` (``dtmf``; ``timeout``, also after silence) and `endpos`.
 
         :param timeout_ms: -1 for none
         :param offset: sample at which to go on in an existing file
@@ -116,7 +119,7 @@ class Playing(Asking):
     async def say_alpha(self, text: str, escape_digits: str = "", case: str = "") -> Digits:
         """Spell letters and digits.
 
-        :param case: say which letters are capital: ``a`` all, ``l`` lower, ``n`` none, ``u`` upper
+        :param case: letters whose case is said: ``a`` all, ``l`` lower, ``n`` none, ``u`` upper
         """
         return await self._say("SAY ALPHA", text, escape_digits, *((case,) if case else ()))
 
@@ -155,14 +158,14 @@ class Playing(Asking):
     # -- text and pictures
 
     async def receive_char(self, timeout_ms: int = 0) -> str:
-        """One character of text, '' when none came in time; 0 waits as long as the call lasts."""
+        """Return one character of text, '' when none came in time; 0 waits as long as the call lasts."""
         reply = await self._ask(encode("RECEIVE CHAR", timeout_ms))
-        if reply.result == "-1":  # "(hangup)" is also what a channel without text says
+        if reply.result == "-1":  # a channel without text replies "(hangup)" too
             await self._unless_gone("this channel cannot receive text")
         return character(reply.result)
 
     async def receive_text(self, timeout_ms: int = 0) -> str:
-        """A line of text; 0 waits as long as the call lasts."""
+        """Return a line of text; 0 waits as long as the call lasts."""
         reply = await self._ask(encode("RECEIVE TEXT", timeout_ms))
         if reply.result == "-1":
             await self._unless_gone("no text came, or this channel cannot receive any")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from fastagi.agi.codec import encode
-from fastagi.agi.commands.asking import Asking
+from fastagi.agi.commands.base import CommandGroup
 from fastagi.agi.replies import Recognition
 from fastagi.errors import Error, Hangup
 
 
-class Speech(Asking):
-    """SPEECH CREATE to SPEECH DESTROY. One speech object per session."""
+class Speech(CommandGroup):
+    """Commands SPEECH CREATE to SPEECH DESTROY. One speech object per session."""
 
     __slots__ = ()
 
     async def speech_create(self, engine: str = "") -> None:
-        """:raises Error: there is no such engine, or a speech object exists already"""
+        """Make the session's speech object.
+
+        :raises Error: there is no such engine, or a speech object exists already
+        """
         await self._speech(encode("SPEECH CREATE", engine), f"no speech engine {engine!r}, or speech exists already")
 
     async def speech_set(self, name: str, value: str) -> None:
@@ -25,15 +28,24 @@ class Speech(Asking):
         await self._speech(encode("SPEECH SET", name, value), "there is no speech object: speech_create() first")
 
     async def speech_load_grammar(self, name: str, path: str) -> None:
-        """:raises Error: the engine refused it, or there is no speech object"""
+        """Load a grammar.
+
+        :raises Error: the engine refused it, or there is no speech object
+        """
         await self._speech(encode("SPEECH LOAD GRAMMAR", name, path), f"the grammar {name!r} could not be loaded")
 
     async def speech_activate_grammar(self, name: str) -> None:
-        """:raises Error: the engine refused it, or there is no speech object"""
+        """Activate a loaded grammar.
+
+        :raises Error: the engine refused it, or there is no speech object
+        """
         await self._speech(encode("SPEECH ACTIVATE GRAMMAR", name), f"the grammar {name!r} could not be activated")
 
     async def speech_deactivate_grammar(self, name: str) -> None:
-        """:raises Error: the engine refused it, or there is no speech object"""
+        """Deactivate a grammar.
+
+        :raises Error: the engine refused it, or there is no speech object
+        """
         await self._speech(encode("SPEECH DEACTIVATE GRAMMAR", name), f"the grammar {name!r} could not be deactivated")
 
     async def speech_recognize(self, prompt: str, timeout_seconds: int, offset: int = 0) -> Recognition:
@@ -52,7 +64,7 @@ class Speech(Asking):
         return Recognition.of(reply)
 
     async def speech_unload_grammar(self, name: str) -> None:
-        """Works on a dead channel.
+        """Unload a grammar. Works on a dead channel.
 
         :raises Error: the engine refused it, or there is no speech object
         """
@@ -61,7 +73,7 @@ class Speech(Asking):
             raise Error(f"the grammar {name!r} could not be unloaded")
 
     async def speech_destroy(self) -> bool:
-        """Free the engine; False when there was none. Works on a dead channel. Idempotent."""
+        """Free the engine. Return False when there was none. Works on a dead channel. Idempotent."""
         return (await self._ask_dead(encode("SPEECH DESTROY"))).result == "1"
 
     async def _speech(self, line: bytes, failure: str) -> None:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from fastagi.agi.codec import encode
-from fastagi.agi.commands.asking import Asking
+from fastagi.agi.commands.base import CommandGroup
 from fastagi.errors import Error
 
 
-class Variables(Asking):
-    """GET VARIABLE to DATABASE DELTREE."""
+class Variables(CommandGroup):
+    """Commands GET VARIABLE to DATABASE DELTREE."""
 
     __slots__ = ()
 
     async def get_variable(self, name: str) -> str | None:
-        """A channel variable, global, or function (``CHANNEL(linkedid)``); None when it is not set.
+        """Return a channel variable, global, or function (``CHANNEL(linkedid)``); None when it is not set.
 
-        Asterisk cuts what functions give at 1023 bytes here; `get_full_variable` does not.
+        Asterisk cuts the value of a function at 1023 bytes here; `get_full_variable` does not.
         """
         reply = await self._ask_dead(encode("GET VARIABLE", name))
         return (reply.data or "") if reply.result == "1" else None
 
     async def get_full_variable(self, expression: str, channel: str = "") -> str | None:
-        """What the dialplan would make of `expression` (``${CALLERID(num)}``), on this channel or another by its name;
-        None when there is no such channel."""
+        """Return the value of `expression` (``${CALLERID(num)}``) as the dialplan evaluates it.
+
+        :param channel: name of another channel; empty for this one
+        :returns: None when there is no such channel
+        """
         reply = await self._ask_dead(encode("GET FULL VARIABLE", expression, *((channel,) if channel else ())))
         return (reply.data or "") if reply.result == "1" else None
 
@@ -31,12 +34,12 @@ class Variables(Asking):
         await self._ask_dead(encode("SET VARIABLE", name, value))
 
     async def database_get(self, family: str, key: str) -> str | None:
-        """An entry of Asterisk's database, None when it is not there."""
+        """Return an entry of Asterisk's database, None when there is none."""
         reply = await self._ask_dead(encode("DATABASE GET", family, key))
         return (reply.data or "") if reply.result == "1" else None
 
     async def database_put(self, family: str, key: str, value: str | int | float) -> None:
-        """Set an entry.
+        """Set an entry of Asterisk's database.
 
         :raises Error: Asterisk could not write it
         """
@@ -45,9 +48,9 @@ class Variables(Asking):
             raise Error(f"Asterisk could not write {family}/{key} to its database")
 
     async def database_del(self, family: str, key: str) -> bool:
-        """Delete an entry; Asterisk says True also when there was none, False when its database refused."""
+        """Delete an entry. Return False when Asterisk's database refused; True also when there was no entry."""
         return (await self._ask_dead(encode("DATABASE DEL", family, key))).result == "1"
 
     async def database_deltree(self, family: str, tree: str = "") -> None:
-        """Delete a family, or a tree in it. What Asterisk answers differs between versions and tells nothing."""
+        """Delete a family, or a tree in it. Asterisk's reply is ignored: it differs between versions."""
         await self._ask_dead(encode("DATABASE DELTREE", family, *((tree,) if tree else ())))

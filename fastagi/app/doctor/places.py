@@ -21,7 +21,7 @@ from fastagi.app.doctor.finding import Change, Finding, Findings, Fix, Reporter
 from fastagi.app.doctor.serving_user import UNIT, of_unit
 from fastagi.app.keyfile import key_file
 from fastagi.app.room import others, sessions_that_fit
-from fastagi.audio import lame, opus
+from fastagi.audio.codecs import machine_libraries
 from fastagi.delivery.http_client import bounded_session, read_at_most
 from fastagi.errors import ConfigError
 from fastagi.handlers.ping import GREETING, ROUTE
@@ -73,9 +73,10 @@ def _codecs(usual: str) -> Finding:
     :param usual: the file_format of recordings that name none
     """
     say = Reporter("codecs")
-    missing = {name: codec.PACKAGE for name, codec in (("opus", opus), ("mp3", lame)) if codec.library() is None}
+    libraries = list(machine_libraries())
+    missing = {name: package for name, _, package, there in libraries if not there}
     if not missing:
-        return say.ok("libraries", "libopus and LAME are there")
+        return say.ok("libraries", f"{' and '.join(library for _, library, _, _ in libraries)} are there")
     text = f"{' and '.join(missing)} files take two to three times the CPU time without {', '.join(missing.values())}"
     if usual in missing:
         return say.warn("libraries", text, f"apt-get install {' '.join(missing.values())}")

@@ -1,4 +1,4 @@
-"""CommandSink: a program of the operator's own, started without a shell."""
+"""CommandSink: runs an operator's program, without a shell."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ ERROR_BYTES = 2000
 COMPLAINT_SECONDS = 1.0
 
 PLACEHOLDERS = ("file_path", "recording_id", "delivery_id", "attempt", "format", "sha256")
-"""Only what no caller can choose: a caller's name that starts with a dash would be an option. The rest is in the
-environment and on standard input."""
+"""Only values that no caller can choose: a caller's name that starts with a dash would be an option. The rest is in the
+environment and on standard input.
+"""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -45,10 +46,11 @@ class CommandOptions(SinkOptions):
 class CommandSink(ConfiguredSink[CommandOptions]):
     """Runs a program for each recording: exit status 0 is success, 65 a refusal for good, anything else "try again".
 
-    The metadata is its standard input, as JSON. Its environment is the server's PATH, HOME, LANG, LC_ALL, TZ and
-    TMPDIR, what `env` says, and FASTAGI_RECORDING_ID, FASTAGI_DELIVERY_ID, FASTAGI_ATTEMPT, FASTAGI_FILE_PATH,
-    FASTAGI_SESSION_ID, FASTAGI_NAME, FASTAGI_FORMAT, FASTAGI_CALLER, FASTAGI_CALLED, FASTAGI_CAUSE: hostile values, to
-    be quoted by a script. The server's own environment may hold secrets and is not passed on.
+    The program gets the metadata as JSON on standard input. Its environment is the server's PATH, HOME, LANG, LC_ALL,
+    TZ and TMPDIR, the variables of `env`, and FASTAGI_RECORDING_ID, FASTAGI_DELIVERY_ID, FASTAGI_ATTEMPT,
+    FASTAGI_FILE_PATH, FASTAGI_SESSION_ID, FASTAGI_NAME, FASTAGI_FORMAT, FASTAGI_CALLER, FASTAGI_CALLED, FASTAGI_CAUSE.
+    Their values are hostile: a script must quote them. The server's own environment may hold secrets and is not passed
+    on.
 
     :param argv: the program and its arguments; `{file_path}` and the other `PLACEHOLDERS` are filled in
     :param timeout_seconds: after it the program and its children are killed, and the delivery is tried again
@@ -84,14 +86,17 @@ class CommandSink(ConfiguredSink[CommandOptions]):
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        """Return a text that tells this sink from others of its class (see `fastagi.delivery.sink`)."""
         return "\0".join(self.argv)
 
     def __repr__(self) -> str:
         return f"CommandSink({Path(self.argv[0]).name!r})"
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
-        """:raises SinkError: the program is not there, took too long, or failed"""
+        """Run the program.
+
+        :raises SinkError: the program is not there, took too long, or failed
+        """
         values = self._values(metadata)
         argv = [_PLACEHOLDER.sub(lambda m: values[m.group(1)], argument) for argument in self.argv]
         async with _complaints() as (stderr, complaints):
@@ -112,7 +117,7 @@ class CommandSink(ConfiguredSink[CommandOptions]):
                 async with asyncio.timeout(self.timeout_seconds):
                     await _write(process, metadata.to_json())
                     status = await process.wait()
-                    # what it left running may hold the pipe open for ever
+                    # a child that it left running may hold the pipe open for ever
                     await asyncio.wait({complaints}, timeout=COMPLAINT_SECONDS)
             except TimeoutError:
                 raise SinkError(f"{argv[0]}: did not end within {self.timeout_seconds:g} s") from None
@@ -126,7 +131,10 @@ class CommandSink(ConfiguredSink[CommandOptions]):
             raise SinkError(f"{argv[0]}: {how}" + (f": {said}" if said else ""), retry=status != REFUSED)
 
     async def probe(self) -> str:
-        """Whether the program is there; it is not run. :raises SinkError: it is not"""
+        """Check that the program is there, without running it.
+
+        :raises SinkError: it is not
+        """
         found = await asyncio.to_thread(shutil.which, self.argv[0])
         if found is None:
             raise SinkError(f"{self.argv[0]}: there is no such program, or it may not be run")
@@ -161,7 +169,7 @@ class CommandSink(ConfiguredSink[CommandOptions]):
 
 
 async def _write(process: asyncio.subprocess.Process, body: bytes) -> None:
-    """Its standard input; a program that does not read it is no error."""
+    """Write the standard input; a program that does not read it is no error."""
     assert process.stdin is not None
     try:
         process.stdin.write(body)
@@ -173,7 +181,7 @@ async def _write(process: asyncio.subprocess.Process, body: bytes) -> None:
 
 @contextlib.asynccontextmanager
 async def _complaints() -> AsyncIterator[tuple[int, asyncio.Task[str]]]:
-    """A pipe for standard error, to be closed by the caller, and a task that gives the end of what came through it."""
+    """Yield a pipe for standard error, which the caller closes, and a task that returns the end of its output."""
     read_end, write_end = os.pipe()
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -196,7 +204,7 @@ async def _tail(reader: asyncio.StreamReader) -> str:
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kills it and its children; it is not reaped yet, so its number is still its own."""
+    """Kill the program and its children. It is not reaped yet, so its number still belongs to it."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

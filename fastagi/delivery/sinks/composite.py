@@ -30,11 +30,12 @@ log = structlog.get_logger(__name__)
 
 
 class CompositeSink(RecordingSink):
-    """Fans out. The server makes one delivery per child (`leaves`), each with its own attempts.
+    """Sends a recording to several sinks. The server makes one delivery per child (`leaves`), each with its own
+    attempts.
 
-    Called directly it runs the children side by side; a child's error is logged and disturbs no sister. A subclass with
-    an `on_recording_complete` of its own is one sink with one delivery: where a child fails in that, the whole is tried
-    again.
+    Called directly it runs the children side by side; a child's error is logged and does not affect the others. A
+    subclass with an `on_recording_complete` of its own is one sink with one delivery: when a child fails in it, the
+    whole is tried again.
 
     :param sinks: the children; may be composites themselves
     :raises BadArgument: one of them is no sink
@@ -47,14 +48,14 @@ class CompositeSink(RecordingSink):
         self._threads: dict[int, Threads] = {}
 
     def leaves(self) -> Iterator[AnySink]:
-        """The children that are no composites, in order; a composite that is one sink is a child like any other."""
+        """Yield the children that are no composites, in order; a composite that is one sink counts as a child."""
         for sink in self.sinks:
             if splits(sink):
                 yield from sink.leaves()
             else:
                 yield sink
 
-    # what it says of itself where it is one sink
+    # attributes of a composite that is one sink
 
     @cached_property
     def needs_file(self) -> bool:
@@ -74,7 +75,10 @@ class CompositeSink(RecordingSink):
         return all(flag_of(sink, "reopens", not hasattr(sink, "aclose")) for sink in self.leaves())
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
-        """:raises SinkError: called for a delivery, and a child failed"""
+        """Call the children side by side.
+
+        :raises SinkError: called for a delivery, and a child failed
+        """
         failed: list[Exception] = []
         async with asyncio.TaskGroup() as group:
             for sink in self.leaves():
@@ -88,7 +92,7 @@ class CompositeSink(RecordingSink):
             )
 
     async def aclose(self) -> None:
-        """Closes the children that can be closed."""
+        """Close the children that can be closed."""
         await close({f"{type(sink).__name__} {n}": sink for n, sink in enumerate(self.leaves(), 1)})
 
     async def _call(self, sink: AnySink, metadata: RecordingMetadata, failed: list[Exception]) -> None:
@@ -108,7 +112,7 @@ class CompositeSink(RecordingSink):
 
 
 def splits(sink: object) -> TypeGuard[CompositeSink]:
-    """Is it a composite that does nothing but fan out, so that each child can have its own delivery?"""
+    """Return whether a sink is a composite that only fans out, so that each child can have its own delivery."""
     return (
         isinstance(sink, CompositeSink)
         and type(sink).on_recording_complete is CompositeSink.on_recording_complete

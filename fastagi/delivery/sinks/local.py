@@ -21,7 +21,7 @@ class LocalOptions(SinkOptions):
 
 @sink_type("local")
 class LocalFileSink(ConfiguredSink[LocalOptions]):
-    """The seed's no-op default: writes a debug line.
+    """Writes a debug line; the seed's no-op default.
 
     :param base_dir: where recordings are; only shown, the file is not touched
     """
@@ -44,7 +44,7 @@ class LocalFileSink(ConfiguredSink[LocalOptions]):
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        """Return a text that tells this sink from others of its class (see `fastagi.delivery.sink`)."""
         return str(self.base_dir)
 
     def __repr__(self) -> str:

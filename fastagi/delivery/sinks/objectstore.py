@@ -1,7 +1,7 @@
-"""ObjectStoreSink: the file into S3, GCS, Azure or a folder, through obstore.
+"""ObjectStoreSink: copies the file into S3, GCS, Azure or a folder, through obstore.
 
-Upload is one atomic put (multipart when large) to a key that is the same on every attempt, and is read back before it
-counts: a recording that may then be deleted here must be there, whole.
+Upload is one atomic put (multipart when large) to a key that is the same on every attempt. The object is read back
+before the delivery counts, because the local file may be deleted afterwards.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fastagi.domain.metadata import RecordingMetadata
 from fastagi.errors import BadArgument, ConfigError, SinkError
 
 PART_BYTES = 8 * 1024 * 1024
-"""Of a multipart upload; S3 takes 10,000 parts, so up to 80 GB, with `PARTS_AT_ONCE` of them in memory."""
+"""Bytes of one part of a multipart upload. S3 takes 10,000 parts, so up to 80 GB; `PARTS_AT_ONCE` are in memory."""
 
 PARTS_AT_ONCE = 4
 
 _NO_BUCKET = ("NoSuchBucket", "specified bucket does not exist", "ContainerNotFound")
-"""How S3, Google and Azure say so, where the key could be missing as well."""
+"""Error texts of S3, Google and Azure for a missing bucket, as opposed to a missing key."""
 
 _CLIENT = (
     "allow_http",
@@ -47,8 +47,9 @@ _CLIENT = (
     "timeout",
     "user_agent",
 )
-"""Options that obstore wants apart from the store's own; among those they end in a panic (obstore 0.12). Options that
-would switch off the check of certificates are not among them."""
+"""Options that obstore takes apart from the store's own; given with those they end in a panic (obstore 0.12). Options
+that would switch off the check of certificates are not among them.
+"""
 
 
 class ObjectStoreOptions(SinkOptions):
@@ -71,10 +72,10 @@ class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
     :param url: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://account/container/prefix`` or ``file:///folder``
     :param key_template: the key below it; fields recording_id, session_id, name, file, suffix, format, caller, called,
         channel, node and {date:…}
-    :param delete_local: the file here is deleted once every sink of the recording has taken it. Called directly,
-        without the server, it is deleted at once.
+    :param delete_local: delete the local file once every sink of the recording has taken it. Called directly, without
+        the server, it is deleted at once
     :param verify: ``content`` reads the object back and compares SHA-256; ``size`` only compares its length
-    :param with_metadata: puts the metadata beside it as `<key>.json`, after the file
+    :param with_metadata: put the metadata beside it as `<key>.json`, after the file
     :param options: obstore's own settings of that store (region, endpoint, credentials, ...) and of its HTTP client
         (allow_http, timeout, proxy_url, ...); the environment's (AWS_…, GOOGLE_…, AZURE_…) count too
     :raises BadArgument: URL, template or options cannot be used
@@ -126,7 +127,7 @@ class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
             if scheme == "file":
                 self._store = from_url(url, mkdir=True)
             else:
-                # the courier tries again for days; here only what a second heals
+                # retry here only what a second heals: the delivery worker tries again for days
                 settings: dict[str, Any] = {
                     "config": given,
                     "client_options": {"timeout": "300s", "connect_timeout": "10s", **client},
@@ -138,14 +139,17 @@ class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        """Return a text that tells this sink from others of its class (see `fastagi.delivery.sink`)."""
         return self._identity
 
     def __repr__(self) -> str:
         return f"ObjectStoreSink({self.shown!r}, {self.key_template!r})"
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
-        """:raises SinkError: the file is not there, or the store did not take it"""
+        """Copy the file.
+
+        :raises SinkError: the file is not there, or the store did not take it
+        """
         import obstore
         from obstore.exceptions import BaseError, InvalidPathError, NotSupportedError
 
@@ -182,9 +186,9 @@ class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def probe(self) -> str:
-        """Whether the bucket is there and lets this sender in: lists it, or reads a key that there is not.
+        """Check that the bucket is there and accepts these credentials: list it, or read a key that does not exist.
 
-        :raises SinkError: it does not
+        :raises SinkError: it is not, or does not
         """
         from obstore.exceptions import BaseError
 
@@ -195,7 +199,7 @@ class ObjectStoreSink(ConfiguredSink[ObjectStoreOptions]):
                 raise self._no_bucket() from None
             if "403 Forbidden" not in str(exc):
                 raise SinkError(f"{self.shown}: {_one_line(exc)}") from None
-            await self._read_nothing()  # who may only put and get objects must not list them
+            await self._read_nothing()  # credentials for putting and getting objects may not list them
         if self.shown.startswith("file:"):
             folder = Path(URL(self.shown).path)
             if not await asyncio.to_thread(os.access, folder, os.W_OK | os.X_OK):
@@ -261,12 +265,15 @@ def _measure(path: Path) -> tuple[int, str]:
 
 
 def _one_line(exc: BaseException) -> str:
-    """obstore appends Rust's debug form of the error, pages long, after the first line."""
+    """Return the first line of an error: obstore appends Rust's debug form, pages long."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:300]
 
 
 def _must_be_meant(options: dict[str, Any], client: dict[str, Any]) -> None:
-    """:raises BadArgument: an endpoint without TLS that nobody allowed: obstore would say "builder error" """
+    """Check that an endpoint without TLS is allowed: obstore would only say "builder error".
+
+    :raises BadArgument: it is not
+    """
     for key in ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"):
         if str(options.get(key, "")).startswith("http://") and not (client.get("allow_http") or _allowed_outside()):
             raise BadArgument(f"options.{key} is http://: add allow_http = true, or use https://")

@@ -1,4 +1,4 @@
-"""One POST to a receiver, and what its answer means for a delivery. Bodies and signatures are the sinks' own."""
+"""One POST to a receiver, and the meaning of its answer for a delivery. Each sink makes its own body and signatures."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from fastagi.delivery.sink import must_be_seconds
 from fastagi.errors import BadArgument, SinkError
 
 AGAIN = frozenset({408, 425, 429})
-"""Client errors that pass: time-out, too early, too many. All 5xx pass too; other 4xx do not (DESIGN 3)."""
+"""Client errors that may pass: time-out, too early, too many. All 5xx may pass too; other 4xx do not (DESIGN 3)."""
 
 REFUSED = frozenset({401, 403, 404})
-"""Answers about the sender or the address, not about one recording: a wrong secret, a path that there is not."""
+"""Answers about the sender or the address, not about one recording: a wrong secret, a path that does not exist."""
 
 BODY_BYTES = 2000
-"""What is read of an answer: enough to say why it refused."""
+"""Bytes of an answer that are read: enough to show why it refused."""
 
 SHOWN_CHARACTERS = 200
 
 ADDRESS_REMEDY = "look at the path of the url, at user and password in it"
-"""For an answer of `REFUSED`."""
+"""Remedy for an answer of `REFUSED`."""
 
 
 def receiver_remedy(retry_hours: float) -> str:
-    """Return what to do where a receiver does not answer."""
+    """Return the remedy for a receiver that does not answer."""
     return f"is the receiver up, and may this machine reach it? deliveries are tried again for {retry_hours:g} h"
 
 
 class Receiver:
-    """Where to POST.
+    """An address to POST to.
 
     TLS is verified, redirects are not followed, no proxy and no cookie is taken from elsewhere.
 
     :param url: http or https; a user and password in it are sent as basic authorisation and never shown
     :param timeout_seconds: for the whole exchange
     :param http_client: a session to use; it is not closed here
-    :ivar shown: the URL without what may be secret in it
-    :ivar identity: the URL without its password: a query or user may be what tells two receivers apart
+    :ivar shown: the URL without its secret parts
+    :ivar identity: the URL without its password: two receivers may differ only in query or user
     :raises BadArgument: the URL, the time limit or the client cannot be used (the seed's was httpx's)
     """
 
@@ -76,7 +76,7 @@ class Receiver:
         self._clock = clock
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Sends it; returning means that the answer was 2xx.
+        """Send the body; returns when the answer was 2xx.
 
         :raises SinkError: not accepted; says whether and when to try again
         """
@@ -122,12 +122,12 @@ class Receiver:
             raise SinkError(f"{self.shown}: answered HEAD with {status}", retry=False, refused=True)
         if 300 <= status < 400:
             raise SinkError(f"{self.shown}: answered {status}: redirects are not followed", retry=False)
-        if status >= 500 and status != 501:  # 501: it has no HEAD
+        if status >= 500 and status != 501:  # 501: the receiver has no HEAD
             raise SinkError(f"{self.shown}: answered {status}", retry=False)
         return f"{self.shown}: answered HEAD with {status}"
 
     async def aclose(self) -> None:
-        """Closes the HTTP client, if it is owned. Idempotent; a later call opens a new one."""
+        """Close the HTTP client, if it is owned. Idempotent; a later call opens a new one."""
         client = self._client
         if self._owned and client is not None:
             self._client = None
@@ -155,7 +155,7 @@ class Receiver:
 
 
 def shown_url(url: URL) -> str:
-    """A URL for people: without user, password, query and fragment, where secrets live."""
+    """Return a URL for people: without user, password, query and fragment, which may hold secrets."""
     if url.host is None:
         return str(url)
     shown = url.with_user(None).with_query(None).with_fragment(None)
@@ -163,17 +163,21 @@ def shown_url(url: URL) -> str:
 
 
 def identity_of(url: URL) -> str:
-    """What tells a target from others, the same after its password was changed. Not for people: see `shown_url`."""
+    """Return a text that tells a target from others, the same after its password was changed. Not for people: see
+    `shown_url`.
+    """
     return str(url) if url.host is None else str(url.with_password(None).with_fragment(None))
 
 
 def without_secrets(text: object) -> str:
-    """What was given for a URL and may be none, for people: without user, password, query and fragment."""
+    """Return a given text, which may be no URL, for people: without user, password, query and fragment."""
     return re.split("[?#]", re.sub(r"//[^/?#]*@", "//", str(text)))[0][:SHOWN_CHARACTERS]
 
 
 def retry_after(value: str, now: float) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or an HTTP date (RFC 9110, 10.2.3); None for neither."""
+    """Return the seconds of a Retry-After header, which holds seconds or an HTTP date (RFC 9110, 10.2.3); None for
+    neither.
+    """
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
@@ -187,7 +191,7 @@ def retry_after(value: str, now: float) -> float | None:
 
 
 def _reason(exc: aiohttp.ClientError) -> str:
-    """What went wrong, in words that hold no URL with a password in it."""
+    """Return the reason of an error, without a URL that may hold a password."""
     if isinstance(exc, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
         detail = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", "")
         return f"TLS failed: {detail}"[:SHOWN_CHARACTERS]

@@ -11,7 +11,7 @@ import secrets
 from fastagi.errors import BadArgument
 
 WHSEC = "whsec_"
-"""Begins a secret that is base64."""
+"""Prefix of a secret that is base64."""
 
 SECRET_BYTES = 32
 """Length of a new secret: the specification wants 24 to 64."""
@@ -42,12 +42,12 @@ def new_secret() -> str:
 
 
 def standard_signature(key: bytes, signed: bytes) -> str:
-    """One signature of the header ``webhook-signature``."""
+    """Return one signature of the header ``webhook-signature``."""
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def signing_secrets(signing_secret: object) -> list[str]:
-    """Return the secrets that were given: none, one or several.
+    """Return the given secrets: none, one or several.
 
     :raises BadArgument: they are no texts, or one of several is empty
     """

@@ -1,4 +1,5 @@
-"""VconSink: the recording as an IETF vCon (draft-ietf-vcon-vcon-core, syntax 0.4.0), to a receiver or into a folder.
+"""VconSink: sends the recording as an IETF vCon (draft-ietf-vcon-vcon-core, syntax 0.4.0) to a receiver or into a
+folder.
 
 The vCon is made from the metadata alone, the same on every attempt, its UUID included.
 """
@@ -31,7 +32,7 @@ from fastagi.errors import BadArgument, SinkError
 SYNTAX = "0.4.0"
 
 INLINE_BYTES = 64 * 1024 * 1024
-"""The largest file that is put into a vCon: about an hour of 16-bit audio. It is in memory three times meanwhile."""
+"""Bytes of the largest file that is put into a vCon: about an hour of 16-bit audio, three times in memory meanwhile."""
 
 _TELEPHONE = re.compile(r"\+?[0-9]{2,20}")
 
@@ -47,7 +48,7 @@ class VconOptions(SinkOptions):
 
 @sink_type("vcon")
 class VconSink(ConfiguredSink[VconOptions]):
-    """Makes a vCon with caller, called, one recording dialog and our metadata as an attachment.
+    """Makes a vCon with caller, called, one recording dialog and the metadata as an attachment.
 
     :param target: an http(s) URL that takes ``application/vcon``, or a folder
     :param audio_url: https URL where the receiver finds the audio, with `{recording_id}`, `{session_id}` and `{file}`;
@@ -78,7 +79,7 @@ class VconSink(ConfiguredSink[VconOptions]):
         elif not Path(target).is_absolute():
             raise BadArgument(f"target={without_secrets(target)!r} must be an http(s) URL or an absolute folder")
         if audio_url:
-            # draft, Dialog Content: what is outside is fetched by HTTPS
+            # draft, Dialog Content: external content is fetched by HTTPS
             if not audio_url.startswith("https://"):
                 raise BadArgument(f"audio_url={without_secrets(audio_url)!r} must start with https://")
             expand(audio_url, {"recording_id": "x", "session_id": "x", "file": "x"}, 0.0)
@@ -91,14 +92,17 @@ class VconSink(ConfiguredSink[VconOptions]):
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        """Return a text that tells this sink from others of its class (see `fastagi.delivery.sink`)."""
         return self._identity
 
     def __repr__(self) -> str:
         return f"VconSink({self._receiver.shown if self._receiver else str(self._folder)!r})"
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
-        """:raises SinkError: the file cannot be read or is too large, or the vCon was not taken"""
+        """Send the vCon.
+
+        :raises SinkError: the file cannot be read or is too large, or the vCon was not taken
+        """
         body = await asyncio.to_thread(self._make, metadata)
         if self._receiver is None:
             await asyncio.to_thread(self._write, metadata, body)
@@ -110,12 +114,15 @@ class VconSink(ConfiguredSink[VconOptions]):
         await self._receiver.post(body, headers)
 
     async def aclose(self) -> None:
-        """Closes the HTTP client, if it is owned. Idempotent."""
+        """Close the HTTP client, if it is owned. Idempotent."""
         if self._receiver is not None:
             await self._receiver.aclose()
 
     async def probe(self) -> str:
-        """Whether the receiver answers, or the folder can be written. :raises SinkError: it does not"""
+        """Check that the receiver answers, or that the folder can be written.
+
+        :raises SinkError: it does not, or cannot
+        """
         if self._receiver is not None:
             return await self._receiver.probe()
         there = self._folder
@@ -138,7 +145,7 @@ class VconSink(ConfiguredSink[VconOptions]):
             raise SinkError(f"{metadata.file_path}: {exc.strerror}") from None
 
     def vcon(self, metadata: RecordingMetadata) -> dict[str, Any]:
-        """The vCon as JSON values. Blocking: reads the file.
+        """Return the vCon as JSON values. Blocking: reads the file.
 
         :raises OSError: it cannot be read
         :raises SinkError: it is too large to be put inside
@@ -206,7 +213,7 @@ class VconSink(ConfiguredSink[VconOptions]):
 
 
 def vcon_uuid(recording_id: str, start: float) -> str:
-    """A version 8 UUID (RFC 9562) of the recording: its start in milliseconds, then bits of its id's hash."""
+    """Return a version 8 UUID (RFC 9562) of the recording: its start in milliseconds, then bits of its id's hash."""
     noise = int.from_bytes(hashlib.sha256(recording_id.encode("utf-8", "surrogateescape")).digest()[:10], "big")
     value = (int(start * 1000) & ((1 << 48) - 1)) << 80 | noise
     value = value & ~(0xF << 76) | 0x8 << 76  # version

@@ -1,6 +1,6 @@
-"""WebhookSink: the metadata as a signed POST (seed: recording-sink, class WebhookSink).
+"""WebhookSink: sends the metadata as a signed POST (seed: recording-sink, class WebhookSink).
 
-Beyond the seed's header it signs by the Standard Webhooks specification (webhook-id, webhook-timestamp,
+Beside the seed's header it signs by the Standard Webhooks specification (webhook-id, webhook-timestamp,
 webhook-signature), so that receivers can use any of its libraries. Several secrets give several signatures: a receiver
 may know the new one or still the old one.
 """
@@ -51,7 +51,7 @@ class WebhookOptions(SinkOptions):
 
 @sink_type("webhook")
 class WebhookSink(ConfiguredSink[WebhookOptions]):
-    """POSTs the metadata as JSON; what an answer means is said in `fastagi.delivery.sinks.post`.
+    """POSTs the metadata as JSON; `fastagi.delivery.sinks.post` interprets the answer.
 
     :param url: http or https; a user and password in it are sent as basic authorisation and never shown
     :param signing_secret: key of the signatures, or several, the newest first; empty for none. Each of them makes a
@@ -95,24 +95,27 @@ class WebhookSink(ConfiguredSink[WebhookOptions]):
 
     @property
     def url(self) -> str:
-        """Where it goes, without what may be secret in it."""
+        """Return the URL without its secret parts."""
         return self._receiver.shown
 
     @property
     def identity(self) -> str:
-        """What tells it from others of its class (`fastagi.delivery.sink`)."""
+        """Return a text that tells this sink from others of its class (see `fastagi.delivery.sink`)."""
         return self._receiver.identity
 
     def __repr__(self) -> str:
         return f"WebhookSink({self.url!r}{', signed' if self._plain_key else ''})"
 
     async def on_recording_complete(self, metadata: RecordingMetadata) -> None:
-        """:raises SinkError: not accepted; says whether and when to try again"""
+        """POST the metadata.
+
+        :raises SinkError: not accepted; says whether and when to try again
+        """
         body = metadata.to_json()
         await self._receiver.post(body, self.headers(body, self._id(metadata)))
 
     def headers(self, body: bytes, delivery_id: str) -> dict[str, str]:
-        """The headers of a request: content type, the seed's signature, and the Standard Webhooks three."""
+        """Return the headers of a request: content type, the seed's signature, and the three of Standard Webhooks."""
         stamp = str(int(self._clock()))
         headers = {"Content-Type": "application/json", "webhook-id": delivery_id, "webhook-timestamp": stamp}
         if self._plain_key:
@@ -122,7 +125,10 @@ class WebhookSink(ConfiguredSink[WebhookOptions]):
         return headers
 
     async def probe(self) -> str:
-        """Whether the receiver answers; nothing is delivered. :raises SinkError: it does not"""
+        """Check that the receiver answers; nothing is delivered.
+
+        :raises SinkError: it does not
+        """
         return await self._receiver.probe()
 
     def remedy(self, retry_hours: float) -> str:
@@ -135,7 +141,7 @@ class WebhookSink(ConfiguredSink[WebhookOptions]):
         return f"{where}; a receiver that knows POST alone: fastagi doctor --send-ping tells for certain"
 
     async def ping(self) -> str:
-        """Post a signed event of type ``ping``, which is no recording; say that it was accepted.
+        """Post a signed event of type ``ping``, which is no recording; return a line that says that it was accepted.
 
         :raises SinkError: it was not, as with a recording
         """
@@ -146,11 +152,13 @@ class WebhookSink(ConfiguredSink[WebhookOptions]):
         return f"{self.url}: accepted a {'signed ' if self._plain_key else ''}ping"
 
     async def aclose(self) -> None:
-        """Closes the HTTP client, if it is owned (seed). Idempotent; a later call opens a new one."""
+        """Close the HTTP client, if it is owned (seed). Idempotent; a later call opens a new one."""
         await self._receiver.aclose()
 
     def _id(self, metadata: RecordingMetadata) -> str:
-        """The delivery's id; without a courier one that is the same for each call with this recording and URL."""
+        """Return the delivery's id. Called directly, without a delivery, it is the same for each call with this
+        recording and URL.
+        """
         delivery = current_delivery.get()
         if delivery is not None:
             return delivery.id

@@ -10,12 +10,11 @@ Which phase follows which is `fastagi.domain.states.TABLE`.
 
 from __future__ import annotations
 
+from fastagi.domain.facts import RESUME_AT, UNREACHED
 from fastagi.domain.lifecycle import effects, events
 from fastagi.domain.lifecycle.effects import Effect
 from fastagi.domain.lifecycle.events import Event
 from fastagi.domain.lifecycle.owed import (
-    RESUME_AT,
-    UNREACHED,
     can_flush,
     can_follow,
     can_replace_lost_files,

@@ -19,12 +19,6 @@ from fastagi.domain.lifecycle.effects import (
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import RUNNING, Phase
 
-RESUME_AT = "resume_at"
-"""Fact of a recording that runs: unix seconds at which its pause ends by itself."""
-
-UNREACHED = "asterisk_unreached"
-"""Fact of a recording that was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
-
 MOST_SEGMENTS = 100
 """A call that is sent round and round must not fill the spool with files."""
 
@@ -53,13 +47,13 @@ def owed(recording: Recording) -> tuple[Effect, ...]:
             return (Finish(),)
         case Phase.FINISHED:
             delivered = (Deliver(recording.sinks),) if recording.sinks else ()
-            return delivered if UNREACHED in recording.facts else (*delivered, RemoveRaw())
+            return delivered if recording.facts.steering.unreached else (*delivered, RemoveRaw())
         case Phase.FAILED:
             return (ReleaseName(),)
 
 
 def _owed_in_a_pause(recording: Recording, last: Segment) -> tuple[Effect, ...]:
-    at = recording.facts.get(RESUME_AT)
+    at = recording.facts.resume_at
     clock = () if at is None else (ResumeAt(at),)
     if not last.confirmed:  # it was being resumed
         return (StartSegment(last), *clock)
@@ -119,9 +113,9 @@ def is_muted(recording: Recording, direction: str) -> bool:
 
 def mute_spans(recording: Recording, direction: str) -> list[list[float | None]]:
     """Stretches in which that side is silenced, ``[start, end]`` in seconds; the last end is None while it lasts."""
-    return [list(span) for span in recording.facts.get("muted", {}).get(direction, [])]
+    return recording.facts.muted.get(direction, [])
 
 
 def muted_directions(recording: Recording) -> list[str]:
     """Sides that are silenced now, as on the leg where the recording began."""
-    return [direction for direction in recording.facts.get("muted", {}) if is_muted(recording, direction)]
+    return [direction for direction in recording.facts.muted if is_muted(recording, direction)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastagi.domain.facts import DISK_FULL, ENDED_BY, RENAMED, RESUME_AT
 from fastagi.domain.lifecycle.effects import Effect, EndSegment, Mute, ResumeAt, StartSegment
 from fastagi.domain.lifecycle.events import (
     CallOver,
@@ -38,14 +39,11 @@ from fastagi.domain.lifecycle.events import (
     StopRequested,
     Unmuted,
 )
-from fastagi.domain.lifecycle.owed import RESUME_AT, can_follow, is_muted, mute_spans, owed, position
+from fastagi.domain.lifecycle.owed import can_follow, is_muted, mute_spans, owed, position
 from fastagi.domain.recording import Recording, Segment, Span
 from fastagi.domain.states import OPEN, RUNNING, TABLE, Cause, Phase, advance
 from fastagi.domain.states import Event as Transition
 from fastagi.errors import IllegalTransition
-
-ENDED_BY = "ended_by"
-"""Fact of a failed recording: the cause that it ended for, kept for a finishing that is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ def _call_over(recording: Recording, event: CallOver, now: float) -> Decision:
     _of_channel(recording, event.uniqueid)
     cause = recording.cause if recording.phase is Phase.STOPPING else event.cause
     ended = recording.ended_at or (now if event.at is None else event.at)
-    more: dict[str, Any] = {"facts": {**recording.facts, **event.facts}} if event.facts else {}
+    more: dict[str, Any] = {"facts": recording.facts.merged(event.facts)} if event.facts else {}
     if recording.started_at is None:  # it was never seen to start, and there is a file all the same
         more["started_at"] = recording.requested_at
     pauses = _closed_pauses(recording, ended)
@@ -154,7 +152,6 @@ def _files_closed(recording: Recording, event: FilesClosed, now: float) -> Decis
 
 
 def _rendered(recording: Recording, event: Rendered, now: float) -> Decision:
-    told = _without_clock(recording)
     began = {} if recording.started_at is not None else {"started_at": recording.requested_at}  # there is a file
     return _moved(
         recording,
@@ -166,31 +163,32 @@ def _rendered(recording: Recording, event: Rendered, now: float) -> Decision:
         bytes=event.bytes,
         sha256=event.sha256,
         error="",
-        facts={**told, **event.facts},
+        facts=recording.facts.without(RESUME_AT).merged(event.facts),
     )
 
 
 def _not_rendered(recording: Recording, event: NotRendered, now: float) -> Decision:
     _only(recording, recording.phase is Phase.FINISHING, "not_rendered")
-    facts = {**recording.facts, **event.facts, ENDED_BY: recording.cause.value, "disk_full": event.disk_full}
+    steering = {ENDED_BY: recording.cause.value, DISK_FULL: event.disk_full}
+    facts = recording.facts.merged(event.facts).merged(steering)
     return _moved(recording, Transition.FAILED, cause=Cause.ERROR, error=event.error, facts=facts)
 
 
 def _refinish(recording: Recording, event: RefinishRequested, now: float) -> Decision:
-    cause = Cause(recording.facts.get(ENDED_BY, Cause.HANGUP.value))
-    facts = {key: value for key, value in recording.facts.items() if key not in (ENDED_BY, "disk_full")}
+    cause = recording.facts.steering.ended_by or Cause.HANGUP
+    facts = recording.facts.without(ENDED_BY, DISK_FULL)
     if event.renamed:
-        facts["renamed"] = True
+        facts = facts.merged({RENAMED: True})
     return _moved(recording, Transition.REFINISH, cause=cause, error="", facts=facts, file_path=event.file_path)
 
 
 def _pause_requested(recording: Recording, event: PauseRequested, now: float) -> Decision:
     _only(recording, recording.phase in RUNNING, "paused")
-    facts = _without_clock(recording)
+    facts = recording.facts.without(RESUME_AT)
     if event.resume_at is not None:
-        facts[RESUME_AT] = round(event.resume_at, 3)
+        facts = facts.merged({RESUME_AT: round(event.resume_at, 3)})
     if recording.phase is Phase.PAUSED:
-        clock = () if event.resume_at is None else (ResumeAt(facts[RESUME_AT]),)
+        clock = () if facts.resume_at is None else (ResumeAt(facts.resume_at),)
         return _noted(recording, "pause_changed", *clock, facts=facts)
     pauses = (*recording.pauses, Span(position(recording, now)))
     if recording.adopted:  # what others began cannot be ended and begun here: it is muted
@@ -205,26 +203,22 @@ def _pause_failed(recording: Recording, event: PauseFailed, now: float) -> Decis
     last = recording.pieces[-1]
     _only(recording, recording.phase is Phase.PAUSED and last.confirmed and not last.empty, "pause_failed")
     pieces = (*recording.pieces[:-1], replace(last, ended_at=0.0))
-    facts = _without_clock(recording)
+    facts = recording.facts.without(RESUME_AT)
     return _moved(recording, Transition.RESUMED, pauses=recording.pauses[:-1], facts=facts, pieces=pieces)
 
 
 def _resume_requested(recording: Recording, event: ResumeRequested, now: float) -> Decision:
     _only(recording, recording.phase is Phase.PAUSED, "resume_asked")
     effects = () if recording.pieces[-1].ended_at else (Mute("both", False),)  # of our own a segment is begun
-    return _noted(recording, "resume_asked", *effects, facts={**recording.facts, RESUME_AT: round(now, 3)})
+    return _noted(recording, "resume_asked", *effects, facts=recording.facts.merged({RESUME_AT: round(now, 3)}))
 
 
 def _resume_failed(recording: Recording, event: ResumeFailed, now: float) -> Decision:
     _only(recording, recording.phase is Phase.PAUSED, "resume_failed")
-    facts = _without_clock(recording)
+    facts = recording.facts.without(RESUME_AT)
     if event.resume_at is not None:
-        facts[RESUME_AT] = event.resume_at
+        facts = facts.merged({RESUME_AT: event.resume_at})
     return _noted(recording, "resume_failed", facts=facts)
-
-
-def _without_clock(recording: Recording) -> dict[str, Any]:
-    return {key: value for key, value in recording.facts.items() if key != RESUME_AT}
 
 
 def _unmuted(recording: Recording, event: Unmuted, now: float) -> Decision:
@@ -235,7 +229,7 @@ def _resumed(recording: Recording, pieces: tuple[Segment, ...], now: float) -> D
     pauses = recording.pauses
     if pauses and pauses[-1].end is None:
         pauses = (*pauses[:-1], Span(pauses[-1].start, position(recording, now)))
-    facts = _without_clock(recording)
+    facts = recording.facts.without(RESUME_AT)
     return _moved(recording, Transition.RESUMED, pauses=pauses, facts=facts, pieces=pieces)
 
 
@@ -257,8 +251,7 @@ def _segment_started(recording: Recording, event: SegmentStarted, now: float) ->
     if segment.reason == "loss":
         lost = replace(before, ended_at=ended, lost=True)
         began = recording.started_at or before.started_at
-        span = [round(before.started_at - began, 3), round(segment.started_at - began, 3)]
-        facts = {**recording.facts, "lost": [*recording.facts.get("lost", []), span]}
+        facts = recording.facts.with_lost(round(before.started_at - began, 3), round(segment.started_at - began, 3))
         pieces = (*earlier, lost, segment)
         return _noted(recording, "files_lost", EndSegment(before), pieces=pieces, facts=facts)
     kept = () if event.forerunner_empty else (replace(before, ended_at=ended),)
@@ -303,13 +296,13 @@ def _channel_renamed(recording: Recording, event: ChannelRenamed, now: float) ->
 
 def _name_taken(recording: Recording, event: NameTaken, now: float) -> Decision:
     _only(recording, recording.phase in OPEN, "renamed")
-    facts = {**recording.facts, "renamed": True}
+    facts = recording.facts.merged({RENAMED: True})
     return _noted(recording, "renamed", file_path=event.file_path, facts=facts)
 
 
 def _members_noted(recording: Recording, event: MembersNoted, now: float) -> Decision:
     _only(recording, recording.phase in OPEN, "members")
-    return _noted(recording, "members", facts={**recording.facts, **event.facts})
+    return _noted(recording, "members", facts=recording.facts.merged(event.facts))
 
 
 def _mute_requested(recording: Recording, event: MuteRequested, now: float) -> Decision:
@@ -322,22 +315,14 @@ def _mute_requested(recording: Recording, event: MuteRequested, now: float) -> D
     # a segment that has ended hears nothing; the next one begins with it
     effects = () if recording.pieces[-1].ended_at else (Mute(event.direction, event.on),)
     entry = "muted" if event.on else "unmuted"
-    return _noted(recording, entry, *effects, facts=_with_mutes(recording, event.direction, spans))
+    return _noted(recording, entry, *effects, facts=recording.facts.with_muted(event.direction, spans))
 
 
 def _mute_failed(recording: Recording, event: MuteFailed, now: float) -> Decision:
     spans = mute_spans(recording, event.direction)
     _only(recording, bool(spans) and is_muted(recording, event.direction) is event.on, "mute_failed")
     spans = spans[:-1] if event.on else [*spans[:-1], [spans[-1][0], None]]
-    return _noted(recording, "mute_failed", facts=_with_mutes(recording, event.direction, spans))
-
-
-def _with_mutes(recording: Recording, direction: str, spans: list[list[float | None]]) -> dict[str, Any]:
-    muted = {key: value for key, value in recording.facts.get("muted", {}).items() if key != direction}
-    if spans:
-        muted[direction] = spans
-    facts = {key: value for key, value in recording.facts.items() if key != "muted"}
-    return {**facts, "muted": muted} if muted else facts
+    return _noted(recording, "mute_failed", facts=recording.facts.with_muted(event.direction, spans))
 
 
 RULES: dict[type, Callable[[Recording, Any, float], Decision]] = {

@@ -16,6 +16,7 @@ from fastagi.ami.manager import Manager
 from fastagi.domain.recording import Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import ActionRefused, ActionTimeout, AsteriskDown, Error, Hangup
+from fastagi.recording.asterisk.call_state import says_no_channel
 
 SESSION_SECONDS = 3.0
 """What an AGI session has to stop a recording, which takes it a millisecond, unless another command has it: a Dial
@@ -79,8 +80,7 @@ def gone(exc: Exception) -> bool:
     """Return whether this refusal means that the channel, or the recording on it, is gone."""
     if isinstance(exc, Hangup):
         return True
-    text = str(exc).lower()
-    return isinstance(exc, ActionRefused) and ("no such channel" in text or "could not stop" in text)
+    return isinstance(exc, ActionRefused) and (says_no_channel(exc) or "could not stop" in str(exc).lower())
 
 
 class AmiControl:

@@ -34,9 +34,6 @@ SLOWEST = 1000
 FLUSH_BYTES = 32_768
 """Asterisk's buffer: the file grows by so much at a time in any format: every 2 s of .wav, every 20 s of .gsm."""
 
-AS_RECORDED = "as_recorded"
-"""Fact of a recording that is delivered in the format that it was recorded in."""
-
 SETTLED_SECONDS = 1.0
 """A file without a header is whole when nothing was written for so long after the end: Asterisk closes within 5 ms."""
 
@@ -174,7 +171,7 @@ def finish(recording: Recording, plan: RenderPlan) -> Rendered:
 
     :raises AudioError: there is no file, or it cannot be read; :raises DiskFull: no room
     """
-    if not recording.facts.get(AS_RECORDED):
+    if not recording.facts.steering.as_recorded:
         return render(plan)
     source = recording.pieces[0].paths[0]
     size = raw_files.size(source)
@@ -191,7 +188,7 @@ def finish(recording: Recording, plan: RenderPlan) -> Rendered:
 
 def heard(recording: Recording, rendered: Rendered) -> dict[str, Any]:
     """Return the facts that finishing found in the sound; none where the file was only copied."""
-    return {} if recording.facts.get(AS_RECORDED) else facts(rendered)
+    return {} if recording.facts.steering.as_recorded else facts(rendered)
 
 
 def removable(recording: Recording, spool: Path | None) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from fastagi.ami.events import AmiEvent, ChannelRow
 from fastagi.ami.manager import Manager
 from fastagi.ami.wire import field
 from fastagi.errors import AsteriskDown
+from fastagi.recording.asterisk.call_state import CallState, call_state
 from fastagi.recording.asterisk.channel_table import EVENTS as BOOK_EVENTS
 from fastagi.recording.asterisk.channel_table import ChannelTable, LiveChannel
 from fastagi.recording.asterisk.control import AgiControl, AgiPath, AmiControl, Control
@@ -75,6 +76,14 @@ class Pbx:
     def up(self) -> bool:
         """AMI is logged in and the book is in step."""
         return self.synced and self.manager is not None and self.manager.connected
+
+    def call_state(self, uniqueid: str, since: float | None = None) -> CallState:
+        """Return the state of the call with that uniqueid by the channel table; see `call_state`."""
+        return call_state(self.channels.get(uniqueid), self.up, since)
+
+    def live_channel(self, uniqueid: str) -> LiveChannel | None:
+        """Return that channel while the table is in step; None else, for what it has may be long over."""
+        return self.channels.get(uniqueid) if self.up else None
 
     @property
     def addresses(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ import structlog
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import LIVE
 from fastagi.errors import StoreDown, StoreError
+from fastagi.recording.asterisk.call_state import CallState, call_state
 from fastagi.recording.asterisk.channel_table import EVENTS as CHANNEL_EVENTS
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
@@ -40,9 +41,6 @@ FINISHING_SECONDS = 3600.0
 
 MOST_CALLS = 20_000
 """Calls followed at once, some 10 MB; four times the sessions that the server takes."""
-
-SAME_CALL_SECONDS = 3.0
-"""A channel that is younger than its call by more is another one: Asterisk was restarted and uses uniqueids again."""
 
 LONGEST_REASON = 300
 """Characters of a refusal that a verdict repeats."""
@@ -179,8 +177,7 @@ class Completeness:
         for (name, uniqueid), call in list(self._calls.items()):
             if name != pbx.name:
                 continue
-            live = pbx.channels.get(uniqueid)
-            if live is None or live.since > call.answered_at + SAME_CALL_SECONDS:
+            if call_state(pbx.channels.get(uniqueid), True, call.answered_at) is CallState.GONE:
                 self._over((name, uniqueid), None, set())
         for channel in pbx.channels if self._required else ():
             must = self._must(channel, "") if channel.up else ""

@@ -65,13 +65,13 @@ def judge(call: AnsweredCall, recordings: Iterable[Recording]) -> Verdict:
         return Verdict(
             SHORT, f"{covered:.1f} s of {length:.1f} s were recorded (ended by {causes})" + _refused(call), best.id
         )
-    heard = [r for r in good if not r.facts.get("silent") or _meant_silent(r)]
+    heard = [r for r in good if not r.facts.silent or _meant_silent(r)]
     if not heard:
         return Verdict(SILENT, "nothing can be heard", best.id)
     short = _missing_sound(best)
     if short:
         return Verdict(SHORT, short, best.id)
-    if all(r.facts.get("one_sided") for r in heard):
+    if all(r.facts.one_sided for r in heard):
         return Verdict(ONE_SIDED, "one side of the call cannot be heard", best.id)
     return Verdict(RECORDED, "", best.id)
 
@@ -118,7 +118,7 @@ def _paused(r: Recording) -> float:
 
 def _meant_silent(r: Recording) -> bool:
     """Return whether it was paused for most of its time, or never bridged while it records bridges only."""
-    bridged = r.facts.get("bridged_seconds") if r.adopted else None
+    bridged = r.facts.bridged_seconds if r.adopted else None
     return _paused(r) >= PAUSED_SHARE * (r.duration_seconds or 0) or (bridged is not None and bridged < 1.0)
 
 
@@ -129,8 +129,8 @@ def _missing_sound(r: Recording) -> str:
     if r.audio_seconds is None or r.duration_seconds is None or any(r.spec.silence_limits) or r.spec.byte_limit:
         return ""
     due = r.duration_seconds - (_paused(r) if r.spec.pause_mode == "cut" else 0.0)
-    if r.adopted and "bridged_seconds" in r.facts:  # it may be one that records while it is bridged only
-        bridged = r.facts["bridged_seconds"]
+    if r.adopted and r.facts.bridge_noted:  # it may be one that records while it is bridged only
+        bridged = r.facts.bridged_seconds
         due = 0.0 if bridged is None else min(due, bridged)
     if r.audio_seconds >= due - max(SLACK_SECONDS, SLACK_SHARE * due):
         return ""

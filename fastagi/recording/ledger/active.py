@@ -42,6 +42,7 @@ class ActiveRecording:
     :ivar agi: the newest AGI session of its channel, a second way to Asterisk while it lasts: first that which asked
         for it
     :ivar new_way: set when another session came
+    :ivar told: a route has left its id in the channel, as far as this process knows
     :ivar met: names of the channels it was connected to, in their order
     :ivar members: who was in a conference with its channel
     :ivar bridged_seconds: of an adopted one, how long its channel was in a bridge before `bridged_since`, which is when
@@ -55,6 +56,7 @@ class ActiveRecording:
         self.agi = agi
         self._agi_uniqueid = recording.uniqueid
         self.new_way = asyncio.Event()
+        self.told = False
         self.lock = asyncio.Lock()
         self.started: float | None = None
         self.unseen = False

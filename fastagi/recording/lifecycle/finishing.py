@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from fastagi.audio import Permit, Rendered
+from fastagi.domain.facts import BRIDGED_SECONDS, SPOOL_FULL, TALKED_WITH
 from fastagi.domain.lifecycle import Effect, events
 from fastagi.domain.lifecycle.effects import ReleaseName, RemoveRaw
 from fastagi.domain.recording import Recording
@@ -223,14 +224,13 @@ class Finalizer:
 
 def _noticed(job: ActiveRecording) -> dict[str, Any]:
     """Return as facts what was seen while the recording ran: the channel's peers, a spool without room."""
-    facts: dict[str, Any] = {"spool_full": True} if job.spool_full else {}
+    facts: dict[str, Any] = {SPOOL_FULL: True} if job.spool_full else {}
     if job.members:  # who only listens in a conference is no fault
         facts |= {**job.members.facts(), "one_sided": False}
     if job.recording.adopted and not job.grew_unbridged:
-        facts["bridged_seconds"] = bridged_seconds(job)
-    before = job.recording.facts.get("talked_with", [])
-    met = list(dict.fromkeys([*before, *job.participants]))
-    return {**facts, "talked_with": met} if met else facts
+        facts[BRIDGED_SECONDS] = bridged_seconds(job)
+    met = list(dict.fromkeys([*job.recording.facts.talked_with, *job.participants]))
+    return {**facts, TALKED_WITH: met} if met else facts
 
 
 def bridged_seconds(job: ActiveRecording) -> float | None:

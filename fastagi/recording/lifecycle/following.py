@@ -19,6 +19,7 @@ import structlog
 from fastagi.domain.lifecycle import can_follow
 from fastagi.domain.lifecycle.events import LegMoved, SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
+from fastagi.recording.asterisk.call_state import CallState, call_state
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
@@ -104,7 +105,7 @@ class TransferFollower:
             if before.uniqueid != move.leaver:
                 return True
             live = self._pbxs[recording.asterisk].channels.get(move.stayer)
-            if live is None or not live.up or not can_follow(recording):
+            if live is None or call_state(live, True) is not CallState.UP or not can_follow(recording):
                 return False
             segment = self._segments.next(
                 job, live.name, live.uniqueid, reason="move", sides_swapped=not before.sides_swapped

@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastagi.domain.lifecycle.events import CallOver
+from fastagi.domain.recording import Segment
 from fastagi.recording.asterisk import raw_files
+from fastagi.recording.asterisk.call_state import CallState, call_state
 from fastagi.recording.asterisk.channel_table import LiveChannel
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
@@ -53,14 +55,15 @@ class HangupHandler:
             for job in self._jobs.on_channel(pbx.name, uniqueid):
                 self._spawn(self._left(job, pbx, uniqueid, channel), f"hangup {job.id}")
         elif name in ("HangupRequest", "SoftHangupRequest"):
-            if channel is not None and channel.hangup_requested:
+            if channel is not None and call_state(channel, True) is CallState.HANGUP_REQUESTED:
                 self.perhaps_over(pbx.name, channel.uniqueid)
         elif name in ("MixMonitorStop", "MonitorStop"):
             for job in self._jobs.on_channel(pbx.name, headers.get("Uniqueid", "")):
                 if not job.recording.running or job.recording.adopted:
                     continue  # of an adopted one `mixmonitor list` tells
-                if not job.recording.pieces[-1].ended_at:
-                    self._spawn(self._perhaps_stopped(job), f"stopped? {job.id}")
+                piece = job.recording.pieces[-1]
+                if not piece.ended_at:
+                    self._spawn(self._perhaps_stopped(job, piece), f"stopped? {job.id}")
 
     def perhaps_over(self, asterisk: str, uniqueid: str, ask: Callable[[], Awaitable[bool]] | None = None) -> None:
         """Something says that a call with recordings is over while its channel may wait on, for an AGI session or a
@@ -100,9 +103,12 @@ class HangupHandler:
                 await self._follower.follow(job, move, "peers")
         return job.recording.pieces[-1].uniqueid != uniqueid
 
-    async def _perhaps_stopped(self, job: ActiveRecording) -> None:
-        """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does."""
-        piece, at = job.recording.pieces[-1], self._clock()
+    async def _perhaps_stopped(self, job: ActiveRecording, piece: Segment) -> None:
+        """Some MixMonitor on its channel was stopped; the event does not say which. A closed header does.
+
+        :param piece: the segment that was made when the event came
+        """
+        at = self._clock()
         if job.recording.spec.engine == "monitor":  # its MonitorStop comes before the Hangup, too
             await asyncio.sleep(HANGUP_FOLLOWS_SECONDS)
         for _ in range(STOP_LOOKS):

@@ -12,7 +12,7 @@ import asyncio
 
 import structlog
 
-from fastagi.domain.lifecycle import RESUME_AT, Effect, owed
+from fastagi.domain.lifecycle import Effect, owed
 from fastagi.domain.lifecycle.effects import EndSegment, Mute
 from fastagi.domain.lifecycle.events import (
     MuteFailed,
@@ -123,7 +123,7 @@ class Pauser:
         if job.resume_timer is not None:
             job.resume_timer.cancel()
             job.resume_timer = None
-        at = job.recording.facts.get(RESUME_AT)
+        at = job.recording.facts.resume_at
         if job.recording.paused and at is not None:
             self._wake(job, max(0.0, at - self._clock()))
 
@@ -156,7 +156,7 @@ class Pauser:
             began = await self._segments.begin(job, segment)
             await self._engine.apply(job, SegmentStarted(began))
         else:
-            resume_at = job.recording.facts.get(RESUME_AT)
+            resume_at = job.recording.facts.resume_at
             decision = await self._engine.apply(job, ResumeRequested())  # no segment tells the next process of it
             try:
                 await self._perform(job, decision.effects)
@@ -173,7 +173,7 @@ class Pauser:
 
     async def _resume_by_itself(self, job: ActiveRecording) -> None:
         job.resume_timer = None
-        at = job.recording.facts.get(RESUME_AT)
+        at = job.recording.facts.resume_at
         if not job.recording.paused or at is None:
             return
         if at > self._clock():  # told otherwise meanwhile

@@ -17,6 +17,7 @@ import structlog
 
 from fastagi.cipher import Cipher
 from fastagi.domain import naming
+from fastagi.domain.facts import RENAMED, Facts
 from fastagi.domain.ids import new_id
 from fastagi.domain.lifecycle import decide
 from fastagi.domain.lifecycle.events import NotStarted, Started, StartMoved
@@ -73,6 +74,27 @@ class Request:
     @property
     def key(self) -> Key:
         return (self.pbx.name, self.uniqueid, self.recorder)
+
+    def asks_for(self, recording: Recording, options: Iterable[str]) -> bool:
+        """Does a start with this request, made when `recording` was, give that recording?
+
+        :param options: names of the parameters that were asked for; defaults may have changed since
+        :raises BadArgument: no file can have the name that is asked for
+        """
+        if any(getattr(self.spec, name) != getattr(recording.spec, name) for name in options):
+            return False
+        wanted = naming.wanted_name(self.filename) or recording.id
+        return naming.expand(wanted, _parties(self)[2], recording.requested_at) == recording.name
+
+
+def _parties(request: Request) -> tuple[str, str, Mapping[str, str]]:
+    """Return caller, called, and the values of `{field}`s."""
+    caller, called, fields = request.caller, request.called, request.fields
+    origin = request.pbx.channels.origin(request.uniqueid)
+    if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
+        caller, called = origin.caller, called_number(origin.first_exten, origin.exten, called)
+        fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
+    return caller, called, fields
 
 
 class Starter:
@@ -138,11 +160,7 @@ class Starter:
     def _intended(self, request: Request) -> Recording:
         now = self._clock()
         recording_id = new_id("rec", now, os.urandom(10))
-        caller, called, fields = request.caller, request.called, request.fields
-        origin = request.pbx.channels.origin(request.uniqueid)
-        if origin is not None:  # a dialled channel's own "caller" is the number that it was dialled for
-            caller, called = origin.caller, called_number(origin.first_exten, origin.exten, called)
-            fields = {**fields, "caller": caller, "caller_name": origin.caller_name, "extension": called}
+        caller, called, fields = _parties(request)
         name = naming.expand(naming.wanted_name(request.filename) or recording_id, fields, now)
         relative = naming.relative_path(name, request.spec.form)
         return Recording(
@@ -174,7 +192,7 @@ class Starter:
             path, renamed, fault = await self._threads.run(
                 _take_places, self._directory, recording.file_path, recording.id, request.pbx.spool
             )
-            recording = replace(recording, file_path=path, facts={"renamed": True} if renamed else {})
+            recording = replace(recording, file_path=path, facts=Facts({RENAMED: True} if renamed else {}))
         except OSError as exc:
             where = exc.filename or self._directory
             fault = f"{where}: {exc.strerror}: make [recordings] directory writable for this server"

@@ -229,7 +229,7 @@ def _paths(piece: Segment) -> dict[str, str]:
 
 def _muted(job: ActiveRecording) -> frozenset[str]:
     """Sides that may be silent: somebody muted them, or the channel is in a conference, where many only listen."""
-    muted = job.recording.facts.get("muted", {})
+    muted = job.recording.facts.muted
     if muted.get("both"):
         return frozenset(("received", "sent"))
     return frozenset(side for side in muted if muted[side]) | (frozenset(("received",)) if job.members else frozenset())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from fastagi.domain.facts import LOST
 from fastagi.domain.lifecycle import can_replace_lost_files
 from fastagi.domain.lifecycle.events import SegmentStarted
 from fastagi.errors import AsteriskError, Error, FastAGIError, Hangup
@@ -70,7 +71,7 @@ class LostFileRecovery:
                 log.error("raw_files_vanished", **job.recording.ids, file=before.paths[0], error=str(exc))
                 return False
             after = (await self._engine.apply(job, SegmentStarted(began))).after
-            lost = after.facts["lost"][-1]
+            lost = after.facts[LOST][-1]
             log.error("raw_files_vanished", **after.ids, file=before.paths[0], lost=lost, goes_on=began.paths[0])
         try:
             await self._segments.end(job, before)

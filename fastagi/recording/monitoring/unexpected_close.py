@@ -7,13 +7,13 @@ that has hung up is still up; so Asterisk is asked something that it must answer
 from __future__ import annotations
 
 from fastagi.errors import AsteriskError
-from fastagi.recording.asterisk.pbx import Pbx
+from fastagi.recording.asterisk.call_state import ask_state
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.ledger.active import ActiveRecording
 from fastagi.recording.lifecycle.stopping import Stopper
 
 ANSWER_SECONDS = 3.0
-"""An Asterisk that is well answers a ping within milliseconds."""
+"""An Asterisk that is well answers within milliseconds."""
 
 
 class UnexpectedClose:
@@ -43,13 +43,10 @@ class UnexpectedClose:
     async def _up(self, job: ActiveRecording) -> bool:
         """Return whether the channel is up, in an Asterisk that answers."""
         pbx = self._pbxs.get(job.recording.asterisk)
-        if pbx is None or pbx.manager is None or not self._known(pbx, job):
+        if pbx is None:
             return False
         try:
-            await pbx.manager.send_action({"Action": "Ping"}, timeout=ANSWER_SECONDS)
+            state = await ask_state(pbx, job.recording.pieces[-1].uniqueid, timeout=ANSWER_SECONDS)
         except AsteriskError:
             return False
-        return self._known(pbx, job)
-
-    def _known(self, pbx: Pbx, job: ActiveRecording) -> bool:
-        return pbx.up and pbx.channels.get(job.recording.pieces[-1].uniqueid) is not None
+        return state.there

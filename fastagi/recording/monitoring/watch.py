@@ -138,7 +138,7 @@ class Watch:
     def _unbridged(self, job: ActiveRecording) -> bool:
         """Return whether the channel is up and in no bridge, where MixMonitor's option ``b`` writes nothing."""
         pbx, last = self._pbxs.get(job.recording.asterisk), job.recording.pieces[-1]
-        live = pbx.channels.get(last.uniqueid) if pbx is not None and pbx.up else None
+        live = pbx.live_channel(last.uniqueid) if pbx is not None else None
         return live is not None and not live.bridge
 
     def _talk(self, job: ActiveRecording, limits: LimitWatch) -> Talk | None:

@@ -19,11 +19,13 @@ import structlog
 
 from fastagi.ami import actions
 from fastagi.ami.actions import MixMonitorRow
+from fastagi.domain.facts import AS_RECORDED, FILE_FORMAT, RENAMED, Facts
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import Phase
 from fastagi.errors import FastAGIError, HeldElsewhere
 from fastagi.recording.asterisk import external, raw_files
+from fastagi.recording.asterisk.call_state import call_state
 from fastagi.recording.asterisk.channel_table import LiveChannel, called_number
 from fastagi.recording.asterisk.external import Found
 from fastagi.recording.asterisk.pbx import Pbx
@@ -93,7 +95,7 @@ class Adoption:
             self._stopped_at_the_end(pbx, channel)
             self._ours.pop(key, None)
         elif name == "MixMonitorStart" or (name == "MixMonitorStop" and self._adopted_on(pbx, channel)):
-            if name == "MixMonitorStop" and not channel.hangup_requested:
+            if name == "MixMonitorStop" and not call_state(channel, True).over:
                 self._stops.setdefault(key, []).append(self._clock())
             self._look_at(pbx, channel.uniqueid, self._clock())
 
@@ -224,11 +226,11 @@ class Adoption:
         name, relative = external.name_of(found, spec)
         facts: dict[str, Any] = {}
         if not external.readable(found.suffix):
-            facts = {external.AS_RECORDED: True, "file_format": Path(relative).suffix.removeprefix(".") or "unknown"}
+            facts = {AS_RECORDED: True, FILE_FORMAT: Path(relative).suffix.removeprefix(".") or "unknown"}
         try:
             path, renamed = await self._threads.run(raw_files.reserve, self._settings.directory, relative, recording_id)
             if renamed:
-                facts["renamed"] = True
+                facts[RENAMED] = True
         except OSError as exc:  # it is tracked all the same: there may be room when it ends
             log.error(
                 "name_not_reserved",
@@ -263,7 +265,7 @@ class Adoption:
             adopted=True,
             requested_at=now,
             started_at=started,
-            facts=facts,
+            facts=Facts(facts),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from fastagi.domain.facts import ORPHAN, RENAMED, Facts
 from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.spec import RecordingSpec
 from fastagi.recording.asterisk import raw_files
@@ -65,7 +66,7 @@ class Orphans:
             sinks=self._sinks(),
             adopted=True,
             requested_at=requested_at,
-            facts={"orphan": True, **({"renamed": True} if renamed else {})},
+            facts=Facts({ORPHAN: True, **({RENAMED: True} if renamed else {})}),
         )
         try:
             await self._journal.enter(recording, detail)

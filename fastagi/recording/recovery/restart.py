@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 import structlog
 
-from fastagi.domain.lifecycle import UNREACHED
+from fastagi.domain.facts import UNREACHED
 from fastagi.domain.lifecycle.events import ChannelRenamed
 from fastagi.domain.recording import Recording
 from fastagi.errors import FastAGIError, Hangup
 from fastagi.recording.asterisk import raw_files
-from fastagi.recording.asterisk.channel_table import LiveChannel
+from fastagi.recording.asterisk.call_state import CallState
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.ledger.active import ActiveRecording
@@ -27,9 +27,6 @@ from fastagi.recording.lifecycle.starting import Starter
 from fastagi.recording.lifecycle.stopping import Stopper
 
 log = structlog.get_logger(__name__)
-
-CLOCK_SLACK_SECONDS = 3.0
-"""CoreShowChannels gives whole seconds of duration, and the two clocks are one machine's or NTP's."""
 
 AT_ONCE = 32
 """Recordings compared at once: their journal lines share a commit."""
@@ -103,26 +100,21 @@ class Recovery:
     async def _compare(self, job: ActiveRecording, pbx: Pbx) -> None:
         if job.recording.requested and job.lock.locked():
             return  # it is being started just now, and sees for itself what becomes of that
-        channel = self._channel_of(pbx, job)
-        if channel is None:
+        piece = job.recording.pieces[-1]
+        state = pbx.call_state(piece.uniqueid, piece.started_at or job.recording.requested_at)
+        if state is CallState.UNKNOWN:
+            return  # the connection is away again: the next one brings a new list
+        channel = pbx.channels.get(piece.uniqueid)
+        if channel is not None and not state.there:
+            log.warning("uniqueid_used_again", **job.recording.ids)
+        if channel is None or not state.there:
             await self._gone(job)
         elif job.recording.stopping:
             self._stopper.resume(job)
         elif job.recording.requested:
             await self._carry_out(job, pbx)
         else:
-            await self._still_there(job, channel)
-
-    def _channel_of(self, pbx: Pbx, job: ActiveRecording) -> LiveChannel | None:
-        """The recording's channel, if it is the same one: a restarted Asterisk uses uniqueids again."""
-        piece = job.recording.pieces[-1]
-        channel = pbx.channels.get(piece.uniqueid)
-        if channel is None:
-            return None
-        if channel.since > (piece.started_at or job.recording.requested_at) + CLOCK_SLACK_SECONDS:
-            log.warning("uniqueid_used_again", **job.recording.ids)
-            return None
-        return channel
+            await self._still_there(job, channel.name)
 
     # -- its call is over
 
@@ -153,12 +145,12 @@ class Recovery:
         if job.open:
             self._track(job)
 
-    async def _still_there(self, job: ActiveRecording, channel: LiveChannel) -> None:
+    async def _still_there(self, job: ActiveRecording, channel: str) -> None:
         async with job.lock:
             if not job.recording.running:
                 return
-            if channel.name != job.recording.pieces[-1].channel:
-                await self._engine.apply(job, ChannelRenamed(channel.name))
+            if channel != job.recording.pieces[-1].channel:
+                await self._engine.apply(job, ChannelRenamed(channel))
         self._track(job)
 
     # -- its Asterisk is away

@@ -20,11 +20,11 @@ import structlog
 
 from fastagi.audio import temporary_name
 from fastagi.domain import naming
-from fastagi.domain.lifecycle import UNREACHED
 from fastagi.domain.recording import Recording
 from fastagi.domain.spec import RecordingSpec
 from fastagi.errors import FastAGIError
 from fastagi.recording.asterisk import raw_files, spool_inventory
+from fastagi.recording.asterisk.call_state import CallState
 from fastagi.recording.asterisk.pbx import Pbx
 from fastagi.recording.asterisk.spool_inventory import RawFileSet
 from fastagi.recording.compliance.evidence import Proof, check_file
@@ -172,14 +172,14 @@ class Sweep:
     # -- finished, and its raw files are still there
 
     async def _finished(self, pbx: Pbx, raw: RawFileSet, row: Recording) -> tuple[bool, bool]:
-        if UNREACHED in row.facts and not self._over(pbx, row):
+        if row.facts.steering.unreached and pbx.call_state(row.pieces[-1].uniqueid) is not CallState.GONE:
             return False, True  # its call may be up yet, and Asterisk writing
         if row.deleted_at is None:
             finding = await self._threads.run(check_file, row)
             if finding.proof is not Proof.OK:
                 log.error("finished_file_unproved", **row.ids, error=finding.detail, kept=raw.paths[0])
                 return False, False
-            if raw.last_write > (row.finished_at or 0.0) + 1.0 and UNREACHED in row.facts:
+            if raw.last_write > (row.finished_at or 0.0) + 1.0 and row.facts.steering.unreached:
                 await self._aside(raw, f"Asterisk wrote on after {row.id} was finished: its Asterisk seemed dead", row)
                 return True, True
         await self._threads.run(raw_files.remove, raw.paths)
@@ -187,16 +187,13 @@ class Sweep:
         log.info("raw_files_removed", **row.ids, count=len(raw.files))
         return True, True
 
-    def _over(self, pbx: Pbx, row: Recording) -> bool:
-        return pbx.up and pbx.channels.get(row.pieces[-1].uniqueid) is None
-
     # -- could not be finished
 
     async def _failed(self, raw: RawFileSet, row: Recording) -> bool:
         """Try again: each time there is room where there was none, and once in a server's life for any other cause."""
         if row.deleted_at is not None:
             return False
-        if row.facts.get("disk_full"):
+        if row.facts.steering.disk_full:
             if not await self._room(raw.bytes):
                 return False
         elif row.id in self._tried or self._age(raw) < YOUNG_SECONDS:
@@ -227,7 +224,7 @@ class Sweep:
             if self._jobs.get(row.id) is not None or self._journal.waits(row.id):
                 continue
             there = await self._threads.run(_bytes_of, row)
-            if not there or (not row.facts.get("disk_full") and row.id in self._tried):
+            if not there or (not row.facts.steering.disk_full and row.id in self._tried):
                 continue
             if await self._room(there):
                 await self._again(row)

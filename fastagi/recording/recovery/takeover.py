@@ -105,4 +105,4 @@ class Takeover:
         if any(raw_files.size(path) >= 0 for piece in recording.pieces for path in piece.paths):
             return True
         here = Path(last.paths[0]).parent == pbx.spool
-        return recording.phase is Phase.REQUESTED and here and pbx.up and pbx.channels.get(last.uniqueid) is not None
+        return recording.phase is Phase.REQUESTED and here and pbx.call_state(last.uniqueid).there

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from fastagi.domain.facts import MEMBER_NUMBERS, TALKED_WITH
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording
 from fastagi.domain.states import OPEN, Phase
@@ -65,10 +66,10 @@ _EQUAL = (
     "node",
     "file_format",
 )
-_TALKED_WITH = table.c.facts["talked_with"].as_string()
+_TALKED_WITH = table.c.facts[TALKED_WITH].as_string()
 """A list of channel names, as JSON text."""
 
-_MEMBERS = table.c.facts["member_numbers"].as_string()
+_MEMBERS = table.c.facts[MEMBER_NUMBERS].as_string()
 """A list of numbers, as JSON text."""
 
 _SEARCHED = (

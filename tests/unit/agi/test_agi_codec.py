@@ -217,9 +217,9 @@ def test_what_is_no_header_block(wire: bytes, reason: str) -> None:
         (b"200 result=1 (" + b"x" * codec.MAX_REPLY_BYTES + b")\n", "line too long"),
         (b"520-x\n" + b"usage\n" * 20_000, "reply too long"),
         (b"200 result=1 (a\n" + b"more\n" * 20_000, "reply too long"),
-        (b"100 x\n" * (codec.MAX_STRAYS + 1), "too many lines that are no reply"),
-        (b"\n" * (codec.MAX_STRAYS + 1), "too many lines that are no reply"),
-        (b"200 result=1 (a)\n" + b"b)\nx\n" * codec.MAX_STRAYS, None),
+        (b"100 x\n" * (codec.MAX_NON_REPLIES + 1), "too many lines that are no reply"),
+        (b"\n" * (codec.MAX_NON_REPLIES + 1), "too many lines that are no reply"),
+        (b"200 result=1 (a)\n" + b"b)\nx\n" * codec.MAX_NON_REPLIES, None),
     ],
 )
 def test_what_is_no_reply(wire: bytes, reason: str | None) -> None:

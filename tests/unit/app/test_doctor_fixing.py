@@ -130,7 +130,7 @@ def test_only_the_key_is_closed(settings: Settings, tmp_path: Path) -> None:
         assert Fixer(settings).carry_out(fix).why_not
 
 
-def test_settings_of_another_user_are_not_trusted(settings: Settings, tmp_path: Path) -> None:
+def test_settings_of_other_user_are_refused(settings: Settings, tmp_path: Path) -> None:
     """They could name any folder as the recordings'."""
     (tmp_path / "fastagi.toml").chmod(0o666)
     assert "may be written by others" in Fixer(settings).carry_out(own(tmp_path / "recordings")).why_not

@@ -19,7 +19,7 @@ from fastagi.settings import Settings
 NOBODY = pwd.getpwnam("nobody")
 
 
-def test_lock_of_a_dead_server_names_nobody(tmp_path: Path) -> None:
+def test_lock_of_dead_server_is_ignored(tmp_path: Path) -> None:
     """Its process number may be another program's by now: only the lock proves a server."""
     lock = tmp_path / "ledger.db.lock"
     assert holder(tmp_path / "ledger.db") == ("", 0)
@@ -48,7 +48,7 @@ def test_own_user_needs_no_other_process() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop rights")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-def test_program_that_is_closed_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_program_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A virtual environment in root's home: the unit would not start, and said so in its own way only."""
     (tmp_path / "closed").mkdir(mode=0o700)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "closed" / "python"))

@@ -17,7 +17,7 @@ def settings(**agi: int) -> Settings:
     return Settings.model_validate({"agi": agi, "sinks": [sink]})
 
 
-def test_what_fits_is_taken() -> None:
+def test_fitting_setting_is_kept() -> None:
     given = settings(max_sessions=5000)
     least = descriptors.needed(5000, others(given))
     assert sessions_that_fit(given, least) == 5000

@@ -12,7 +12,8 @@ from fastagi.app.signals import ended_by_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_all_and_the_second_one_is_not_ours(number: signal.Signals) -> None:
+async def test_second_signal_is_not_handled(number: signal.Signals) -> None:
+    """The first signal ends all apps; the handler is gone for the second."""
     loop = asyncio.get_running_loop()
     one, two, late = (loop.create_future() for _ in range(3))
     with ended_by_signals(one), ended_by_signals(two):
@@ -27,7 +28,7 @@ async def test_a_signal_ends_all_and_the_second_one_is_not_ours(number: signal.S
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
 
 
-async def test_beside_the_main_thread_no_signal_comes() -> None:
+async def test_other_threads_get_no_signal() -> None:
     async def served() -> bool:
         ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         with ended_by_signals(ended):

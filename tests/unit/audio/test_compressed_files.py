@@ -11,9 +11,10 @@ import pytest
 import soundfile
 from made_sound import Samples, ffmpeg_decode, program, silence, snr_db, sox_decode, tone, voice, write_wav
 
-from fastagi.audio import Encoder, RawPiece, RenderPlan, lame, open_reader, opus, render
-from fastagi.audio.ima import block_frames, fitting_block
-from fastagi.audio.ogg import checksum
+from fastagi.audio import Encoder, RawPiece, RenderPlan, open_reader, render
+from fastagi.audio.codecs import mp3, opus
+from fastagi.audio.codecs.ima import block_frames, fitting_block
+from fastagi.audio.codecs.ogg import checksum
 from fastagi.domain.formats import FORMATS
 from fastagi.errors import BadArgument
 
@@ -24,10 +25,10 @@ TALK = voice(20.0, seed=51)
 def codecs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "libsndfile":
         monkeypatch.setattr(opus, "library", lambda: None)
-        monkeypatch.setattr(lame, "library", lambda: None)
+        monkeypatch.setattr(mp3, "library", lambda: None)
     else:
         assert opus.library() is not None, f"apt-get install {opus.PACKAGE}"
-        assert lame.library() is not None, f"apt-get install {lame.PACKAGE}"
+        assert mp3.library() is not None, f"apt-get install {mp3.PACKAGE}"
     return str(request.param)
 
 

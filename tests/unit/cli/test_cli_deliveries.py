@@ -74,7 +74,8 @@ def _add_sink(desk, name: str) -> None:
         file.write(f'[[sinks]]\nname = "{name}"\ntype = "local"\n')
 
 
-def test_a_parked_one_says_what_is_wrong_until_its_sink_is_back(desk) -> None:
+def test_parked_delivery_shows_its_fault(desk) -> None:
+    """A parked delivery says what is wrong until its sink is back."""
     (parked,) = _parked(desk, "one")
     refused = desk("deliveries", "retry", parked)
     assert (refused.code, refused.out) == (1, "")
@@ -89,7 +90,8 @@ def test_a_parked_one_says_what_is_wrong_until_its_sink_is_back(desk) -> None:
     assert "no parked deliveries" in desk("deliveries", "retry", "--parked").err
 
 
-def test_parked_ones_go_to_another_sink_and_one_that_cannot_holds_up_no_other(desk) -> None:
+def test_parked_deliveries_move_to_another_sink(desk) -> None:
+    """A delivery that cannot be moved holds up no other."""
     parked = _parked(desk, "one", "two")
     twice = desk.recording("three", sinks=("old", "new"))
 
@@ -108,7 +110,8 @@ def test_parked_ones_go_to_another_sink_and_one_that_cannot_holds_up_no_other(de
     assert [d["recording_id"] for d in desk("deliveries", "list", "--status", "parked", "--json").json] == [twice.id]
 
 
-def test_the_sink_of_a_retry_by_id_is_no_filter(desk) -> None:
+def test_retry_by_id_ignores_sink_filter(desk) -> None:
+    """A retry by id takes no `--sink`: it would filter nothing."""
     desk.recording()
     done = desk("deliveries", "retry", "dlv-1", "--sink", "crm")
     assert done.code == 2

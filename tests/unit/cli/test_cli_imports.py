@@ -64,7 +64,8 @@ def _after(code: str, *commands: tuple[str, ...]) -> dict[str, set[str]]:
     return {what: set(names) for what, names in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
-def test_help_and_version_wait_for_nothing_that_commands_work_with() -> None:
+def test_help_and_version_import_nothing_heavy() -> None:
+    """Help and version wait for no package that a command works with."""
     commands: list[tuple[str, ...]] = [("--version",), ("--help",)]
     root = get_command(cli)
     for name, command in root.commands.items():  # type: ignore[attr-defined]
@@ -76,7 +77,7 @@ def test_help_and_version_wait_for_nothing_that_commands_work_with() -> None:
     assert all(what.endswith(": 0") for what in found if what)
 
 
-def test_a_look_into_the_ledger_needs_the_ledger_alone(desk) -> None:
+def test_ledger_commands_import_only_the_ledger(desk) -> None:
     one = desk.recording().id
     commands = (
         ("recordings", "list"),
@@ -93,7 +94,8 @@ def test_a_look_into_the_ledger_needs_the_ledger_alone(desk) -> None:
     assert found["calls check: 0"] >= LEDGER
 
 
-def test_importing_the_package_imports_none_of_it() -> None:
+def test_importing_the_package_imports_no_submodule() -> None:
+    """Importing `fastagi` imports none of its packages."""
     imported = _after("import fastagi")[""]
     assert imported & {*HEAVY, *LEDGER, "pydantic", "structlog", "typer"} == set()
     imported = _after("from fastagi import App")[""]
@@ -105,7 +107,8 @@ def _imports(statements: list[ast.stmt]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("package", LIGHT_PACKAGES)
-def test_what_type_checkers_see_is_what_is_there(package: str) -> None:
+def test_typed_exports_match_runtime_exports(package: str) -> None:
+    """The names that type checkers see exist at run time."""
     module = importlib.import_module(package)
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text())
@@ -125,14 +128,16 @@ def test_what_type_checkers_see_is_what_is_there(package: str) -> None:
     _after(code)
 
 
-def test_packages_are_found_as_attributes_without_an_import_of_their_own() -> None:
+def test_packages_are_attributes_without_import() -> None:
+    """Packages are found as attributes without an import of their own."""
     _after("import fastagi; assert fastagi.errors.Hangup is fastagi.Hangup and fastagi.recording.call.CallChannel")
     for name in ("settings", "store", "delivery", "web", "ami", "audio", "handlers"):
         _after(f"import fastagi; assert fastagi.{name}.__name__ == 'fastagi.{name}'")
     _after("import fastagi.app.logs, fastagi.app.app; from fastagi.app import App; assert App is fastagi.App")
 
 
-def test_a_name_that_there_is_not_is_an_error_that_names_it() -> None:
+def test_unknown_name_is_named_in_error() -> None:
+    """A name that there is not is an error that names it."""
     with pytest.raises(AttributeError, match="module 'fastagi' has no attribute 'Recorder'") as raised:
         fastagi.Recorder  # noqa: B018
     assert raised.value.name == "Recorder"
@@ -140,7 +145,8 @@ def test_a_name_that_there_is_not_is_an_error_that_names_it() -> None:
         exec("from fastagi import Recorder")
 
 
-def test_a_users_type_checker_knows_every_name_and_no_other(tmp_path: Path) -> None:
+def test_type_checker_knows_exactly_the_exports(tmp_path: Path) -> None:
+    """A user's type checker knows every exported name and no other."""
     shown = "\n".join(f"reveal_type(fastagi.{name})" for name in fastagi.__all__)
     file = tmp_path / "users.py"
     file.write_text(f"import fastagi\nfrom fastagi import App, Recorder\n{shown}\n")

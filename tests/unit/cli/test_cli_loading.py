@@ -29,7 +29,7 @@ def _module(folder: Path, text: str, name: str = "shop_app") -> None:
     (folder / f"{name}.py").write_text(text)
 
 
-def test_app_is_found_by_name_and_from_a_factory(tmp_path: Path) -> None:
+def test_app_comes_from_name_or_factory(tmp_path: Path) -> None:
     _module(tmp_path, "from fastagi import App\nmine = App()\nclass box: app = mine\ndef make(): return mine\n")
     found = load_app("shop_app:mine", tmp_path)
     assert isinstance(found, App)
@@ -97,9 +97,10 @@ def test_settings_file_is_discovered(tmp_path: Path) -> None:
     assert discover({"FASTAGI_CONFIG": str(there)}, default) == there, "named and missing is a fault, not a default"
 
 
-def test_without_a_settings_file_it_is_said_where_one_is_looked_for(
+def test_missing_settings_file_names_the_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Without a settings file the error says where one is looked for."""
     monkeypatch.delenv("FASTAGI_CONFIG")
     monkeypatch.setattr("fastagi.settings.discover", lambda: None)
     assert settings_for(None).agi.port == 4573

@@ -44,7 +44,7 @@ def _configured(level: str = "info", *, json_lines: bool = True, quiet: bool = F
     return out
 
 
-def test_line_is_json_with_the_call_first() -> None:
+def test_json_line_begins_with_the_call() -> None:
     out = _configured()
     with structlog.contextvars.bound_contextvars(channel="PJSIP/a-1", uniqueid="1.2"):
         structlog.get_logger("fastagi.x").info("recording_started", file="/a", recording_id="rec-1")
@@ -148,7 +148,8 @@ def test_level_decides_and_commands_are_quiet() -> None:
     assert [line["event"] for line in _lines(out)] == ["now also this", "and this"]
 
 
-async def test_debug_is_this_servers_own_and_not_buried_in_sql(tmp_path: Path) -> None:
+async def test_debug_level_shows_no_sql(tmp_path: Path) -> None:
+    """Level debug shows this server's lines, not buried in SQL."""
     out = _configured("debug")
     await _one_write(tmp_path / "quiet.db")
     logging.getLogger("asyncio").debug("Using selector: EpollSelector")
@@ -158,7 +159,8 @@ async def test_debug_is_this_servers_own_and_not_buried_in_sql(tmp_path: Path) -
     assert "delivered" in [line["event"] for line in _lines(out)]
 
 
-async def test_who_asks_for_the_sql_gets_it(tmp_path: Path) -> None:
+async def test_sql_is_logged_on_request(tmp_path: Path) -> None:
+    """Setting the level of sqlalchemy's logger shows the SQL."""
     out = _configured()
     engine = logging.getLogger("sqlalchemy.engine")
     engine.setLevel("INFO")
@@ -176,7 +178,8 @@ async def _one_write(path: Path) -> None:
     await store.stop()
 
 
-def test_console_line_cannot_write_to_the_terminal() -> None:
+def test_console_line_escapes_control_characters() -> None:
+    """A line for people cannot write to the terminal."""
     out = _configured(json_lines=False)
     structlog.get_logger().warning("odd", caller="\x1b[31mred\r\nevil", channel="Local/a")
     logging.getLogger("lib").warning("caller \x1b[31m said\r\n2026-01-01 [info] forged")
@@ -187,7 +190,8 @@ def test_console_line_cannot_write_to_the_terminal() -> None:
     assert "Local/a" in text
 
 
-def test_a_log_that_cannot_be_written_raises_nothing() -> None:
+def test_unwritable_log_raises_nothing() -> None:
+    """A log that cannot be written raises nothing."""
     out = _configured()
     out.close()
     structlog.get_logger().info("into the void")
@@ -222,7 +226,8 @@ async def test_sessions_do_not_share_their_call() -> None:
     assert [(line["n"], line["uniqueid"]) for line in _lines(out)] == [(1, "1.1"), (2, "2.1")]
 
 
-def test_a_librarys_warning_has_the_words_of_its_error_and_no_traceback() -> None:
+def test_library_warning_has_no_traceback() -> None:
+    """A library's warning has the words of its error and no traceback."""
     out = _configured()
     try:
         raise OSError(111, "Connection refused")

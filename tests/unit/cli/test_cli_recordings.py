@@ -72,7 +72,7 @@ def test_misuse(desk, arguments: tuple[str, ...], said: str) -> None:
     assert done.out == ""
 
 
-def test_show_by_first_letters_and_by_file(desk) -> None:
+def test_show_takes_first_letters_or_file(desk) -> None:
     recording = desk.recording("one")
     desk.settled(recording, ok=False)
     shown = desk("recordings", "show", recording.id[:12], "--json").json
@@ -88,7 +88,7 @@ def test_show_by_first_letters_and_by_file(desk) -> None:
     assert "2026-11-21T" not in text.out, "times are those of `list`"
 
 
-def test_shown_by_what_people_have_of_it(desk) -> None:
+def test_show_takes_uniqueid_and_name(desk) -> None:
     """A CDR has the uniqueid, a dialplan the name, a mail the bare file."""
     (desk.directory / "calls").mkdir()
     one, other = desk.recording("calls/17"), desk.recording("17", at=desk.noon + 60)
@@ -101,7 +101,7 @@ def test_shown_by_what_people_have_of_it(desk) -> None:
     assert desk("recordings", "show", "7.wav").code == 1, "a part of a name is no name"
 
 
-def test_what_a_fact_holds_in_words() -> None:
+def test_fact_is_shown_in_words() -> None:
     assert words({"removed": 0, "spans": [], "silent": False, "held_by": "x", "forced": True}) == (
         "removed 0, held by x, forced"
     )
@@ -109,7 +109,7 @@ def test_what_a_fact_holds_in_words() -> None:
     assert words([[0.5, 1], [2, None]]) == "[0.5, 1], [2, …]"
 
 
-def test_list_by_the_call_and_by_who_talked(desk) -> None:
+def test_list_filters_by_call_and_participant(desk) -> None:
     one, other = desk.recording("one"), desk.recording("other")
 
     async def work(store: Store) -> None:
@@ -130,7 +130,7 @@ def test_list_by_the_call_and_by_who_talked(desk) -> None:
     assert ids("--search", "silent") == [], "only the channels are searched of the facts"
 
 
-def test_a_name_that_fits_none_or_several(desk) -> None:
+def test_ambiguous_or_unknown_name_is_refused(desk) -> None:
     one, two = desk.recording("one"), desk.recording("two")
     several = desk("recordings", "show", "rec-0")
     assert several.code == 1
@@ -202,7 +202,7 @@ def test_verify(desk) -> None:
     assert desk("recordings", "verify", "--since", "2027-01-01").code == 0, "none is no fault"
 
 
-def test_verify_of_a_failed_one_is_not_ok(desk) -> None:
+def test_verify_fails_for_failed_recording(desk) -> None:
     broken = desk.failed()
     done = desk("recordings", "verify", broken.id, "--json")
     assert (done.code, done.json["recordings"][0]["proof"]) == (1, "unfinished")
@@ -277,7 +277,7 @@ def test_decrypt_with_the_ledgers_key(desk, tmp_path: Path) -> None:
         (".", "link/secret.wav"),
     ],
 )
-def test_decrypt_takes_paths_from_where_one_stands(desk, monkeypatch, folder: str, file: str) -> None:
+def test_decrypt_resolves_relative_paths(desk, monkeypatch, folder: str, file: str) -> None:
     """The recording's, the clear file's and the key's."""
     key = os.urandom(32)
     desk.recording("secret", cipher=AesGcmCipher(key))
@@ -291,7 +291,7 @@ def test_decrypt_takes_paths_from_where_one_stands(desk, monkeypatch, folder: st
         assert (desk.folder / folder / f"out{n}").read_bytes() == AUDIO
 
 
-def test_decrypt_of_what_cannot_be_is_one_line(desk, monkeypatch) -> None:
+def test_decrypt_error_is_one_line(desk, monkeypatch) -> None:
     secret = desk.recording("secret", cipher=AesGcmCipher(os.urandom(32)))
     monkeypatch.chdir(desk.folder)
     Path("copy.wav").write_bytes(Path(secret.file_path).read_bytes())
@@ -312,7 +312,7 @@ def _hex(key: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("written", [bytes, _hex, base64.b64encode], ids=["raw", "hex", "base64"])
-def test_decrypt_with_a_key_of_ones_own(desk, tmp_path: Path, written) -> None:
+def test_decrypt_with_key_from_file(desk, tmp_path: Path, written) -> None:
     key, iv = os.urandom(32), os.urandom(16)
     keyfile = tmp_path / "key"
     keyfile.write_bytes(written(key))
@@ -381,7 +381,7 @@ def test_hold_release_delete(desk) -> None:
     assert desk("recordings", "delete", recording.id, "--reason", "again").code == 0, "deleted is deleted"
 
 
-def test_delete_of_what_is_not_delivered_needs_force(desk) -> None:
+def test_delete_of_undelivered_needs_force(desk) -> None:
     recording = desk.recording()
     refused = desk("recordings", "delete", recording.id, "--reason", "asked for")
     assert refused.code == 1
@@ -391,7 +391,7 @@ def test_delete_of_what_is_not_delivered_needs_force(desk) -> None:
     assert delivery["status"] == "dead"
 
 
-def test_hostile_values_do_not_reach_the_terminal(desk) -> None:
+def test_hostile_values_are_escaped_on_terminal(desk) -> None:
     desk.recording(caller="\x1b[31m0221\tx")
     text = (
         desk("recordings", "list").out

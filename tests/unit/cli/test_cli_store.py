@@ -27,7 +27,8 @@ def _opened(desk, recording) -> bytes:
     return out.read_bytes()
 
 
-def test_a_backup_is_put_back_and_has_what_there_was(desk, tmp_path: Path) -> None:
+def test_restored_backup_has_all_rows(desk, tmp_path: Path) -> None:
+    """A backup is put back and has what there was."""
     one = desk.recording("one", cipher=AesCbcCipher(KEY, IV))
     copy = tmp_path / "copy.db"
 
@@ -83,7 +84,7 @@ def test_a_damaged_ledger_is_no_backup(desk, tmp_path: Path) -> None:
     assert not (tmp_path / "copy.db").exists()
 
 
-def test_a_new_master_key_opens_what_the_old_one_did(desk) -> None:
+def test_new_master_key_opens_old_recordings(desk) -> None:
     recordings = [desk.recording(name, cipher=AesCbcCipher(KEY, IV)) for name in ("one", "two")]
     key = desk.folder / "master.key"
     before = key.read_text()
@@ -99,7 +100,7 @@ def test_a_new_master_key_opens_what_the_old_one_did(desk) -> None:
 
 
 @pytest.mark.parametrize("written", [False, True])
-def test_a_new_master_key_that_was_broken_off_is_finished(desk, written: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_rekey_is_finished(desk, written: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before the keys are wrapped anew, or between that and the new file's taking its place."""
     one = desk.recording("one", cipher=AesCbcCipher(KEY, IV))
 
@@ -115,7 +116,8 @@ def test_a_new_master_key_that_was_broken_off_is_finished(desk, written: bool, m
     assert _opened(desk, one) == CLEAR
 
 
-def test_no_new_master_key_where_it_would_lose_something(desk) -> None:
+def test_rekey_refuses_to_lose_keys(desk) -> None:
+    """No new master key where it would lose something."""
     one = desk.recording("one", cipher=AesCbcCipher(KEY, IV))
 
     async def beside_its_server() -> None:

@@ -12,7 +12,8 @@ def opened(now: float = 0.0) -> Breaker:
     return breaker
 
 
-def test_it_stays_closed_below_the_threshold_and_a_success_forgets() -> None:
+def test_success_resets_the_failure_count() -> None:
+    """The breaker stays closed below the threshold, and a success resets the count."""
     breaker = Breaker()
     for _ in range(3):
         for _ in range(THRESHOLD - 1):
@@ -22,7 +23,8 @@ def test_it_stays_closed_below_the_threshold_and_a_success_forgets() -> None:
     assert not breaker.is_open
 
 
-def test_it_opens_and_lets_one_probe_through() -> None:
+def test_open_breaker_admits_one_probe() -> None:
+    """The breaker opens and lets one probe through."""
     breaker = opened()
     assert breaker.is_open
     assert breaker.admit(1.0) == FIRST_SECONDS - 1.0
@@ -33,7 +35,8 @@ def test_it_opens_and_lets_one_probe_through() -> None:
     assert breaker.admit(FIRST_SECONDS) == 0.0
 
 
-def test_each_failed_probe_doubles_the_pause_up_to_a_minute() -> None:
+def test_failed_probes_double_the_pause() -> None:
+    """Each failed probe doubles the pause, up to a minute."""
     breaker, now, pauses = opened(), 0.0, []
     for _ in range(8):
         pause = breaker.admit(now)
@@ -45,14 +48,16 @@ def test_each_failed_probe_doubles_the_pause_up_to_a_minute() -> None:
     assert pauses[-1] == LONGEST_SECONDS
 
 
-def test_failures_of_attempts_that_were_under_way_do_not_prolong_it() -> None:
+def test_late_failures_do_not_prolong_pause() -> None:
+    """Failures of attempts that were under way when the breaker opened do not prolong the pause."""
     breaker = opened()
     until = breaker.open_until
     assert breaker.failed(1.0)
     assert breaker.open_until == until
 
 
-def test_retry_after_counts_but_not_for_ever() -> None:
+def test_retry_after_is_capped() -> None:
+    """A receiver's Retry-After counts, but not for ever."""
     breaker = Breaker(failures=THRESHOLD - 1)
     breaker.failed(0.0, retry_after=120.0)
     assert breaker.open_until == 120.0
@@ -61,7 +66,7 @@ def test_retry_after_counts_but_not_for_ever() -> None:
     assert breaker.open_until == LONGEST_ASKED
 
 
-def test_an_abandoned_probe_lets_another_one_go() -> None:
+def test_abandoned_probe_admits_another() -> None:
     breaker = opened()
     assert breaker.admit(5.0) == 0.0
     breaker.abandoned()

@@ -28,12 +28,14 @@ asyncio.run(main())
 """
 
 
-def test_a_plain_function_that_does_not_return_keeps_no_process_alive() -> None:
+def test_hung_function_keeps_no_process_alive() -> None:
+    """A plain function that does not return keeps no process alive."""
     done = subprocess.run([sys.executable, "-c", STUCK], timeout=60, capture_output=True, text=True, check=True)
     assert done.stdout == "left\n"
 
 
-async def test_no_more_threads_than_places_and_a_place_is_free_again_when_its_function_is_over() -> None:
+async def test_threads_are_limited_and_reused() -> None:
+    """There are no more threads than places, and a place is free again when its function is over."""
     threads, gate, running = Threads("two", 2), threading.Event(), []
 
     def work(n: int) -> int:
@@ -64,7 +66,7 @@ async def test_cancelling_the_caller_passes() -> None:
         await task
 
 
-async def test_what_a_plain_function_gives_is_awaited() -> None:
+async def test_awaitable_of_plain_function_is_awaited() -> None:
     seen = []
 
     async def later() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from test_delivery_courier import Office
+from test_delivery_worker import Office
 
 from fastagi.delivery.holding import Change, SinkHolds
 from fastagi.delivery.registry import SinkRegistry

@@ -63,7 +63,8 @@ def named(makers: list[Any]) -> dict[int, str]:
     return dict(zip(map(id, makers), child_names([make() for make in makers]), strict=True))
 
 
-def test_a_child_keeps_its_name_wherever_it_stands_and_whoever_is_beside_it() -> None:
+def test_name_is_independent_of_position() -> None:
+    """A child keeps its name wherever it stands and whichever sinks are beside it."""
     names = named(MAKERS)
     assert len(set(names.values())) == len(MAKERS)
     assert named(MAKERS[::-1]) == names
@@ -72,7 +73,8 @@ def test_a_child_keeps_its_name_wherever_it_stands_and_whoever_is_beside_it() ->
     assert named(few) == {id(make): names[id(make)] for make in few}
 
 
-def test_one_more_of_a_class_does_not_take_the_names_of_those_that_differ() -> None:
+def test_another_of_class_takes_no_name() -> None:
+    """One more sink of a class does not take the names of those that differ."""
     first, second, third = MAKERS[15], MAKERS[16], lambda: Named("crm")
     before, after = named([first, second]), named([third, first, second])
     assert {after[id(first)], after[id(second)]} == set(before.values())
@@ -80,13 +82,14 @@ def test_one_more_of_a_class_does_not_take_the_names_of_those_that_differ() -> N
     assert after[id(third)] not in before.values()
 
 
-def test_one_more_of_those_that_nothing_tells_apart_leaves_the_old_names_to_nobody() -> None:
+def test_ambiguous_children_lose_old_names() -> None:
+    """With one more of several indistinguishable children, the old names mean none of them."""
     assert child_names([Named()]) == [f"{__name__}.Named"]
     two, three = child_names([Named(), Named()]), child_names([Named(), Named(), Named()])
     assert len({*two, *three, f"{__name__}.Named"}) == 6
 
 
-def test_a_subclass_may_say_what_it_is() -> None:
+def test_subclass_may_set_its_identity() -> None:
     class Crm(WebhookSink):
         identity = "crm"
 
@@ -98,12 +101,14 @@ def test_a_subclass_may_say_what_it_is() -> None:
     assert child_names([Crm("https://h/x"), Erp("https://h/x")]) == ["Crm.crm", "Erp.erp"]
 
 
-def test_the_same_target_twice_has_a_number() -> None:
+def test_duplicate_target_has_a_number() -> None:
     a, b = child_names([WebhookSink("https://h/x", signing_secret=s) for s in ("one", "two")])
     assert b == f"{a}.2"
 
 
-def test_a_changed_secret_changes_no_name_and_none_shows_one() -> None:
+def test_secrets_are_not_in_names() -> None:
+    """A changed secret changes no name, and no name shows a secret."""
+
     def names(secret: str) -> list[str]:
         return child_names(
             [
@@ -137,7 +142,7 @@ def test_names_say_what_they_are(sink: Any, start: str) -> None:
     assert not set(name) & set(" /@?:")
 
 
-def test_a_name_stays_what_it_is_in_a_release() -> None:
+def test_names_are_stable_between_releases() -> None:
     """A ledger holds them for a day, and longer where they are parked."""
     assert child_names([WebhookSink("https://crm.example.com/x"), LocalFileSink()]) == [
         "WebhookSink.crm.example.com.ea0e887e",

@@ -39,9 +39,8 @@ async def store(tmp_path: Path):
     await opened.stop()
 
 
-async def test_what_was_left_in_the_ledger_comes_when_it_is_due_not_when_the_rest_is_done(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ids_left_in_ledger_come_due(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that was left in the ledger comes when it is due, not when the others are done."""
     monkeypatch.setattr(inprocess, "HELD", 10)
     monkeypatch.setattr(inprocess, "LOW", 3)
     clock, ledger, done = Clock(1000.0), Ledger(), []
@@ -67,7 +66,7 @@ async def test_what_was_left_in_the_ledger_comes_when_it_is_due_not_when_the_res
     await dispatcher.stop(1.0)
 
 
-async def test_a_queue_survives_a_ledger_that_is_down(store: SqliteStore) -> None:
+async def test_queue_survives_ledger_outage(store: SqliteStore) -> None:
     clock, ledger, done = Clock(1000.0), Ledger(), []
     ledger.down, ledger.items = True, {"a": 0.0}
     dispatcher = InProcessDispatcher(store, clock=clock)
@@ -86,7 +85,7 @@ async def test_a_queue_survives_a_ledger_that_is_down(store: SqliteStore) -> Non
     await dispatcher.stop(1.0)
 
 
-async def test_an_idle_queue_asks_the_ledger_again(store: SqliteStore) -> None:
+async def test_idle_queue_reads_ledger_again(store: SqliteStore) -> None:
     clock, ledger, done = Clock(1000.0), Ledger(), []
     dispatcher = InProcessDispatcher(store, clock=clock)
 
@@ -104,7 +103,8 @@ async def test_an_idle_queue_asks_the_ledger_again(store: SqliteStore) -> None:
     await dispatcher.stop(1.0)
 
 
-async def test_an_id_that_is_moved_often_does_not_grow_the_heap(store: SqliteStore) -> None:
+async def test_moved_id_does_not_grow_heap(store: SqliteStore) -> None:
+    """An id that is moved often does not grow the heap."""
     clock, ledger = Clock(1000.0), Ledger()
     dispatcher = InProcessDispatcher(store, clock=clock)
 

@@ -68,12 +68,13 @@ def test_every_type_can_be_built(fields: dict[str, Any], kind: type) -> None:
         ({"type": "command", "argv": ["x", "{caller}"]}, r"sinks\[crm\]: argv: \{caller\} is not known"),
     ],
 )
-def test_a_fault_names_the_sink_the_key_and_what_is_allowed(fields: dict[str, Any], said: str) -> None:
+def test_fault_names_sink_and_key(fields: dict[str, Any], said: str) -> None:
+    """A fault names the sink, the key and the allowed values."""
     with pytest.raises(ConfigError, match=rf"^{said}[^\n]*$"):
         build_sink(section(**fields))
 
 
-def test_a_secret_is_not_in_its_fault() -> None:
+def test_fault_hides_the_secret() -> None:
     with pytest.raises(ConfigError) as caught:
         build_sink(section(type="webhook", url="https://h", signing_secret=[["hunter2"]]))
     assert "hunter2" not in str(caught.value)
@@ -169,7 +170,8 @@ def test_names() -> None:
         registry.register("s", "https://h")  # type: ignore[arg-type]
 
 
-def test_objects_without_a_name_are_held_while_recordings_need_them() -> None:
+def test_unnamed_objects_live_while_needed() -> None:
+    """Objects without a name are kept while recordings need them."""
     registry, other = SinkRegistry(), SinkRegistry()
     sink = Duck()
     [name] = registry.names(sink)
@@ -203,7 +205,8 @@ async def test_closing_closes_what_can_be_closed() -> None:
     assert closed == ["yes"]
 
 
-async def test_no_sink_holds_or_breaks_the_closing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_closing_one_sink_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sink holds or breaks the closing of the others."""
     monkeypatch.setattr("fastagi.delivery.closing.CLOSE_SECONDS", 0.1)
     closed: list[str] = []
     gate = threading.Event()
@@ -244,7 +247,8 @@ async def test_no_sink_holds_or_breaks_the_closing_of_the_others(monkeypatch: py
     }
 
 
-async def test_what_a_call_brought_along_is_closed_when_it_is_forgotten_if_it_opens_again() -> None:
+async def test_forgotten_object_is_closed_if_reopens() -> None:
+    """A sink that a call brought along is closed when it is forgotten, if it can open again."""
     closed: list[str] = []
 
     class Owning(Duck):
@@ -276,7 +280,8 @@ async def test_what_a_call_brought_along_is_closed_when_it_is_forgotten_if_it_op
         (None, "NoneType is no sink"),
     ],
 )
-def test_what_is_no_sink_is_refused_where_it_is_given(mistaken: Any, said: str) -> None:
+def test_non_sink_is_refused_at_once(mistaken: Any, said: str) -> None:
+    """An object that is no sink is refused where it is given."""
     ways: list[Callable[[], Any]] = [
         lambda: SinkRegistry().register("mine", mistaken),
         lambda: CompositeSink(LocalFileSink(), mistaken),
@@ -305,7 +310,7 @@ def test_a_mock_says_nothing_of_itself(sink: Any) -> None:
     assert lines == []
 
 
-def test_a_proxy_says_what_its_sink_says() -> None:
+def test_proxy_shows_its_sinks_attributes() -> None:
     class Proxy:
         def __init__(self, inner: object) -> None:
             self._inner = inner
@@ -336,7 +341,7 @@ def test_a_proxy_says_what_its_sink_says() -> None:
         ("time_limit_seconds", float("inf")),
     ],
 )
-def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: Any) -> None:
+def test_invalid_attribute_is_ignored_and_logged(attribute: str, value: Any) -> None:
     sink, registry = Duck(), SinkRegistry()
     setattr(sink, attribute, value)
     with structlog.testing.capture_logs() as lines:
@@ -347,7 +352,9 @@ def test_an_attribute_that_is_none_is_not_used_and_said(attribute: str, value: A
     assert [(line["event"], line["attribute"]) for line in lines] == [("sink_attribute_not_used", attribute)]
 
 
-def test_a_composite_that_does_something_of_its_own_is_one_sink() -> None:
+def test_composite_with_method_is_one_sink() -> None:
+    """A composite that does something of its own is one sink."""
+
     class Only(CompositeSink):
         async def on_recording_complete(self, metadata: Any) -> None:
             if metadata.name:
@@ -365,7 +372,8 @@ def test_a_composite_that_does_something_of_its_own_is_one_sink() -> None:
     assert name.startswith("object:Only:")
 
 
-def test_a_child_may_not_take_the_name_of_another_sink() -> None:
+def test_child_may_not_take_used_name() -> None:
+    """A child may not take the name of another sink."""
     registry = SinkRegistry()
     [name] = registry.register("group", CompositeSink(LocalFileSink()))
     other = SinkRegistry()
@@ -374,7 +382,8 @@ def test_a_child_may_not_take_the_name_of_another_sink() -> None:
         other.register("group", CompositeSink(LocalFileSink()))
 
 
-def test_an_object_that_is_registered_later_keeps_that_name() -> None:
+def test_later_registration_keeps_the_name() -> None:
+    """An object that is registered later keeps that name."""
     registry, sink = SinkRegistry(), Duck()
     [held] = registry.names(sink)
     [name] = registry.register("group", CompositeSink(sink))

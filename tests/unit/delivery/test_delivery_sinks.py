@@ -65,7 +65,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-async def test_the_local_sink_says_so_and_touches_nothing() -> None:
+async def test_local_sink_touches_nothing() -> None:
+    """The local sink logs a line and touches nothing."""
     with structlog.testing.capture_logs() as lines:
         await LocalFileSink().on_recording_complete(metadata("/nowhere/a.wav"))
     assert [(line["event"], line["log_level"], line["recording_id"]) for line in lines] == [
@@ -82,7 +83,8 @@ class Plain:
         self.got.append(metadata)
 
 
-async def test_a_composite_isolates_its_children_and_runs_them_side_by_side() -> None:
+async def test_composite_isolates_its_children() -> None:
+    """A composite isolates its children and runs them side by side."""
     met = asyncio.Barrier(2)
 
     class Meets(RecordingSink):
@@ -121,7 +123,8 @@ def test_the_abstract_sink_cannot_be_made() -> None:
 # -- keys
 
 
-def test_keys_are_the_same_each_time_and_stay_below_their_place() -> None:
+def test_keys_are_stable_and_contained() -> None:
+    """Keys are the same each time and stay below their place."""
     template = "{date:%Y/%m}/{caller}/{name}-{recording_id}.{suffix}"
     assert key_of(template, metadata()) == "2026/01/+15551234/calls_a-rec-1.wav"
     nasty = metadata("/rec/x.wav.age", caller="../../etc", called="a\x00b\r\n", recording_id="../rec")
@@ -132,7 +135,7 @@ def test_keys_are_the_same_each_time_and_stay_below_their_place() -> None:
 @pytest.mark.parametrize(
     "template", ["", "/a", "a//b", "../{name}", "a/../b", "{colour}", "a\\b", "a/./b", "{date:%}/\n"]
 )
-def test_templates_that_leave_their_place_are_refused(template: str) -> None:
+def test_template_leaving_its_place_is_refused(template: str) -> None:
     with pytest.raises(BadArgument):
         check_template(template)
 
@@ -140,7 +143,8 @@ def test_templates_that_leave_their_place_are_refused(template: str) -> None:
 # -- object store
 
 
-async def test_a_file_is_stored_checked_and_its_key_is_deterministic(file: Path, tmp_path: Path) -> None:
+async def test_stored_file_is_checked(file: Path, tmp_path: Path) -> None:
+    """A file is stored and checked, and its key is deterministic."""
     out = tmp_path / "out"
     sink = ObjectStoreSink(f"file://{out}", with_metadata=True)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -177,7 +181,8 @@ async def test_a_large_file_goes_in_parts(file: Path, tmp_path: Path, monkeypatc
     assert (tmp_path / "out" / "a.wav").read_bytes() == file.read_bytes()
 
 
-async def test_a_file_that_is_not_what_was_recorded_is_not_stored(file: Path, tmp_path: Path) -> None:
+async def test_changed_file_is_not_stored(file: Path, tmp_path: Path) -> None:
+    """A file that is not what was recorded is not stored."""
     sink = ObjectStoreSink(f"file://{tmp_path}/out", delete_local=True)
     with pytest.raises(SinkError, match="SHA-256 differs"):
         await sink.on_recording_complete(metadata(file, sha256="00"))
@@ -188,9 +193,10 @@ async def test_a_file_that_is_not_what_was_recorded_is_not_stored(file: Path, tm
 
 
 @pytest.mark.parametrize("verify", ["content", "size"])
-async def test_what_arrived_damaged_is_tried_again_and_not_deleted_here(
+async def test_damaged_upload_is_tried_again(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verify: Any
 ) -> None:
+    """An object that arrived damaged is tried again, and the local file is not deleted."""
     import obstore
 
     put = obstore.put_async
@@ -206,9 +212,8 @@ async def test_what_arrived_damaged_is_tried_again_and_not_deleted_here(
     assert file.exists()
 
 
-async def test_delete_local_when_called_directly_and_never_by_the_sink_under_a_courier(
-    file: Path, tmp_path: Path
-) -> None:
+async def test_delete_local_only_when_called_directly(file: Path, tmp_path: Path) -> None:
+    """The sink itself deletes the local file only without a server: there the delivery worker does it."""
     sink = ObjectStoreSink(f"file://{tmp_path}/out", delete_local=True)
     token = current_delivery.set(CurrentDelivery("dlv-1", 1, "rec-1"))
     await sink.on_recording_complete(metadata(file))
@@ -254,7 +259,7 @@ async def test_a_missing_bucket_is_found(listing: tuple[int, str], reading: tupl
         await runner.cleanup()
 
 
-async def test_a_bucket_over_http_is_asked_as_s3(file: Path) -> None:
+async def test_bucket_over_http_speaks_s3(file: Path) -> None:
     objects: dict[str, bytes] = {}
     fail = 1
 
@@ -308,7 +313,8 @@ async def test_a_bucket_over_http_is_asked_as_s3(file: Path) -> None:
         {"url": "s3://bucket", "options": {"allow_invalid_certificates": True}},
     ],
 )
-def test_a_store_that_cannot_be_used_is_refused(arguments: dict[str, Any]) -> None:
+def test_unusable_store_is_refused(arguments: dict[str, Any]) -> None:
+    """A store that cannot be used is refused."""
     with pytest.raises(BadArgument) as caught:
         ObjectStoreSink(**arguments)
     assert "\n" not in str(caught.value)
@@ -317,7 +323,8 @@ def test_a_store_that_cannot_be_used_is_refused(arguments: dict[str, Any]) -> No
 # -- vCon
 
 
-async def test_a_vcon_in_a_folder_holds_the_audio_and_who_spoke(file: Path, tmp_path: Path) -> None:
+async def test_vcon_holds_audio_and_parties(file: Path, tmp_path: Path) -> None:
+    """A vCon in a folder holds the audio and the parties."""
     sink = VconSink(tmp_path / "out")
     for _ in range(2):
         await sink.on_recording_complete(metadata(file))
@@ -383,7 +390,7 @@ def test_a_scheme_cannot_break_a_header() -> None:
     )
 
 
-async def test_a_vcon_with_a_link_carries_the_hash(file: Path, tmp_path: Path) -> None:
+async def test_linked_vcon_carries_the_hash(file: Path, tmp_path: Path) -> None:
     sink = VconSink(
         str(tmp_path / "out"), audio_url="https://h/audio/{recording_id}/{file}", key_template="{file}.json"
     )
@@ -395,7 +402,8 @@ async def test_a_vcon_with_a_link_carries_the_hash(file: Path, tmp_path: Path) -
     assert not {"body", "encoding"} & set(dialog)
 
 
-async def test_a_vcon_is_posted_and_answers_count_as_with_a_webhook(file: Path) -> None:
+async def test_vcon_post_answers_like_webhook(file: Path) -> None:
+    """A vCon is posted, and answers count as with a webhook."""
     got: list[tuple[str, str | None, Any]] = []
 
     async def take(request: web.Request) -> web.Response:
@@ -421,9 +429,8 @@ async def test_a_vcon_is_posted_and_answers_count_as_with_a_webhook(file: Path) 
     assert got[0][:2] == ("application/vcon", "dlv-1")
 
 
-async def test_a_file_too_large_for_a_vcon_is_refused_for_good(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_large_file_is_refused(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file too large for a vCon is refused for good."""
     monkeypatch.setattr("fastagi.delivery.sinks.vcon.INLINE_BYTES", 1000)
     with pytest.raises(SinkError, match="set audio_url") as caught:
         await VconSink(tmp_path).on_recording_complete(metadata(file))
@@ -443,7 +450,7 @@ async def test_a_file_too_large_for_a_vcon_is_refused_for_good(
         {"target": "https://"},
     ],
 )
-def test_a_vcon_sink_that_cannot_work_is_refused(arguments: dict[str, Any]) -> None:
+def test_unusable_vcon_sink_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(BadArgument):
         VconSink(**arguments)
 
@@ -456,9 +463,8 @@ print(json.dumps({"argv": sys.argv[1:], "stdin": json.load(sys.stdin), "env": di
 """
 
 
-async def test_a_command_is_told_everything_and_no_shell_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_command_runs_without_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command gets all metadata, and no shell interprets it."""
     monkeypatch.setenv("FASTAGI_STORE__URL", "postgresql://user:hunter2@h/db")
     out = tmp_path / "out.json"
     sink = CommandSink(
@@ -479,7 +485,8 @@ async def test_a_command_is_told_everything_and_no_shell_is_there(
 
 
 @pytest.mark.parametrize(("status", "retry"), [(1, True), (65, False), (75, True), (127, True)])
-async def test_the_exit_status_says_whether_to_try_again(status: int, retry: bool) -> None:
+async def test_exit_status_decides_the_retry(status: int, retry: bool) -> None:
+    """The exit status says whether to try again."""
     sink = CommandSink([sys.executable, "-c", f"import sys; sys.stderr.write('no\\nroom'); sys.exit({status})"])
     with pytest.raises(SinkError) as caught:
         await sink.on_recording_complete(metadata())
@@ -487,7 +494,8 @@ async def test_the_exit_status_says_whether_to_try_again(status: int, retry: boo
     assert str(caught.value).endswith(f"exit status {status}: no room")
 
 
-async def test_a_command_that_is_not_there_or_is_killed_is_tried_again() -> None:
+async def test_missing_or_killed_command_is_retried() -> None:
+    """A command that is not there or is killed is tried again."""
     with pytest.raises(SinkError, match="No such file") as caught:
         await CommandSink(["/nowhere/program"]).on_recording_complete(metadata())
     assert caught.value.retry
@@ -497,7 +505,8 @@ async def test_a_command_that_is_not_there_or_is_killed_is_tried_again() -> None
         )
 
 
-async def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> None:
+async def test_hung_command_dies_with_children(tmp_path: Path) -> None:
+    """A command that hangs is killed with its children."""
     pid = tmp_path / "pid"
     script = f"sleep 300 & echo $! > {pid}; wait"
     with pytest.raises(SinkError, match=r"within 1 s") as caught:
@@ -517,7 +526,8 @@ async def test_a_cancelled_command_is_killed() -> None:
         await asyncio.wait_for(task, 5)
 
 
-async def test_a_command_that_leaves_something_running_is_done_when_it_ends(tmp_path: Path) -> None:
+async def test_command_is_done_despite_children(tmp_path: Path) -> None:
+    """A command that leaves something running is done when it ends."""
     pid = tmp_path / "pid"
     await asyncio.wait_for(
         CommandSink(["/bin/sh", "-c", f"sleep 300 & echo $! > {pid}"]).on_recording_complete(metadata()), 20
@@ -527,7 +537,8 @@ async def test_a_command_that_leaves_something_running_is_done_when_it_ends(tmp_
     os.kill(child, 9)
 
 
-async def test_a_command_that_floods_and_reads_nothing_ends_well() -> None:
+async def test_flooding_command_ends_well() -> None:
+    """A command that floods its output and reads nothing ends well."""
     big = metadata(facts="x" * 2_000_000)
     flood = "import sys; sys.stderr.write('y' * 5_000_000)"
     await CommandSink([sys.executable, "-c", flood]).on_recording_complete(big)
@@ -543,7 +554,7 @@ async def test_a_command_that_floods_and_reads_nothing_ends_well() -> None:
         {"argv": ["/bin/true"], "timeout_seconds": 0},
     ],
 )
-def test_a_command_that_cannot_be_run_is_refused(arguments: dict[str, Any]) -> None:
+def test_unusable_command_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(BadArgument):
         CommandSink(**arguments)
 

@@ -84,7 +84,7 @@ def test_the_signature_of_the_design_page() -> None:
     assert headers["X-Voxtra-Signature"] == "b8aacd3513ef392c0724996daa8b815491270489a6f7bab433d0eea15603930f"
 
 
-async def test_what_is_sent(receiver: Receiver) -> None:
+async def test_metadata_is_sent_as_json(receiver: Receiver) -> None:
     sink = WebhookSink(receiver.url, signing_secret="please-rotate-me", clock=lambda: 1_700_000_000.9)
     token = current_delivery.set(CurrentDelivery("dlv-42", 3, "rec-1"))
     await sink.on_recording_complete(METADATA)
@@ -158,7 +158,8 @@ async def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
     assert not {h.lower() for h in headers} & {"x-voxtra-signature", "webhook-signature"}
 
 
-async def test_called_directly_the_id_is_stable_and_differs_by_recording_and_url(receiver: Receiver) -> None:
+async def test_direct_call_has_stable_id(receiver: Receiver) -> None:
+    """Called directly, the id is stable and differs by recording and URL."""
     other = RecordingMetadata("ch-2", "b")
     for url, metadata in ((receiver.url, METADATA), (receiver.url, METADATA), (receiver.url + "2", METADATA)):
         sink = WebhookSink(url)
@@ -179,7 +180,7 @@ async def test_2xx_is_success(receiver: Receiver, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-async def test_what_passes_is_tried_again(receiver: Receiver, status: int) -> None:
+async def test_passing_errors_are_tried_again(receiver: Receiver, status: int) -> None:
     receiver.status(status, "come back\nlater")
     error = await refused(WebhookSink(receiver.url))
     assert error.retry
@@ -188,7 +189,7 @@ async def test_what_passes_is_tried_again(receiver: Receiver, status: int) -> No
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 413, 422])
-async def test_other_client_errors_are_dead_at_once(receiver: Receiver, status: int) -> None:
+async def test_client_errors_are_dead_at_once(receiver: Receiver, status: int) -> None:
     receiver.status(status, Retry_After="5")
     error = await refused(WebhookSink(receiver.url))
     assert not error.retry
@@ -238,7 +239,7 @@ async def test_a_slow_receiver_is_tried_again(receiver: Receiver) -> None:
     assert "no answer within 0.2 s" in str(error)
 
 
-async def test_an_answer_that_drips_is_cut_off(receiver: Receiver) -> None:
+async def test_dripping_answer_is_cut_off(receiver: Receiver) -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=500)
         await response.prepare(request)
@@ -251,7 +252,8 @@ async def test_an_answer_that_drips_is_cut_off(receiver: Receiver) -> None:
     assert error.retry
 
 
-async def test_of_a_huge_answer_only_the_beginning_is_read(receiver: Receiver) -> None:
+async def test_huge_answer_is_read_partly(receiver: Receiver) -> None:
+    """Only the beginning of a huge answer is read."""
     sent = 0
 
     async def huge(request: web.Request) -> web.StreamResponse:
@@ -279,7 +281,8 @@ async def test_nobody_there_is_tried_again() -> None:
     assert str(error).startswith(f"http://127.0.0.1:{port}/x?…:")
 
 
-async def test_a_peer_that_speaks_no_http_or_hangs_up_is_tried_again() -> None:
+async def test_broken_peer_is_tried_again() -> None:
+    """A peer that speaks no HTTP or hangs up is tried again."""
     for said in (b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc"):
 
         async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, said: bytes = said) -> None:
@@ -299,7 +302,7 @@ async def test_a_peer_that_speaks_no_http_or_hangs_up_is_tried_again() -> None:
         await server.wait_closed()
 
 
-async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path) -> None:
+async def test_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     key, certificate = tmp_path / "k.pem", tmp_path / "c.pem"
     await asyncio.to_thread(
         subprocess.run,
@@ -326,7 +329,8 @@ async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path) -> N
     await server.wait_closed()
 
 
-async def test_a_password_in_the_url_is_sent_as_basic_authorisation(receiver: Receiver) -> None:
+async def test_url_password_becomes_basic_auth(receiver: Receiver) -> None:
+    """A password in the URL is sent as basic authorisation."""
     sink = WebhookSink(receiver.url.replace("http://", "http://user:hunter2@"))
     await sink.on_recording_complete(METADATA)
     await sink.aclose()
@@ -373,7 +377,8 @@ async def test_aclose_closes_only_an_owned_client(receiver: Receiver) -> None:
         {"url": "https://h", "signing_secret": "whsec_"},
     ],
 )
-def test_what_cannot_be_used_is_refused_before_a_call(arguments: dict[str, object]) -> None:
+def test_unusable_sink_is_refused_before_call(arguments: dict[str, object]) -> None:
+    """A sink that cannot be used is refused before a call."""
     with pytest.raises(BadArgument) as caught:
         WebhookSink(**arguments)  # type: ignore[arg-type]
     assert "not base64!" not in str(caught.value)
@@ -400,16 +405,18 @@ class Client:
         ({"signing_secret": b"hidden"}, "signing_secret must be text or a list of texts, not bytes"),
     ],
 )
-def test_what_could_never_deliver_is_refused_when_it_is_made(given: dict[str, Any], said: str) -> None:
+def test_undeliverable_sink_is_refused_when_made(given: dict[str, Any], said: str) -> None:
+    """A sink that could never deliver is refused when it is made."""
     with pytest.raises(BadArgument, match=said) as caught:
         WebhookSink("https://h.example/x", **given)
     assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "retry", "after"), [(404, False, None), (429, True, 30.0)])
-async def test_a_client_that_raises_for_status_takes_no_answer_away(
+async def test_raising_client_loses_no_answer(
     receiver: Receiver, status: int, retry: bool, after: float | None
 ) -> None:
+    """A client that raises for a status takes no answer away."""
     receiver.status(status, Retry_After="30")
     async with aiohttp.ClientSession(raise_for_status=True) as client:
         sink = WebhookSink(receiver.url, http_client=client)
@@ -435,7 +442,8 @@ async def test_a_refused_sender_is_told_apart(receiver: Receiver, status: int, r
     assert caught.value.refused is refuses
 
 
-async def test_what_a_call_brought_along_leaves_no_client_open(receiver: Receiver) -> None:
+async def test_call_sink_leaves_no_client_open(receiver: Receiver) -> None:
+    """A sink that a call brought along leaves no client open."""
     registry = SinkRegistry()
     sink = WebhookSink(receiver.url)
     for n in (1, 2):

@@ -467,3 +467,28 @@ def test_failed_mute_leaves_no_trace() -> None:
     for direction, on in (("received", True), ("sent", False)):
         tried = decide(before, events.MuteRequested(direction, on), NOW).after
         assert decide(tried, events.MuteFailed(direction, on), NOW).after == before
+
+
+def test_loss_counts_from_the_beginning() -> None:
+    """What is lost of a later segment is told in seconds since the recording began."""
+    pieces = (replace(FIRST, ended_at=BEGAN + 20), NEXT, replace(NEXT, reason="loss", confirmed=False))
+    began = replace(NEXT, reason="loss", started_at=BEGAN + 45)
+    after = decide(recording(Phase.ACTIVE, pieces=pieces), events.SegmentStarted(began), NOW).after
+    assert after.facts == {"lost": [[20.0, 45.0]]}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [replace(FIRST, ended_at=BEGAN + 10, confirmed=False), replace(FIRST, ended_at=BEGAN)],
+    ids=["intended", "empty"],
+)
+def test_failed_pause_needs_its_segment(last: Segment) -> None:
+    with pytest.raises(IllegalTransition):
+        decide(recording(Phase.PAUSED, pieces=(last,)), events.PauseFailed(), NOW)
+
+
+def test_pause_in_its_first_moment() -> None:
+    """A segment that ends when it began would count as never made."""
+    after = decide(recording(Phase.ACTIVE), events.PauseRequested(), BEGAN).after
+    assert after.pieces[0].ended_at == pytest.approx(BEGAN + 0.001, abs=1e-4)
+    assert not after.pieces[0].empty

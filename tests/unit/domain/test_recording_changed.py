@@ -29,7 +29,8 @@ def test_it_is_what_replace_makes(changes: dict[str, object]) -> None:
 
 
 def test_every_field_is_kept() -> None:
-    full = Recording(**{name: f"value of {name}" for name in Recording.__dataclass_fields__})  # type: ignore[arg-type]
+    values: dict[str, object] = {name: f"value of {name}" for name in Recording.__dataclass_fields__}
+    full = Recording(**values | {"facts": {"a": 1}})  # type: ignore[arg-type]
     assert full.changed() == full
     for name in Recording.__dataclass_fields__:
         assert full.changed(**{name: None}) == replace(full, **{name: None})

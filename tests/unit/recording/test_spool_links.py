@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastagi.audio import GrowingWav, RawPiece, RenderPlan, inspect, render, repair
+from fastagi.domain.facts import AS_RECORDED
 from fastagi.domain.recording import Segment
 from fastagi.errors import AudioError
 from fastagi.recording.asterisk import external, raw_files, spool_inventory
@@ -44,7 +45,7 @@ def test_adopted_link_to_the_master_key_is_not_copied(spool: Path, elsewhere: Pa
         pieces=(Segment(str(spool / "x.g722")),),
         adopted=True,
         file_path=str(tmp_path / "x.g722"),
-        facts={external.AS_RECORDED: True},
+        facts={AS_RECORDED: True},
     )
     with pytest.raises(AudioError):
         external.finish(row, render_plan(row, None, -48.0))

@@ -46,7 +46,8 @@ RENAME = Prepared(
 ROW = {"id": 1, "good": True, "facts": {"é": [1, None, 0.5]}, "at": 7}
 
 
-def test_what_goes_in_comes_out_as_sqlalchemy_gives_it(conn):
+def test_values_match_sqlalchemy(conn):
+    """Values come out as SQLAlchemy gives them."""
     assert INSERT.run(conn, ROW) == 1
     found = GET.first(conn, {"id": 1})
     assert found == {**ROW, "name": "nobody", "at": 7.0}
@@ -58,14 +59,15 @@ def test_nothing_found_is_none(conn):
     assert GET.first(conn, {"id": 9}) is None
 
 
-def test_returning_gives_the_row_and_a_fixed_value_guards_it(conn):
+def test_returning_gives_guarded_row(conn):
+    """RETURNING gives the row, and a fixed value guards it."""
     INSERT.run(conn, ROW)
     assert RENAME.first(conn, {"_id": 1, "name": "x"}) == {"name": "x", "facts": ROW["facts"]}
     assert RENAME.first(conn, {"_id": 1, "name": "y"}) is None
     assert GET.first(conn, {"id": 1})["name"] == "x"
 
 
-def test_it_begins_a_transaction_as_sqlalchemy_does(conn):
+def test_transaction_begins_like_sqlalchemy(conn):
     INSERT.run(conn, ROW)
     assert conn.in_transaction()
     conn.rollback()
@@ -81,6 +83,6 @@ def test_the_databases_errors_are_sqlalchemys(conn):
         INSERT.run(conn, {**ROW, "id": object()})
 
 
-def test_a_value_that_is_missing_is_said(conn):
+def test_missing_value_is_an_error(conn):
     with pytest.raises((sa.exc.DBAPIError, KeyError)):
         INSERT.run(conn, {"id": 1})

@@ -38,7 +38,7 @@ async def store(tmp_path: Path):
     await opened.stop()
 
 
-async def test_a_unit_is_durable_when_run_returns(store: SqliteStore) -> None:
+async def test_unit_is_durable_after_run(store: SqliteStore) -> None:
     assert await store.run(note, "rec-1") == "rec-1"
     with closing(sqlite3.connect(store.path)) as other, other:
         assert other.execute("select recording_id, event from journal").fetchall() == [("rec-1", "noted")]
@@ -74,7 +74,7 @@ async def test_many_units_share_a_commit(store: SqliteStore) -> None:
     assert store.commits - before <= 2
 
 
-async def test_a_failing_unit_takes_nobody_with_it(store: SqliteStore) -> None:
+async def test_failing_unit_affects_no_other(store: SqliteStore) -> None:
     results = await asyncio.gather(
         store.run(note, "rec-1"),
         store.run(note_and_fail, "rec-2"),
@@ -88,7 +88,7 @@ async def test_a_failing_unit_takes_nobody_with_it(store: SqliteStore) -> None:
     assert store.healthy
 
 
-async def test_what_sql_refuses_is_one_line(store: SqliteStore) -> None:
+async def test_sql_error_is_one_line(store: SqliteStore) -> None:
     def refused(conn: sa.Connection) -> None:
         conn.execute(sa.text("insert into journal (recording_id) values ('x')"))
 
@@ -98,7 +98,8 @@ async def test_what_sql_refuses_is_one_line(store: SqliteStore) -> None:
     assert store.healthy
 
 
-async def test_cancelling_the_caller_does_not_undo_the_write(store: SqliteStore) -> None:
+async def test_cancelled_caller_keeps_the_write(store: SqliteStore) -> None:
+    """Cancelling the caller does not undo the write."""
     hold, entered = threading.Event(), threading.Event()
 
     def slow(conn: sa.Connection) -> None:
@@ -120,7 +121,8 @@ async def test_cancelling_the_caller_does_not_undo_the_write(store: SqliteStore)
     assert [len(await store.read(journal.history, r)) for r in ("rec-1", "rec-2", "rec-3")] == [1, 1, 1]
 
 
-async def test_reads_do_not_wait_for_a_long_write_and_see_what_is_committed(store: SqliteStore) -> None:
+async def test_reads_run_beside_long_write(store: SqliteStore) -> None:
+    """Reads do not wait for a long write, and see all that is committed."""
     await store.run(note, "rec-1")
     hold, entered = threading.Event(), threading.Event()
 
@@ -157,7 +159,8 @@ async def test_an_endless_read_is_broken_off(store: SqliteStore, monkeypatch: py
     assert await store.read(journal.last_seq) == 0
 
 
-async def test_endless_searches_hold_up_no_read_and_end(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_endless_searches_hold_no_read(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endless searches hold up no read, and end."""
     monkeypatch.setattr("fastagi.store.connection_threads.Searcher.seconds", 1.2)
     searching = [asyncio.create_task(store.search(endless)) for _ in range(2)]
     ran: list[str] = []
@@ -176,7 +179,7 @@ async def test_endless_searches_hold_up_no_read_and_end(store: SqliteStore, monk
     assert ran == [], "one that nobody waits for is not run"
 
 
-async def test_a_search_that_is_given_up_ends(store: SqliteStore) -> None:
+async def test_abandoned_search_ends(store: SqliteStore) -> None:
     searching = asyncio.create_task(store.search(endless))
     while store._searcher is None or store._searcher.waiting:  # noqa: ASYNC110 - until its thread has it
         await asyncio.sleep(0.01)
@@ -185,7 +188,8 @@ async def test_a_search_that_is_given_up_ends(store: SqliteStore) -> None:
         assert await store.search(journal.last_seq) == 0
 
 
-async def test_what_others_write_is_noticed_and_what_it_writes_itself_is_not(store: SqliteStore) -> None:
+async def test_foreign_writes_are_noticed(store: SqliteStore) -> None:
+    """Writes of other processes are noticed, and its own are not."""
     await store.changed_elsewhere()
     assert not await store.changed_elsewhere()
     await store.run(note, "rec-1")
@@ -196,7 +200,7 @@ async def test_what_others_write_is_noticed_and_what_it_writes_itself_is_not(sto
     assert not await store.changed_elsewhere()
 
 
-async def test_a_write_that_takes_long_makes_it_slow(store: SqliteStore) -> None:
+async def test_long_write_makes_store_slow(store: SqliteStore) -> None:
     assert not store.pace.slow
     hold, entered = threading.Event(), threading.Event()
 
@@ -214,7 +218,8 @@ async def test_a_write_that_takes_long_makes_it_slow(store: SqliteStore) -> None
     assert 1.0 <= store.pace.seconds(60) < 10.0
 
 
-async def test_after_commit_is_called_on_the_loop_and_only_after_success(store: SqliteStore) -> None:
+async def test_after_commit_runs_after_success(store: SqliteStore) -> None:
+    """The callback runs on the loop, and only after success."""
     called: list[tuple[str, bool]] = []
     loop_thread = threading.get_ident()
 
@@ -229,7 +234,8 @@ async def test_after_commit_is_called_on_the_loop_and_only_after_success(store: 
     assert called == [("a", True), ("c", True)]
 
 
-async def test_a_batch_that_is_run_again_for_one_that_failed_leaves_nothing_twice(store: SqliteStore) -> None:
+async def test_rerun_batch_writes_nothing_twice(store: SqliteStore) -> None:
+    """A batch that is run again for a unit that failed writes nothing twice."""
     hold, entered = threading.Event(), threading.Event()
     called: list[str] = []
 
@@ -254,7 +260,8 @@ async def test_a_batch_that_is_run_again_for_one_that_failed_leaves_nothing_twic
     assert [e.recording_id for e in await store.read(journal.after, 0)] == ["rec-1", "rec-3"]
 
 
-async def test_a_locked_database_is_down_and_comes_back(store: SqliteStore) -> None:
+async def test_locked_database_is_down(store: SqliteStore) -> None:
+    """A locked database is down and comes back."""
     await store.run(note, "rec-1")
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("begin immediate")
@@ -270,7 +277,8 @@ async def test_a_locked_database_is_down_and_comes_back(store: SqliteStore) -> N
     assert store.last_error == ""
 
 
-async def test_a_full_disk_is_down_and_loses_nothing_that_was_answered(store: SqliteStore) -> None:
+async def test_full_disk_loses_no_answered_write(store: SqliteStore) -> None:
+    """On a full disk the store is down, and no answered write is lost."""
     await store.run(note, "rec-1")
     pages = await store.run(lambda conn: conn.exec_driver_sql("pragma page_count").scalar())
     await store.run(lambda conn: conn.exec_driver_sql(f"pragma max_page_count = {pages + 1}").scalar())
@@ -286,7 +294,8 @@ async def test_a_full_disk_is_down_and_loses_nothing_that_was_answered(store: Sq
     assert store.healthy
 
 
-async def test_a_file_that_is_removed_is_told_at_once_and_a_restored_one_is_taken(store: SqliteStore) -> None:
+async def test_removed_file_is_noticed(store: SqliteStore) -> None:
+    """A removed database file is reported at once, and a restored one is opened."""
     await store.run(note, "rec-1")
     kept = store.path.with_name("kept.db")
     with closing(sqlite3.connect(store.path)) as source, source, closing(sqlite3.connect(kept)) as target, target:
@@ -308,7 +317,8 @@ async def test_a_file_that_is_removed_is_told_at_once_and_a_restored_one_is_take
         assert other.execute("select recording_id from journal").fetchall() == [("rec-1",), ("rec-3",)]
 
 
-async def test_a_second_server_is_refused_and_told_by_whom(store: SqliteStore) -> None:
+async def test_second_server_is_refused(store: SqliteStore) -> None:
+    """The error names the server that has the ledger."""
     second = open_store(f"sqlite:///{store.path}", node="two")
     with pytest.raises(StoreError, match=rf"^[^\n]*server 'one', process {os.getpid()} uses this store[^\n]*$"):
         await second.start()
@@ -337,9 +347,8 @@ async def test_stop_finishes_what_waits(tmp_path: Path) -> None:
     assert len(await asyncio.gather(*waiting)) == 1000
 
 
-async def test_a_full_queue_makes_callers_wait_but_not_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_full_queue_waits_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full queue makes callers wait, but not for ever."""
     monkeypatch.setattr("fastagi.store.connection_threads.ROOM_SECONDS", 0.1)
     store = SqliteStore(tmp_path / "fastagi.db", node="one", queue_units=2)
     await store.start()
@@ -369,7 +378,7 @@ async def test_a_wrong_address_is_one_line(url: str, said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-async def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+async def test_non_database_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "fastagi.db"
     path.write_bytes(b"this is a letter to my aunt, and it is longer than a header\n" * 50)
     store: Store = open_store(f"sqlite:///{path}", node="one")
@@ -399,7 +408,8 @@ asyncio.run(main())
 """
 
 
-def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path) -> None:
+def test_kill_loses_no_answered_write(tmp_path: Path) -> None:
+    """A kill -9 loses nothing that was answered."""
     path = tmp_path / "fastagi.db"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

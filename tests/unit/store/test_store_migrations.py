@@ -57,11 +57,12 @@ def test_head_is_the_newest_script() -> None:
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-def test_the_partial_index_names_the_open_phases() -> None:
+def test_partial_index_names_open_phases() -> None:
     assert sorted(OPEN_PHASES_SQL.split("'")[1::2]) == sorted(OPEN)
 
 
-async def test_the_open_phases_are_looked_up_by_their_index(tmp_path: Path) -> None:
+async def test_open_phases_use_their_index(tmp_path: Path) -> None:
+    """The open phases are looked up by their index."""
     from fastagi.store.queries import recordings
 
     store = open_store(f"sqlite:///{tmp_path}/a.db", node="one")
@@ -75,7 +76,8 @@ async def test_the_open_phases_are_looked_up_by_their_index(tmp_path: Path) -> N
     await store.stop()
 
 
-async def test_a_newer_database_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_newer_database_is_refused(tmp_path: Path) -> None:
+    """A database of a newer version is refused in one line."""
     path = tmp_path / "a.db"
     store = open_store(f"sqlite:///{path}", node="one")
     await store.start()
@@ -101,9 +103,8 @@ async def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
         assert db.execute("select name from sqlite_master").fetchall() == [("call",)]
 
 
-async def test_a_migration_that_fails_leaves_the_database_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_failed_migration_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that fails leaves the database as it was."""
     from alembic import op
 
     def full(*args: object, **kwargs: object) -> None:

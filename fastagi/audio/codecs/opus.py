@@ -1,7 +1,7 @@
-"""Ogg Opus (RFC 7845) by the system's libopus, where it is installed.
+"""Encoding of Ogg Opus (RFC 7845) by the system's libopus, where it is installed.
 
 The encoder inside libsndfile's wheel is built without the processor's vector instructions, holds a second of audio back
-and cannot be told a bit rate in so many words. It remains for machines without libopus (`encoder`).
+and takes no bit rate in numbers. It is used on machines without libopus.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import struct
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastagi.audio.ogg import OggPages
+from fastagi.audio.codecs.base import Samples, Wanted, Writer
+from fastagi.audio.codecs.ogg import OggPages
+from fastagi.audio.codecs.sndfile import SndFile
 from fastagi.audio.output import Counter, Output
 from fastagi.errors import AudioError
 
-Samples = NDArray[np.int16]
-
+LIBRARY_NAME = "libopus"
 LIBRARY = "libopus.so.0"
 PACKAGE = "libopus0"
-"""Debian's name of it."""
+"""Name of the library's Debian package."""
 
 _GRANULES = 48_000
-"""Positions a second, whatever the rate of the audio."""
+"""Granule positions a second, at any rate of the audio."""
 
 _PACKETS_PER_SECOND = 50
 _PACKETS_PER_PAGE = 50
 _MOST_PACKET = 1500
 _APPLICATION_AUDIO = 2049
-"""Keeps what was said as it was; the other one, for calls, raises formants and cuts off below 60 Hz."""
+"""libopus' mode that keeps the sound unchanged; its mode for calls raises formants and cuts off below 60 Hz."""
 
 _SET_BITRATE, _SET_COMPLEXITY, _GET_LOOKAHEAD = 4002, 4010, 4027
 COMPLEXITY = 9
-"""Of 0 to 10. libopus' own default; 10 costs a fifth more and is not heard."""
+"""Complexity, 0 to 10. libopus' default; 10 takes a fifth more time without an audible difference."""
 
 
 @cache
@@ -53,8 +53,19 @@ def library() -> ctypes.CDLL | None:
     return opus
 
 
+def open_writer(output: Output | Counter, wanted: Wanted) -> Writer:
+    """Return a writer of one file, by libopus where it is installed.
+
+    :raises AudioError: libopus refuses this
+    """
+    if library() is not None:
+        return OpusFile(output, wanted.rate, wanted.channels, wanted.bit_rate)
+    # libsndfile's levels are 6 to 256 kbit/s for each channel
+    return SndFile(output, wanted, compression=1 - (wanted.bit_rate / wanted.channels - 6_000) / 250_000)
+
+
 class OpusFile:
-    """One Ogg Opus file being written.
+    """Ogg Opus file being written.
 
     :param rate: Hz; :param bit_rate: bits a second
     :raises AudioError: libopus refuses this
@@ -89,7 +100,7 @@ class OpusFile:
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of packets that are not in the file yet."""
+        """Bytes of packets that are not in the file yet."""
         return self._pages.held_bytes
 
     def write(self, samples: Samples) -> None:
@@ -101,7 +112,7 @@ class OpusFile:
         self._encode(samples.reshape(-1, self._channels))
 
     def close(self) -> None:
-        """Encode what libopus looks ahead, and end the file at the true length.
+        """Encode libopus' look-ahead, and end the file at the true length.
 
         :raises AudioError: libopus failed
         """
@@ -113,7 +124,7 @@ class OpusFile:
         self.abort()
 
     def abort(self) -> None:
-        """Let go of the encoder."""
+        """Release the encoder."""
         encoder, self._encoder = self._encoder, None
         if encoder:
             self._opus.opus_encoder_destroy(encoder)
@@ -122,7 +133,7 @@ class OpusFile:
         self._opus.opus_encoder_ctl(ctypes.c_void_p(self._encoder), what, ctypes.c_int32(value))
 
     def _encode(self, samples: Samples) -> None:
-        """Encode whole packets; what is left over is kept. No packet's position is beyond the last sample."""
+        """Encode whole packets and keep the rest. No packet's position is beyond the last sample."""
         audio = np.ascontiguousarray(np.concatenate((self._rest, samples)) if len(self._rest) else samples)
         at, width = audio.ctypes.data, 2 * self._channels
         whole = len(audio) // self._size

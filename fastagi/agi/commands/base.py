@@ -1,4 +1,4 @@
-"""How a command is asked and what its reply means, whatever the command. The methods themselves are its neighbours."""
+"""Base of the command groups: sends a command and reads its reply. The commands are in the modules beside this one."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from fastagi.errors import CommandFailed, Error, Hangup
 _STATUS: Final = encode("CHANNEL STATUS")
 
 _STATUS_SECONDS: Final = 2.0
-"""Time for that question, of which Asterisk answers thousands in a second."""
+"""Time for CHANNEL STATUS; Asterisk answers thousands in a second."""
 
 _LIVE_STATE: Final = 2
 """First channel state in which there is a call: 0 is down, 1 is down but reserved."""
 
 
-class Asking:
-    """What every group of commands needs."""
+class CommandGroup:
+    """Base of every group of commands."""
 
     __slots__ = ("_session",)
 
     _session: Session
 
     async def _ask(self, line: bytes) -> Reply:
-        """A command that a dead channel refuses: not even sent once the call is over."""
+        """Send a command that a dead channel refuses; raise `Hangup` without sending it once the call is over."""
         session = self._session
         if session.hung_up:
             raise Hangup("the call is over")
@@ -34,24 +34,26 @@ class Asking:
         return reply if reply.code == 200 else _refused(reply)
 
     async def _ask_dead(self, line: bytes) -> Reply:
-        """A command that works on a dead channel too."""
+        """Send a command that works on a dead channel too."""
         reply = await self._session.request(line)
         return reply if reply.code == 200 else _refused(reply)
 
     async def _unless_gone(self, failure: str) -> NoReturn:
-        """After result=-1, which says "hung up" and "did not work" alike: find out which, by asking for the channel.
+        """Find out by CHANNEL STATUS whether result=-1 meant a hangup or a failure.
 
-        The HANGUP line comes later than the -1, and with AGISIGHUP=no never; CHANNEL STATUS gives 511 when it is over.
+        The HANGUP line comes later than the -1, and with AGISIGHUP=no never. After a hangup CHANNEL STATUS gives 511.
 
-        :raises Error: with this text, when the call is up; :raises Hangup: otherwise
+        :raises Error: the call is up (with the text `failure`); :raises Hangup: the call is over
         """
         if await self.is_alive():
             raise Error(failure)
         raise Hangup("the call is over")
 
     async def is_alive(self) -> bool:
-        """Whether Asterisk still has the channel, up or on its way there: asks it, unless HANGUP has come. Never raises
-        on account of the call."""
+        """Tell whether Asterisk still has the channel, up or on its way there.
+
+        Asks Asterisk unless HANGUP has come. Never raises because of the call's state.
+        """
         if self._session.hung_up:
             return False
         try:

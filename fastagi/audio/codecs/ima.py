@@ -1,8 +1,8 @@
-"""IMA ADPCM in WAV, encoded here: libsndfile writes blocks of one size only, and fills up the last one.
+"""Encoding of IMA ADPCM in WAV: libsndfile writes blocks of one size only, and fills up the last one.
 
 Not every reader honours the sample count in `fact`: ffmpeg, sox and libsndfile decode whole blocks. So where the length
-of the file is known ahead, its blocks are of such a size that (nearly) nothing is left over in the last one.
-All blocks of a stretch are encoded side by side: each begins with a sample of its own, so none waits for another.
+of the file is known ahead, the block size is chosen so that (nearly) nothing is left over in the last block.
+All blocks of a stretch are encoded side by side: each begins with a sample of its own, so no block waits for another.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
+from fastagi.audio.codecs.base import Samples, Wanted
 from fastagi.audio.output import Counter, Output
 
-Samples = NDArray[np.int16]
 Ints = NDArray[np.int32]
 
 HEADER_BYTES = 60
 STATE_BYTES = 4
-"""At the front of a block: its first sample and its step; then two samples a byte."""
+"""Bytes at the front of a block: its first sample and its step. Two samples a byte follow."""
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 64, 512
 
 _STRETCH = 1 << 18
-"""Samples encoded at once. So many blocks side by side make each step of numpy long enough to release the GIL."""
+"""Samples encoded at once: enough blocks side by side that numpy releases the GIL in each step."""
 
 _AHEAD = 16
-"""Samples that decide with which step a block begins."""
+"""Samples that decide a block's first step."""
 
 # fmt: off
 _STEPS: Ints = np.array([
@@ -41,7 +41,7 @@ _STEPS: Ints = np.array([
 
 
 def _tables() -> tuple[Ints, Ints]:
-    """Return by step * 16 + code: what a code adds to the prediction, and 16 times the step after it."""
+    """Return two tables by step * 16 + code: the code's addition to the prediction, and 16 times the next step."""
     code = np.arange(16)
     size = code & 7
     step = _STEPS[:, None]
@@ -84,8 +84,15 @@ def fitting_block(frames: int, rate: int, most_bytes: int = 0) -> int:
     return min(sizes or [usual], key=badness)
 
 
+def open_writer(output: Output | Counter, wanted: Wanted) -> ImaFile:
+    """Return a writer of one file. Its blocks fit the number of samples, where that is known."""
+    known = wanted.frames > 0
+    block = fitting_block(wanted.frames, wanted.rate, wanted.most_bytes) if known else usual_block(wanted.rate)
+    return ImaFile(output, wanted.rate, block)
+
+
 class ImaFile:
-    """One WAV file of one channel being written.
+    """WAV file of one channel being written.
 
     :param block_bytes: size of its blocks
     """
@@ -102,7 +109,7 @@ class ImaFile:
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of whole blocks that were not encoded yet."""
+        """Bytes of whole blocks that are not encoded yet."""
         return self._held // self._per_block * self._block
 
     def write(self, samples: Samples) -> None:
@@ -132,7 +139,7 @@ class ImaFile:
         self._waiting = []
 
     def _encode(self, blocks: int) -> None:
-        """Write the first `blocks` blocks of what waits."""
+        """Write the first `blocks` of the waiting blocks."""
         samples = np.concatenate(self._waiting)
         used = blocks * self._per_block
         self._waiting = [samples[used:]]

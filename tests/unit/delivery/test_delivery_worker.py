@@ -1,4 +1,4 @@
-"""The courier on SQLite with a clock that the test turns: what is tried when, and what is written of it."""
+"""The delivery worker on SQLite with a clock that the test turns: when it tries, and what it writes."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ async def test_a_finished_recording_is_delivered_once(office: Office) -> None:
     assert [e.event for e in await office.store.read(journal.history, "rec-000001")][-2:] == ["finished", "delivered"]
 
 
-async def test_nothing_is_sent_for_a_transaction_that_failed(office: Office) -> None:
+async def test_failed_transaction_sends_nothing(office: Office) -> None:
+    """Nothing is sent for a transaction that failed."""
     sink = NotingSink()
     await office.open(crm=sink)
 
@@ -112,7 +113,7 @@ async def test_nothing_is_sent_for_a_transaction_that_failed(office: Office) -> 
 
 
 @pytest.mark.parametrize("raised", [RuntimeError("oops"), SinkError("busy"), TimeoutError("mine"), KeyError("x")])
-async def test_whatever_a_sink_raises_is_tried_again_later(office: Office, raised: Exception) -> None:
+async def test_any_exception_is_retried(office: Office, raised: Exception) -> None:
     sink = NotingSink(lambda metadata: raised if len(sink.seen) < 3 else None)
     await office.open(crm=sink)
     [made] = await office.finish(1)
@@ -182,7 +183,8 @@ class Panic(BaseException):
         (Plain(KeyboardInterrupt()), "KeyboardInterrupt: "),
     ],
 )
-async def test_what_is_no_exception_is_a_failed_attempt_too(office: Office, sink: Any, said: str) -> None:
+async def test_system_exit_is_a_failed_attempt(office: Office, sink: Any, said: str) -> None:
+    """An exit or a cancellation raised by a sink is a failed attempt, too."""
     other = NotingSink()
     await office.open(crm=sink, other=other)
     [made, sister] = await office.finish(1, "crm", "other")
@@ -195,9 +197,8 @@ async def test_what_is_no_exception_is_a_failed_attempt_too(office: Office, sink
     assert sink.calls == 2, "it backs off"
 
 
-async def test_a_stop_is_not_held_by_a_sink_that_swallows_its_cancelling(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stop_survives_sink_swallowing_cancellation(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is not held by a sink that swallows its cancelling."""
     monkeypatch.setattr("fastagi.delivery.inprocess.CANCEL_SECONDS", 0.05)
     gate = asyncio.Event()
 
@@ -225,7 +226,8 @@ async def test_retry_after_is_honoured(office: Office) -> None:
     assert waiting.next_at == office.clock.now + 300.0
 
 
-async def test_a_long_retry_after_outlives_a_restart_and_holds_no_other(office: Office) -> None:
+async def test_long_retry_after_outlives_restart(office: Office) -> None:
+    """A long Retry-After outlives a restart and holds no other delivery."""
     asked = 20 * 3600.0
     sink = NotingSink(lambda metadata: SinkError("503", retry_after=asked) if len(sink.seen) < 2 else None)
     await office.open(crm=sink)
@@ -247,14 +249,16 @@ async def test_a_long_retry_after_outlives_a_restart_and_holds_no_other(office: 
 
 
 @pytest.mark.parametrize("asked", ["60", float("nan"), float("inf"), -5, True])
-async def test_a_retry_after_that_is_no_number_is_not_used(office: Office, asked: Any) -> None:
+async def test_invalid_retry_after_is_ignored(office: Office, asked: Any) -> None:
+    """A retry after that is no number is not used."""
     await office.open(crm=NotingSink(lambda metadata: SinkError("429", retry_after=asked)))
     [made] = await office.finish(1)
     waiting = await office.reaches(made, "waiting", attempts=1)
     assert waiting.next_at == office.clock.now + 5.0 * 0.75
 
 
-async def test_a_refusal_for_good_is_dead_at_once_listed_told_and_can_be_retried(office: Office) -> None:
+async def test_final_refusal_makes_dead_letter(office: Office) -> None:
+    """A refusal for good is dead at once, listed, reported, and can be retried."""
     sink = NotingSink(lambda metadata: SinkError("404 no such thing", retry=False) if len(sink.seen) == 1 else None)
     await office.open(crm=sink)
     [made] = await office.finish(1)
@@ -270,7 +274,8 @@ async def test_a_refusal_for_good_is_dead_at_once_listed_told_and_can_be_retried
         await office.courier.retry(made.id)
 
 
-async def test_a_sink_that_is_down_for_a_day_makes_dead_letters_not_losses(office: Office) -> None:
+async def test_day_long_outage_makes_dead_letters(office: Office) -> None:
+    """A sink that is down for a day makes dead letters, not losses."""
     sink = NotingSink(lambda metadata: SinkError("503"))
     await office.open(crm=sink)
     [made] = await office.finish(1)
@@ -309,7 +314,7 @@ async def test_retry_hours_survive_a_restart(office: Office) -> None:
     assert (await office.reaches(made, "dead")).attempts == 2
 
 
-async def test_a_long_wait_stays_with_long_hours(office: Office) -> None:
+async def test_long_wait_survives_start(office: Office) -> None:
     """A receiver asked for 100 h: a start took that for a clock that had been ahead, and called it at once."""
     sink = NotingSink(lambda metadata: SinkError("later", retry_after=360_000.0))
     sink.retry_hours = 200.0  # type: ignore[attr-defined]
@@ -323,7 +328,7 @@ async def test_a_long_wait_stays_with_long_hours(office: Office) -> None:
 
 
 @pytest.mark.parametrize("by", [100 * 86_400.0, -86_400.0])
-async def test_clock_that_is_set_kills_no_delivery(office: Office, by: float) -> None:
+async def test_clock_set_kills_no_delivery(office: Office, by: float) -> None:
     """Set ahead by 100 days, the 72 h of each delivery were over; set back by a day, each waited that long."""
     sink = NotingSink(lambda metadata: SinkError("down") if len(sink.seen) < 3 else None)
     await office.open(crm=sink)
@@ -336,7 +341,8 @@ async def test_clock_that_is_set_kills_no_delivery(office: Office, by: float) ->
     await office.reaches(made, "delivered", attempts=3)
 
 
-async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) -> None:
+async def test_slow_sink_holds_no_other(office: Office) -> None:
+    """A slow sink holds no other sink and keeps its limit."""
     gate = asyncio.Event()
     slow, quick = NotingSink(lambda metadata: gate.wait()), NotingSink()
     slow.concurrency = 3  # type: ignore[attr-defined]
@@ -350,7 +356,7 @@ async def test_a_slow_sink_holds_no_other_and_keeps_its_limit(office: Office) ->
     assert slow.most == 3
 
 
-async def test_a_plain_sink_runs_in_a_thread_of_its_own(office: Office) -> None:
+async def test_plain_sink_runs_in_own_thread(office: Office) -> None:
     gate = threading.Event()
     threads: list[str] = []
 
@@ -368,7 +374,8 @@ async def test_a_plain_sink_runs_in_a_thread_of_its_own(office: Office) -> None:
     await office.reaches(made, "delivered")
 
 
-async def test_a_sink_that_never_returns_is_cut_off(office: Office) -> None:
+async def test_hung_sink_is_cut_off(office: Office) -> None:
+    """A sink that never returns is cut off."""
     sink = NotingSink(lambda metadata: asyncio.Event().wait())
     sink.time_limit_seconds = 0.05  # type: ignore[attr-defined]
     await office.open(crm=sink)
@@ -378,7 +385,8 @@ async def test_a_sink_that_never_returns_is_cut_off(office: Office) -> None:
     assert sink.running == 0
 
 
-async def test_an_open_breaker_probes_with_one_and_burns_no_attempts(office: Office) -> None:
+async def test_open_breaker_counts_no_attempts(office: Office) -> None:
+    """An open breaker probes with one delivery and counts no attempts of the others."""
     down = True
     sink = NotingSink(lambda metadata: SinkError("connection refused") if down else None)
     await office.open(crm=sink)
@@ -412,7 +420,7 @@ async def test_refusals_do_not_open_the_breaker(office: Office) -> None:
     assert office.courier.stats()["down"] == []
 
 
-async def test_recordings_of_one_call_arrive_in_their_order(office: Office) -> None:
+async def test_recordings_of_call_arrive_in_order(office: Office) -> None:
     fail = {"rec-000001"}
     sink = NotingSink(lambda metadata: SinkError("no") if metadata.extra["recording_id"] in fail else None)
     await office.open(crm=sink)
@@ -430,7 +438,8 @@ async def test_recordings_of_one_call_arrive_in_their_order(office: Office) -> N
     assert [s for s in sink.seen if s != "rec-000004"] == ["rec-000001", "rec-000001", "rec-000002", "rec-000003"]
 
 
-async def test_a_dead_delivery_lets_the_next_of_its_call_go(office: Office) -> None:
+async def test_dead_delivery_frees_the_next(office: Office) -> None:
+    """A dead delivery lets the next of its call go."""
     sink = NotingSink(lambda m: SinkError("no", retry=False) if m.extra["recording_id"] == "rec-000001" else None)
     await office.open(crm=sink)
     [first] = await office.finish(1, uniqueid="one-call")
@@ -440,7 +449,8 @@ async def test_a_dead_delivery_lets_the_next_of_its_call_go(office: Office) -> N
     await office.reaches(second, "delivered")
 
 
-async def test_a_composite_is_a_delivery_per_leaf_and_a_sister_is_not_called_again(office: Office) -> None:
+async def test_composite_has_delivery_per_leaf(office: Office) -> None:
+    """A leaf that took its delivery is not called again for another one's failure."""
     good, bad = NotingSink(), NotingSink(lambda metadata: SinkError("no") if len(bad.seen) < 3 else None)
     await office.open()
     names = office.registry.register("both", CompositeSink(good, CompositeSink(bad)))
@@ -474,7 +484,8 @@ async def restarted(office: Office, **sinks: Any) -> None:
     await office.open(**sinks)
 
 
-async def test_what_waits_for_a_child_reaches_that_one_after_a_restart_with_others(office: Office) -> None:
+async def test_child_keeps_deliveries_after_restart(office: Office) -> None:
+    """A delivery that waits for a child reaches that one after a restart with other children."""
     await office.open(both=CompositeSink(Child("archive"), Child("billing", down=True)))
     made = await office.finish(1, *office.registry.names("both"))
     await office.reaches(made[0], "delivered")
@@ -486,7 +497,8 @@ async def test_what_waits_for_a_child_reaches_that_one_after_a_restart_with_othe
     assert (crm.seen, archive.seen, billing.seen) == ([], [], ["rec-000001"])
 
 
-async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Office) -> None:
+async def test_deliveries_of_ambiguous_child_are_parked(office: Office) -> None:
+    """A delivery that waits for a child which nothing tells from others is parked."""
     down = NotingSink(lambda metadata: SinkError("down"))
     await office.open(both=CompositeSink(NotingSink(), down))
     made = await office.finish(1, *office.registry.names("both"))
@@ -502,7 +514,9 @@ async def test_what_waits_for_a_child_that_cannot_be_told_is_parked(office: Offi
     assert back.seen == ["rec-000001"]
 
 
-async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as_one(office: Office) -> None:
+async def test_composite_with_method_is_one_sink(office: Office) -> None:
+    """Its method is called and tried again as one."""
+
     class Own(CompositeSink):
         calls = 0
 
@@ -521,7 +535,8 @@ async def test_a_composite_with_a_method_of_its_own_is_called_and_tried_again_as
     assert sink.calls == 2
 
 
-async def test_an_object_without_a_name_lives_with_its_process(office: Office) -> None:
+async def test_unnamed_sink_ends_with_process(office: Office) -> None:
+    """An object without a name lives with its process."""
     sink = NotingSink()
     await office.open()
     [name] = office.registry.names(sink)
@@ -552,7 +567,8 @@ async def test_an_object_without_a_name_lives_with_its_process(office: Office) -
     await office.open()
 
 
-async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(office: Office) -> None:
+async def test_missing_sink_parks_its_deliveries(office: Office) -> None:
+    """Deliveries of a sink that is gone are parked until it is back."""
     await office.open()
     made = [(await office.finish(n, "gone"))[0] for n in range(3)]
     await office.courier.stop()
@@ -568,7 +584,8 @@ async def test_deliveries_of_a_sink_that_is_gone_are_parked_until_it_is_back(off
 
 
 @pytest.mark.slow
-async def test_a_backlog_slows_nothing_and_stays_out_of_memory(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backlog_stays_out_of_memory(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backlog slows nothing and stays out of memory."""
     monkeypatch.setattr("fastagi.delivery.inprocess.HELD", 100)
     monkeypatch.setattr("fastagi.delivery.inprocess.LOW", 25)
     down = True
@@ -586,7 +603,7 @@ async def test_a_backlog_slows_nothing_and_stays_out_of_memory(office: Office, m
     assert len(sink.seen) <= 1530
 
 
-async def test_a_restart_takes_up_what_was_running_and_waiting(office: Office) -> None:
+async def test_restart_resumes_running_and_waiting(office: Office) -> None:
     never = asyncio.Event()
     sink = NotingSink(lambda metadata: never.wait())
     await office.open(crm=sink)
@@ -609,7 +626,8 @@ async def test_a_restart_takes_up_what_was_running_and_waiting(office: Office) -
     await office.open()
 
 
-async def test_stop_drains_and_gives_back_what_does_not_end(office: Office) -> None:
+async def test_stop_gives_back_unfinished(office: Office) -> None:
+    """A stop drains, and gives back the attempts that do not end."""
     quick, never = asyncio.Event(), asyncio.Event()
     await office.open(ends=NotingSink(lambda metadata: quick.wait()), hangs=NotingSink(lambda metadata: never.wait()))
     made = await office.finish(1, "ends", "hangs")
@@ -624,9 +642,8 @@ async def test_stop_drains_and_gives_back_what_does_not_end(office: Office) -> N
     assert [d.id for d in await office.store.read(deliveries.due, 10)] == [made[1].id]
 
 
-async def test_an_outcome_is_written_however_long_the_ledger_is_down(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_outcome_survives_ledger_outage(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outcome is written however long the ledger is down."""
     monkeypatch.setattr("fastagi.delivery.ledger.SETTLE_SECONDS", (0.01, 0.05))
     gate = asyncio.Event()
     sink = NotingSink(lambda metadata: gate.wait())
@@ -649,7 +666,8 @@ async def test_an_outcome_is_written_however_long_the_ledger_is_down(
     assert len(sink.seen) == 1
 
 
-async def test_an_outcome_with_an_old_fence_is_refused(office: Office) -> None:
+async def test_old_fence_is_refused(office: Office) -> None:
+    """An outcome with an old fence is refused."""
     gate = asyncio.Event()
     sink = NotingSink(lambda metadata: gate.wait() if len(sink.seen) == 1 else None)
     await office.open(crm=sink)
@@ -663,7 +681,7 @@ async def test_an_outcome_with_an_old_fence_is_refused(office: Office) -> None:
     assert (now.status, now.fence, now.attempts) == (DeliveryStatus.RUNNING, taken.fence, 0)
 
 
-async def test_what_runs_here_is_not_begun_here_again(office: Office) -> None:
+async def test_running_delivery_is_not_begun_again(office: Office) -> None:
     gate = asyncio.Event()
     sink = NotingSink(lambda metadata: gate.wait())
     await office.open(crm=sink)
@@ -679,7 +697,7 @@ async def test_what_runs_here_is_not_begun_here_again(office: Office) -> None:
     await office.reaches(made, "delivered")
 
 
-async def test_the_local_file_goes_when_every_sink_has_it(office: Office, tmp_path: Path) -> None:
+async def test_local_file_goes_after_every_sink(office: Office, tmp_path: Path) -> None:
     file = tmp_path / "a.wav"
     file.write_bytes(b"RIFF")
     keep, archive = NotingSink(lambda metadata: SinkError("no") if len(keep.seen) < 2 else None), NotingSink()
@@ -698,7 +716,7 @@ async def test_the_local_file_goes_when_every_sink_has_it(office: Office, tmp_pa
     assert [e.event for e in await office.store.read(journal.history, "rec-000001")][-1] == "file_removed"
 
 
-async def test_a_legal_hold_keeps_the_local_file(office: Office, tmp_path: Path) -> None:
+async def test_hold_keeps_the_local_file(office: Office, tmp_path: Path) -> None:
     file = tmp_path / "a.wav"
     file.write_bytes(b"RIFF")
     archive = NotingSink()

@@ -114,7 +114,7 @@ async def test_probe_follows_no_planted_link(tmp_path: Path, monkeypatch: pytest
     assert victim.stat().st_mode & 0o777 == 0o600
 
 
-async def test_answer_of_asterisk_as_link_is_not_read(tmp_path: Path) -> None:
+async def test_link_from_asterisk_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "key").write_bytes(b"RIFF")
 
@@ -128,9 +128,7 @@ async def test_answer_of_asterisk_as_link_is_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False])
-async def test_user_shared_with_asterisk_is_warned_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
-) -> None:
+async def test_user_shared_with_asterisk_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool) -> None:
     """Nothing in the spool, nor the key, is safe from Asterisk's user then."""
     if not shared:
         true = os.geteuid()

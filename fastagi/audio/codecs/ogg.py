@@ -1,4 +1,4 @@
-"""Ogg pages (RFC 3533): packets of one logical stream into a file."""
+"""Writing of Ogg pages (RFC 3533): packets of one logical stream into a file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fastagi.audio.output import Counter, Output
 _BEGIN, _END = 2, 4
 _HEAD = "<4sBBqIII"
 _SERIAL = 1
-"""One stream per file: its number says nothing, and the same recording gives the same file."""
+"""Serial number of the one stream in a file. A constant gives the same file for the same recording."""
 
 _MOST_SEGMENTS = 255
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def checksum(page: bytes) -> int:
-    """Return Ogg's CRC-32: that of zlib with all bits the other way round, and nothing inverted."""
+    """Return Ogg's CRC-32: zlib's with the order of bits reversed, and nothing inverted."""
     crc = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(crc.to_bytes(4, "little").translate(_MIRRORED), "big")
 
 
 class OggPages:
-    """Collects packets and writes them in pages.
+    """Collect packets and write them in pages.
 
     :param most_packets: of a page
     """
@@ -38,7 +38,7 @@ class OggPages:
 
     @property
     def held_bytes(self) -> int:
-        """Return the bytes of the page that is not written yet."""
+        """Bytes of the page that is not written yet."""
         if not self._packets:
             return 0
         return struct.calcsize(_HEAD) + 1 + len(self._lacing) + sum(map(len, self._packets))
@@ -53,7 +53,10 @@ class OggPages:
         self._granule = granule
 
     def flush(self, last: bool = False) -> None:
-        """Write the page. :param last: no page follows"""
+        """Write the page.
+
+        :param last: no page follows
+        """
         flags = (0 if self._number else _BEGIN) | (_END if last else 0)
         head = struct.pack(_HEAD, b"OggS", 0, flags, self._granule, _SERIAL, self._number, 0)
         page = head + bytes([len(self._lacing)]) + bytes(self._lacing) + b"".join(self._packets)
