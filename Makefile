@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 WORKERS ?= 2
+# `make test` mostly waits for calls, so it has more workers than there are cores. Each starts Asterisks of its own.
+TEST_WORKERS ?= 4
+PYTHONS ?= 3.12 3.13 3.14
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
@@ -30,7 +33,7 @@ demo: $(READY) .demo-needs ## a real Asterisk, a real call, recorded and deliver
 	    ls -d "$${FASTAGI_CACHE:-$$HOME/.cache/fastagi}"/asterisk-22 2>/dev/null),@:,$(call apt,mmdebstrap))
 
 test: system check asterisk ## everything: check, then all tests, with real Asterisks 22 and 16
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 unit: $(READY) ## the unit tests alone: no Asterisk, no Debian packages, about a minute
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow" tests/unit $(PYTEST_ARGS)
@@ -40,7 +43,7 @@ floors: $(READY) ## the unit tests with the lowest versions that pyproject.toml 
 	@UV=$(BIN)/uv PYTHON=$(BIN)/python WORKERS=$(WORKERS) .ci/lane floors
 
 pythons: $(READY) ## the unit tests with each newer Python that is found here: 3.12, 3.13, 3.14
-	@for version in 3.12 3.13 3.14; do UV=$(BIN)/uv WORKERS=$(WORKERS) .ci/lane $$version || exit 1; done
+	@for version in $(PYTHONS); do UV=$(BIN)/uv WORKERS=$(WORKERS) .ci/lane $$version || exit 1; done
 
 lock: $(READY) ## pin what the container installs: deploy/requirements.lock
 	@$(BIN)/uv pip compile -q --upgrade --extra all --python-version 3.12 --python-platform linux --generate-hashes \

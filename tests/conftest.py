@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from fastagi.testing import AsteriskServer
 from fastagi.testing.ports import free_port as choose_port
-
-HERE = Path(__file__).parent
-ON_REAL_THINGS = tuple(HERE / name for name in ("asterisk", "integration", "acceptance", "web"))
+from support.run_order import may_run_twice, rank
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on real servers get a second run, named in the summary; the others have none: `docs/decisions/0012`."""
+    """Order the files for several workers, and mark the tests that get a second run: `support.run_order`."""
+    items.sort(key=lambda item: rank(item.path))
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in ON_REAL_THINGS):
+        if may_run_twice(item.path):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

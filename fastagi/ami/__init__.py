@@ -1,7 +1,7 @@
 """Asterisk's manager interface (AMI): panoramisk's API over a connection that holds.
 
-`wire` is the codec (pure); `protocol` one connection; `link` keeps one up for ever; `Manager` is what others use;
-`actions` are the actions a recorder sends. What a recording is, and when one starts, is not known here.
+`wire` is the codec (pure), `protocol` one connection; `link` keeps a connection up for ever. `Manager` is the public
+class, `actions` the actions that a recorder sends. Recordings are unknown here.
 """
 
 from fastagi.ami.backoff import Backoff

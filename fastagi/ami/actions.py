@@ -1,14 +1,14 @@
-"""The actions a recorder sends, typed. Each names the Asterisk action and the write class it needs in manager.conf.
+"""Typed AMI actions of a recorder, each with its Asterisk action and the write class it needs in manager.conf.
 
-All take the `Manager` first and raise alike:
+All take the `Manager` first and raise the same errors:
 
 :raises ActionRefused: Asterisk answered with an error; `message` has its words (``No such channel``)
 :raises AsteriskDown: not connected, or the connection was lost before the answer: it may or may not have been done
 :raises ActionTimeout: no answer in time: it may or may not have been done
 :raises BadArgument: an argument would break out of its header, or out of the application's arguments
 
-`timeout` is in seconds, the manager's `action_seconds` when None. Nothing here is tried again: whether it may be done
-twice is the caller's to know.
+`timeout` is in seconds, the manager's `action_seconds` when None. No action is retried here: only the caller knows
+whether an action may be done twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]+(\([^()\x00-\x1f]*\))?")
 
 @dataclass(frozen=True, slots=True)
 class MixMonitorRow:
-    """One MixMonitor that has its files open, as `mixmonitor list` shows it. Paths have no suffix there."""
+    """MixMonitor with open files, as a row of `mixmonitor list`. Paths have no suffix there."""
 
     id: str
     file: str
@@ -42,7 +42,7 @@ class MixMonitorRow:
 
 @dataclass(frozen=True, slots=True)
 class Originated:
-    """A call that was answered: its channel and uniqueid."""
+    """Answered call: its channel and uniqueid."""
 
     channel: str
     uniqueid: str
@@ -57,23 +57,29 @@ async def _ask(ami: Manager, action: Mapping[str, Any], timeout: float | None, *
 
 
 def _channel(channel: str) -> str:
-    """:raises BadArgument: empty, or a regular expression (`Hangup` takes ``/.../`` for all channels it matches)."""
+    """Check a channel's name.
+
+    :raises BadArgument: empty, or a regular expression (`Hangup` takes ``/.../`` for all channels that match)
+    """
     if not channel or channel.startswith("/"):
         raise BadArgument(f"channel={channel!r} is no channel's name")
     return channel
 
 
 def _file(name: str, value: str) -> str:
-    """:raises BadArgument: Asterisk would split it or expand it."""
+    """Check a file name.
+
+    :raises BadArgument: Asterisk would split or expand the name
+    """
     if _UNSAFE_FILE.search(value) or ".." in value.split("/"):
         raise BadArgument(f"{name}={value!r} holds a comma, quote, `..`, ${{, ^{{ or a control character")
     return value
 
 
 async def mixmonitor(ami: Manager, channel: str, file: str, options: str = "", *, timeout: float | None = None) -> str:
-    """Start a MixMonitor: its id. Action `MixMonitor`, write class system.
+    """Start a MixMonitor and return its id. Action `MixMonitor`, write class system.
 
-    Asterisk answers before it opens the file: `mixmonitor_list` or the file itself prove that it records.
+    Asterisk answers before it opens the file: only `mixmonitor_list` or the file itself prove the recording.
 
     :param file: absolute path; its suffix is the format (``.wav``: 8 kHz mono 16-bit)
     :param options: MixMonitor's own: ``r(file)t(file)b...``; ``i(FASTAGI_MIXMONITOR)`` is added when it has no ``i``,
@@ -89,9 +95,9 @@ async def mixmonitor(ami: Manager, channel: str, file: str, options: str = "", *
 
 
 async def stop_mixmonitor(ami: Manager, channel: str, id: str = "", *, timeout: float | None = None) -> None:
-    """Stop one, and its file is closed when this returns. Action `StopMixMonitor`, write class system or call.
+    """Stop a MixMonitor. Its file is closed when this returns. Action `StopMixMonitor`, write class system or call.
 
-    :param id: which; "" stops any one of the channel's
+    :param id: id of the MixMonitor; "" stops any one of the channel
     """
     action = {"Action": "StopMixMonitor", "Channel": _channel(channel)}
     await _ask(ami, {**action, "MixMonitorID": id} if id else action, timeout)
@@ -109,7 +115,7 @@ async def mixmonitor_mute(
     """Record silence instead of audio, or audio again. Action `MixMonitorMute`, write class system or call.
 
     :param direction: ``read`` (from the channel), ``write`` (to it) or ``both``
-    :param id: which; "" mutes all of the channel's. Asterisk 16 does not know it and mutes the one started first
+    :param id: id of the MixMonitor; "" mutes all of the channel. Asterisk 16 ignores the id and mutes the first started
     """
     if direction not in DIRECTIONS:
         raise BadArgument(f"direction={direction!r} is not known: use one of {', '.join(DIRECTIONS)}")
@@ -118,9 +124,9 @@ async def mixmonitor_mute(
 
 
 async def mixmonitor_list(ami: Manager, channel: str, *, timeout: float | None = None) -> list[MixMonitorRow]:
-    """The MixMonitors of a channel. Action `Command`, write class command.
+    """Return the MixMonitors of a channel. Action `Command`, write class command.
 
-    A row is no proof that a file is open: its columns are empty until it is, and stay so where it could not be.
+    A row is no proof of an open file: its columns stay empty until the file is open, or if it cannot be opened.
     """
     if re.search(r"[\s\"\\]", _channel(channel)):
         raise BadArgument(f"channel={channel!r} cannot be named in a CLI command")
@@ -137,8 +143,9 @@ async def mixmonitor_list(ami: Manager, channel: str, *, timeout: float | None =
 
 
 async def getvar(ami: Manager, variable: str, channel: str = "", *, timeout: float | None = None) -> str:
-    """A variable's value, or a function's: ``CHANNEL(linkedid)``; "" when it is not set. Action `Getvar`, write class
-    call or reporting.
+    """Return the value of a variable or function (``CHANNEL(linkedid)``); "" when it is not set.
+
+    Action `Getvar`, write class call or reporting.
 
     :param channel: "" for a global variable
     """
@@ -159,13 +166,13 @@ async def setvar(ami: Manager, variable: str, value: str, channel: str = "", *, 
 
 
 async def core_show_channels(ami: Manager, *, timeout: float | None = None) -> list[ChannelRow]:
-    """All channels. Action `CoreShowChannels`, write class system or reporting."""
+    """Return all channels. Action `CoreShowChannels`, write class system or reporting."""
     answer = await _ask(ami, {"Action": "CoreShowChannels"}, timeout, as_list=True)
     return [ChannelRow.parse(row) for row in answer[1:] if row.event == "CoreShowChannel"]
 
 
 async def status(ami: Manager, channel: str, *, timeout: float | None = None) -> ChannelRow:
-    """One channel. Action `Status`, write class system, call or reporting."""
+    """Return one channel. Action `Status`, write class system, call or reporting."""
     answer = await _ask(ami, {"Action": "Status", "Channel": _channel(channel)}, timeout, as_list=True)
     for row in answer[1:]:
         if row.event == "Status":
@@ -174,7 +181,7 @@ async def status(ami: Manager, channel: str, *, timeout: float | None = None) ->
 
 
 async def command(ami: Manager, text: str, *, timeout: float | None = None) -> list[str]:
-    """What a CLI command prints, line by line. Action `Command`, write class command."""
+    """Return the lines that a CLI command prints. Action `Command`, write class command."""
     answer: Message = await ami.send_action({"Action": "Command", "Command": text}, timeout=timeout)
     lines = str(answer.content).split("\n") if answer.content else []
     if not answer.success:
@@ -186,7 +193,7 @@ async def command(ami: Manager, text: str, *, timeout: float | None = None) -> l
 async def user_event(ami: Manager, name: str, *events: Mapping[str, object], timeout: float | None = None) -> None:
     """Publish a UserEvent, or several of that name at once. Action `UserEvent`, write class user.
 
-    :param events: the headers of each, free; `Action`, `ActionID` and `UserEvent` are taken
+    :param events: free headers of each event, but for `Action`, `ActionID` and `UserEvent`
     """
     for headers in events:
         for key in headers:
@@ -215,12 +222,13 @@ async def originate(
     answer_seconds: float = 30.0,
     timeout: float | None = None,
 ) -> Originated:
-    """Call `channel` and, once it is answered, run an application or an extension there. Returns when it is answered.
+    """Call `channel` and, once it is answered, run an application or an extension there. Returns at the answer.
+
     Action `Originate`, write class originate (and system for applications that could run a program).
 
     :param application, data: either these, or `context`, `exten`, `priority`
     :param variables: set on the new channel; commas and quotes are escaped
-    :param answer_seconds: what somebody has to pick up
+    :param answer_seconds: time to answer the call
     :raises ActionRefused: not answered, busy, or no such endpoint (`Originate failed: reason 3`)
     """
     if bool(application) == bool(context and exten):
@@ -254,7 +262,7 @@ def _name(variable: str) -> str:
 
 
 def _escape(value: str) -> str:
-    """Asterisk splits a `Variable` header at commas and takes quotes and backslashes off (AST_STANDARD_APP_ARGS)."""
+    """Escape a value: Asterisk splits a `Variable` header at commas and removes quotes (AST_STANDARD_APP_ARGS)."""
     return re.sub(r'([\\",])', r"\\\1", value)
 
 
@@ -281,7 +289,7 @@ async def redirect(
 
 
 async def module_check(ami: Manager, module: str, *, timeout: float | None = None) -> bool:
-    """Is that module loaded (``app_mixmonitor``)? Action `ModuleCheck`, write class system.
+    """Tell whether a module (``app_mixmonitor``) is loaded. Action `ModuleCheck`, write class system.
 
     :raises ActionRefused: the user may not ask
     """
@@ -305,10 +313,10 @@ async def stop_monitor(ami: Manager, channel: str, *, timeout: float | None = No
 
 
 async def pause_monitor(ami: Manager, channel: str, *, timeout: float | None = None) -> None:
-    """Stop writing for a while. Asterisk 20 and older. Action `PauseMonitor`, write class call."""
+    """Pause Monitor. Asterisk 20 and older. Action `PauseMonitor`, write class call."""
     await _ask(ami, {"Action": "PauseMonitor", "Channel": _channel(channel)}, timeout)
 
 
 async def unpause_monitor(ami: Manager, channel: str, *, timeout: float | None = None) -> None:
-    """Write again. Asterisk 20 and older. Action `UnpauseMonitor`, write class call."""
+    """Resume Monitor. Asterisk 20 and older. Action `UnpauseMonitor`, write class call."""
     await _ask(ami, {"Action": "UnpauseMonitor", "Channel": _channel(channel)}, timeout)

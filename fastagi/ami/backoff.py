@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to reach Asterisk. Pure: time and chance are the caller's."""
+"""Delay before the next attempt to reach Asterisk. Pure: time and random numbers come from the caller."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential steps with jitter, all in seconds.
+    """Exponential delays with jitter, all in seconds.
 
-    :param shortest: never sooner than this
-    :param longest: the step stops growing there
+    :param shortest: shortest delay
+    :param longest: limit of the step
     """
 
     shortest: float = 0.5
     longest: float = 30.0
 
     def delay(self, failures: int, chance: float) -> float:
-        """What to wait after so many failures in a row: between `shortest` and the step, which doubles each time.
+        """Return the delay after `failures` in a row: between `shortest` and the step, which doubles each time.
 
         :param failures: 1 or more
-        :param chance: random number in [0, 1): servers that lost the same Asterisk must not come back as one
+        :param chance: random number in [0, 1): servers that lost the same Asterisk must not reconnect at once
         """
         step = min(self.longest, self.shortest * 2.0 ** min(failures, 32))
         return self.shortest + max(0.0, step - self.shortest) * chance

@@ -1,9 +1,9 @@
-"""Who wants which event, and giving it to them: in order, with a bound, and surviving whatever a callback does.
+"""Subscriptions to events and their delivery: in order, with a bound, and unharmed by faulty callbacks.
 
 Two kinds of receivers: `subscribe`d ones are called at once with an `AmiEvent`; panoramisk's (`register_event`) are
 called with `(manager, Message)` and may be coroutine functions, each of which has its own queue and runs one event at a
 time.
-Nothing here knows the connection.
+The connection is unknown here.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fastagi.errors import BadArgument
 log = structlog.get_logger(__name__)
 
 MAX_QUEUED = 10_000
-"""Events that wait for one async callback: about 10 s of a busy PBX, 30 MB. Beyond it the newest are dropped and
-counted: a callback that hangs must not take the recorder with it."""
+"""Most events that wait for one async callback: about 10 s of a busy PBX, 30 MB. Newer ones are dropped and counted: a
+callback that hangs must not take the recorder down."""
 
 RAISED = (Exception, SystemExit)
-"""What a callback does not end the connection by. SystemExit is how a script ends, and no order to this server."""
+"""Exceptions of a callback that are logged only. SystemExit is how a script ends; it must not end the server."""
 
 Subscriber = Callable[[AmiEvent], None]
 Callback = Callable[[Any, Any], Any]
 
 
 class Subscription:
-    """One `subscribe`: call `cancel` to end it (idempotent)."""
+    """Handle of one `subscribe`; `cancel` ends it (idempotent)."""
 
     __slots__ = ("_matchers", "_switchboard", "callback", "names")
 
@@ -50,12 +50,12 @@ class Subscription:
         return any(m.match(name) for m in self._matchers)
 
     def cancel(self) -> None:
-        """No more calls. Asterisk goes on sending these events until the next connection; they are dropped unread."""
+        """End the subscription. Asterisk sends these events until the next connection; they are dropped unread."""
         self._switchboard.drop(self)
 
 
 class Mailbox:
-    """The events of one async callback: handled one after the other, by one task that ends when there are no more."""
+    """Queue of one async callback's events, handled one after the other by a task that ends when the queue is empty."""
 
     def __init__(self, switchboard: Switchboard) -> None:
         self._switchboard = switchboard
@@ -63,7 +63,10 @@ class Mailbox:
         self._task: asyncio.Task[None] | None = None
 
     def post(self, name: str, call: Callable[[], Awaitable[Any]], started: Any = None) -> None:
-        """:param started: an awaitable that the callback has already made; closed when there is no room for it."""
+        """Queue a call; drop it when the queue is full.
+
+        :param started: awaitable that the callback has made already; closed when the queue is full
+        """
         board = self._switchboard
         if len(self._waiting) >= board.max_queued:
             board.dropped += 1
@@ -85,7 +88,7 @@ class Mailbox:
                 self._switchboard.raised(name)
 
     def close(self) -> asyncio.Task[None] | None:
-        """Forget what waits; the task that is cancelled, for the caller to wait for."""
+        """Drop the waiting events. Return the cancelled task, for the caller to await."""
         for _, _, started in self._waiting:
             if inspect.iscoroutine(started):
                 started.close()
@@ -97,7 +100,7 @@ class Mailbox:
 
 
 class Switchboard:
-    """Event names to receivers.
+    """Router from event names to receivers.
 
     :param owner: given to panoramisk callbacks as their first argument
     :param name: which Asterisk, for the log
@@ -118,7 +121,10 @@ class Switchboard:
         self._mailboxes: dict[int, Mailbox] = {}
 
     def subscribe(self, callback: Subscriber, names: tuple[str, ...]) -> Subscription:
-        """:raises BadArgument: a name or pattern no event can have, or no name at all"""
+        """Call `callback` for events of these names or patterns.
+
+        :raises BadArgument: a name or pattern no event can have, or no name at all
+        """
         if not (names or self.base):
             raise BadArgument("subscribe to which events? Name some, or give the Manager `events`")
         for name in names:
@@ -138,7 +144,7 @@ class Switchboard:
         self._routes.clear()
 
     def patterns(self) -> set[str]:
-        """Every name and pattern somebody wants."""
+        """Return every name and pattern that has a receiver."""
         wanted = set(self.base)
         for subscription in self._subscriptions:
             wanted.update(subscription.names)
@@ -149,7 +155,7 @@ class Switchboard:
         return any(self._route(name))
 
     def give(self, block: Block) -> None:
-        """Hand an event to everybody who wants it. What they raise is logged and counted; nothing is raised here."""
+        """Hand an event to all its receivers. Their exceptions are logged and counted, not raised."""
         subscribers, callbacks = self._route(block.name)
         if subscribers:
             event = AmiEvent(block.name, block.raw)
@@ -164,7 +170,7 @@ class Switchboard:
             self._call(callbacks, message, block.name)
 
     def dispatch(self, message: Any) -> list[str]:
-        """panoramisk's `dispatch`: the patterns that matched, after their callbacks were called."""
+        """Call the callbacks of a Message and return the patterns that matched (panoramisk's `dispatch`)."""
         message.manager = self._owner
         name = str(message.event)
         self._call(self._route(name)[1], message, name)
@@ -183,16 +189,16 @@ class Switchboard:
                 self.raised(name)
 
     def raised(self, name: str) -> None:
-        """Called in an except block."""
+        """Log and count a callback's exception; call it in an except block."""
         self.errors += 1
         log.exception("ami_callback_raised", asterisk=self.name, ami_event=name)
 
     def close(self) -> list[asyncio.Task[None]]:
-        """Stop the async callbacks; the tasks that end, for the caller to wait for."""
+        """Stop the async callbacks. Return the ending tasks, for the caller to await."""
         return [task for mailbox in self._mailboxes.values() if (task := mailbox.close())]
 
     def _mailbox(self, callback: Callback) -> Mailbox:
-        return self._mailboxes.setdefault(id(callback), Mailbox(self))  # callbacks are kept: their ids stay theirs
+        return self._mailboxes.setdefault(id(callback), Mailbox(self))  # callbacks are kept: their ids stay unique
 
     def _route(self, name: str) -> tuple[tuple[Subscriber, ...], tuple[Callback, ...]]:
         route = self._routes.get(name)

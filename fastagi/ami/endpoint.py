@@ -1,4 +1,4 @@
-"""Where an Asterisk is, who we are there, and how long we wait for it. Frozen data."""
+"""Address, user and time limits of an Asterisk's manager interface. Frozen data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastagi.ami.backoff import Backoff
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an Asterisk is and who we are there.
+    """Address and user of an Asterisk's manager interface.
 
     :param tls: True verifies the peer against the system's authorities
     :param mask: `Events` of the login: ``on``, ``off``, or classes
@@ -29,7 +29,7 @@ class Endpoint:
 
     @property
     def loopback(self) -> bool:
-        """Is it an address of this machine alone: 127.0.0.0/8, ::1, or localhost?"""
+        """True for an address of this machine alone: 127.0.0.0/8, ::1, or localhost."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -38,7 +38,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """All in seconds; see `Manager` for what each is."""
+    """Time limits in seconds; `Manager` describes each."""
 
     action: float = 10.0
     connect: float = 10.0

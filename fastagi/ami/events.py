@@ -1,6 +1,6 @@
-"""What Asterisk tells: one event, and one row of its list of channels. Frozen or lazy data; no I/O, no clock.
+"""Events of Asterisk and rows of its channel list. Frozen or lazy data; no I/O, no clock.
 
-An `AmiEvent` costs two attributes until somebody asks it for a header: most are asked for one or two.
+An `AmiEvent` costs two attributes until a header is read: most receivers read one or two.
 """
 
 from __future__ import annotations
@@ -37,15 +37,18 @@ RECORDER_EVENTS: Final = (
     "FullyBooted",
     "Shutdown",
 )
-"""The names a call recorder needs to follow calls: give them to `Manager(events=...)`."""
+"""Names of the events that a call recorder needs to follow calls, for `Manager(events=...)`."""
 
 UNKNOWN = "<unknown>"
-"""What Asterisk writes for a caller number or name that it does not have."""
+"""Asterisk's text for an unknown caller number or name."""
 
 
 class Headers(Mapping[str, str]):
-    """Headers by name, in any case. Of a repeated header the first one counts: Asterisk's own come before what a value
-    that holds a line end could add. `getall` has every one."""
+    """Headers by name, in any case.
+
+    The first of repeated headers counts: Asterisk's own come before those that a value with a line end could add.
+    `getall` returns all.
+    """
 
     __slots__ = ("_all", "_first")
 
@@ -69,12 +72,12 @@ class Headers(Mapping[str, str]):
         return isinstance(key, str) and key.lower() in self._first
 
     def getall(self, key: str) -> list[str]:
-        """Every value of that header, in order; [] when it is not there."""
+        """Return every value of a header, in order; [] without the header."""
         low = key.lower()
         return [value for name, value in self._all if name.lower() == low]
 
     def items_all(self) -> list[tuple[str, str]]:
-        """Every header in order, repeated ones too."""
+        """Return all headers in order, repeated ones too."""
         return list(self._all)
 
     def __repr__(self) -> str:
@@ -83,9 +86,9 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """One channel that an event names.
+    """Channel that an event names.
 
-    :param role: what stands before its headers: "" (most events), ``Parkee``, ``OrigTransferer``, ``LocalOne``, ...
+    :param role: prefix of its headers: "" (most events), ``Parkee``, ``OrigTransferer``, ``LocalOne``, ...
     """
 
     role: str
@@ -95,7 +98,7 @@ class Party:
 
 
 class AmiEvent:
-    """One event. Headers are looked for, or parsed, when they are asked for; the object itself never changes.
+    """AMI event. Headers are parsed when they are read; the object never changes.
 
     :param name: as Asterisk writes it: ``MixMonitorStart``
     :param raw: the message's bytes
@@ -115,7 +118,7 @@ class AmiEvent:
         return self._headers
 
     def get(self, key: str, default: str = "") -> str:
-        """One header's value, the key in any case; `default` when it is not there."""
+        """Return a header's value, the key in any case; `default` without the header."""
         return self.headers.get(key, default)
 
     def __getitem__(self, key: str) -> str:
@@ -158,7 +161,7 @@ class AmiEvent:
         return field(self.raw, "SystemName")
 
     def parties(self) -> list[Party]:
-        """Every channel the event names: one in most, several in transfers, parking and Local optimization."""
+        """Return every channel that the event names: mostly one; several in transfers, parking, Local optimization."""
         headers = self.headers
         out = []
         for key in headers:
@@ -175,13 +178,13 @@ class AmiEvent:
 
 @dataclass(frozen=True, slots=True)
 class ChannelRow:
-    """One channel as `CoreShowChannels` (or `Status`) lists it.
+    """Channel as `CoreShowChannels` (or `Status`) lists it.
 
     :param state: ``Up``, ``Ring``, ``Ringing``, ``Down``, ...; :param state_num: the same as Asterisk's number, 6 is Up
-    :param bridge_id: "" when it is in no bridge
+    :param bridge_id: "" when the channel is in no bridge
     :param caller: caller id number; :param connected: connected line's number; both "" when unknown
-    :param duration: whole seconds since the channel was made, with those that the list took to come: rather too many
-        than too few, for a channel that is younger than its recording is another call's
+    :param duration: whole seconds since the channel was made, rounded up by the time that the list took: a channel
+        that seems younger than its recording would count as another call's
     """
 
     channel: str
@@ -203,7 +206,7 @@ class ChannelRow:
 
     @classmethod
     def parse(cls, headers: Mapping[str, str]) -> ChannelRow:
-        """From the headers of a `CoreShowChannel` or `Status` event (any mapping that ignores case)."""
+        """Make a row from the headers of a `CoreShowChannel` or `Status` event (any mapping that ignores case)."""
         number = headers.get("ChannelState", "")
         return cls(
             channel=headers.get("Channel", ""),
@@ -226,7 +229,7 @@ def _known(value: str) -> str:
 
 
 def _seconds(text: str) -> int:
-    """``00:01:07`` (CoreShowChannels) or ``67`` (Status) in seconds; 0 for anything else."""
+    """Return ``00:01:07`` (CoreShowChannels) or ``67`` (Status) in seconds; 0 for anything else."""
     total = 0
     for part in text.split(":", 3):
         if not (part.isascii() and part.isdigit()):

@@ -1,7 +1,7 @@
-"""Names of wanted events as Asterisk's event filters: what is not wanted never reaches the socket. Pure.
+"""Event filters for Asterisk from the names of wanted events: other events never reach the socket. Pure.
 
 `Action: Filter` takes a POSIX extended regular expression, searched in the whole text of the event (manager.c,
-match_filter), so it is anchored at the name: a variable's value cannot pass for one. Tried on Asterisk 16 and 22.
+match_filter). The filter is anchored at the name, so that no variable's value matches. Tried on Asterisk 16 and 22.
 Responses and rows of lists do not pass filters. A filter can be added but not taken back on a connection.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from fastagi.errors import BadArgument
 
 LONGEST = 900
-"""Bytes of one filter: it must fit into one line of an action (see wire.MAX_LINE)."""
+"""Most bytes of a filter, which must fit into one line of an action (see wire.MAX_LINE)."""
 
 EVERYTHING = "^Event: "
 
@@ -22,14 +22,14 @@ _LITERAL = re.compile(r"[A-Za-z0-9_-]")
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
-    """A name or a pattern with ``*``, ``?``, ``[...]`` as panoramisk's `register_event` reads it: case matters."""
+    """Compile a name or a pattern with ``*``, ``?``, ``[...]`` as panoramisk's `register_event` does: case matters."""
     return re.compile(fnmatch.translate(pattern))
 
 
 def expression(pattern: str) -> str:
-    """The pattern as a part of a POSIX extended regular expression.
+    """Return the pattern as part of a POSIX extended regular expression.
 
-    :raises BadArgument: it holds what no event name has
+    :raises BadArgument: the pattern has characters that no event name has
     """
     out, at = [], 0
     while at < len(pattern):
@@ -57,7 +57,7 @@ def expression(pattern: str) -> str:
 
 
 def filters(patterns: Iterable[str]) -> list[str]:
-    """As few filters as cover those names and patterns, each short enough to be sent.
+    """Return the fewest filters that cover these names and patterns, each short enough to be sent.
 
     :raises BadArgument: a pattern cannot be an event name, or is longer than a filter may be
     """

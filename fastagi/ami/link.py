@@ -1,7 +1,7 @@
-"""Keeps one Asterisk's manager interface connected for ever, and hands its events out in order.
+"""Keeps one Asterisk's manager interface connected for ever, and hands out its events in order.
 
 Each connection goes one way: connecting -> logged in -> filters set -> booted -> channels listed -> up -> lost. A lost
-one is never mended: the next begins at the front, and nothing is sent twice. The API over this is `manager.py`.
+connection is never resumed: the next one starts anew, and no action is sent twice. `manager.py` is the API over this.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from fastagi.errors import AsteriskDown, AsteriskError, BadArgument
 log = structlog.get_logger(__name__)
 
 MAX_HELD = 50_000
-"""Events kept while a connection is being brought up: 10 s of the busiest PBX. Beyond it the connection is given up."""
+"""Most events kept until a connection is up: 10 s of the busiest PBX. With more the connection is given up."""
 
 _OURS = frozenset({"FullyBooted", "Shutdown"})
 
 
 class Link:
-    """One Asterisk, one connection after the other.
+    """Link to one Asterisk: one connection after the other.
 
-    :param name: in logs; :param board: who gets the events
+    :param name: name in logs; :param board: receives the events
     :param factory: makes an `AmiProtocol`; :param random: numbers in [0, 1); :param sleep: waits so many seconds
     """
 
@@ -91,7 +91,7 @@ class Link:
         self._noted = ""
         self._context: ssl.SSLContext | None = None
 
-    # -- asked by the owner
+    # -- for the owner
 
     @property
     def connected(self) -> bool:
@@ -108,22 +108,22 @@ class Link:
     def begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and keep connecting. Idempotent."""
         if self._supervisor is None or self._supervisor.done():
-            if loop is not self._loop:  # the program may have run it in another one before
+            if loop is not self._loop:  # the program may have used another loop before
                 self._loop, self._up_event = loop, asyncio.Event()
             self.last_error = self._noted = ""
             self._supervisor = loop.create_task(self._supervise(), name=f"ami-{self.name}")
 
     def aim(self, endpoint: Endpoint) -> None:
-        """Connect to that one from the next connection on."""
+        """Use this endpoint from the next connection on."""
         if endpoint != self.endpoint:
             self.endpoint, self._context = endpoint, None
             self.nothing_listens = False
             self.version = self.system = self.peer_address = ""
 
     def halt(self) -> set[asyncio.Task[Any]]:
-        """Leave at once, whatever the state. Idempotent.
+        """Disconnect at once, in any state. Idempotent.
 
-        :return: every task that is ending, from this or an earlier call, for who can wait for them
+        :return: every ending task, from this or an earlier call, for the caller to await
         """
         supervisor, self._supervisor = self._supervisor, None
         tasks = {*self.tasks, *self._board.close()}
@@ -153,18 +153,18 @@ class Link:
             raise AsteriskDown(f"asterisk {self.name}: {why}") from None
 
     def keep(self, task: asyncio.Task[Any]) -> None:
-        """Own that task: `halt` cancels it."""
+        """Keep a task until it ends; `halt` cancels it."""
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def want(self, name: str) -> None:
-        """An event that an action waits for, whoever subscribes."""
+        """Ask for an event that an action waits for, also without a subscriber."""
         if name not in self._extra:
             self._extra.add(name)
             self.wanted_changed()
 
     def wanted_changed(self) -> None:
-        """Somebody subscribed: ask the Asterisk that is connected now to send those events too."""
+        """Ask the connected Asterisk for the events of new subscriptions, too."""
         protocol = self.protocol
         if protocol is None or protocol.closed:
             return
@@ -176,9 +176,9 @@ class Link:
                 self.keep(task)
 
     def stamp(self, action: Mapping[str, object]) -> dict[str, object]:
-        """The action with `Action` and an `ActionID` in front.
+        """Return the action with `Action` and an `ActionID` in front.
 
-        :raises BadArgument: it has no `Action`
+        :raises BadArgument: the action has no `Action`
         """
         keys = {str(key).lower(): key for key in action}
         if "action" not in keys:
@@ -210,14 +210,14 @@ class Link:
         return self.timing.backoff.delay(self._failures, self._random())
 
     def _note(self, exc: Exception, delay: float) -> None:
-        """Say why there is no connection: once, not at every attempt."""
+        """Log why there is no connection: once, not at every attempt."""
         say = log.debug if self._noted == self.last_error else log.error if isinstance(exc, Refused) else log.warning
         self._noted = self.last_error
         event = "ami_refused" if isinstance(exc, Refused) else "ami_unreachable"
         say(event, asterisk=self.name, peer=str(self.endpoint), error=self.last_error, retry_seconds=round(delay, 1))
 
     async def _serve(self) -> None:
-        """One connection, from connect to loss. Ends by an exception: why it is over."""
+        """Serve one connection, from connect to loss. Always raises the reason of the loss."""
         protocol: AmiProtocol | None = None
         try:
             protocol = await self._open()
@@ -241,7 +241,7 @@ class Link:
                 self._went_down(protocol)
 
     def _why(self, exc: Exception) -> str:
-        """One line for an operator."""
+        """Return the reason as one line for an operator."""
         if isinstance(exc, AsteriskError):
             return str(exc)
         if isinstance(exc, OSError):
@@ -274,7 +274,7 @@ class Link:
 
     async def _set_filters(self, protocol: AmiProtocol) -> None:
         self._filters = source = SourceFilters(protocol, self.stamp, self.timing.action)
-        while answers := source.extend(self._patterns()):  # somebody may subscribe meanwhile
+        while answers := source.extend(self._patterns()):  # new subscriptions may come meanwhile
             await source.settle(answers)
         if source.refused and not self._filters_noted:
             self._filters_noted = True
@@ -289,14 +289,17 @@ class Link:
             protocol.close(f"event filters could not be changed: {exc}")
 
     async def _wait_booted(self, protocol: AmiProtocol) -> None:
-        """An Asterisk that is still starting takes logins, but its modules are not there yet. A user who may not read
-        class `system` is never told that it has booted: not waited for longer than `boot`."""
+        """Wait for FullyBooted, at most `boot` seconds.
+
+        A starting Asterisk takes logins before its modules are loaded. A user without read class `system` never gets
+        FullyBooted.
+        """
         if self._boot is not None and self.endpoint.mask.lower() not in ("off", "no", "false", "0"):
             waiting: set[asyncio.Future[Any]] = {self._boot, protocol.lost}
             await asyncio.wait(waiting, timeout=self.timing.boot, return_when=asyncio.FIRST_COMPLETED)
 
     async def _resynchronise(self, protocol: AmiProtocol) -> None:
-        """List the channels, tell `on_up`, then give out what came meanwhile."""
+        """List the channels, call `on_up`, then hand out the events that came meanwhile."""
         if self._boot is not None and self._boot.done():
             self._boot = None
         self._holding = True
@@ -322,7 +325,7 @@ class Link:
         self._up_event.set()
 
     async def _watch(self, protocol: AmiProtocol) -> None:
-        """Until it is lost: ping, and list the channels again when Asterisk says that it has booted only now."""
+        """Ping until the connection is lost; list the channels again when FullyBooted comes late."""
         while True:
             waiting: set[asyncio.Future[Any]] = {protocol.lost}
             if self._boot is not None:
@@ -336,7 +339,7 @@ class Link:
                 await protocol.ping(self.stamp({"Action": "Ping"}), self.timing.ping)
 
     def _went_down(self, protocol: AmiProtocol) -> None:
-        """That connection is over: say so once to whom it concerns."""
+        """Report once that the connection is over, to the log and the `on_down` callbacks."""
         if self.protocol is not protocol:
             return
         was_up, self._up = self._up, False
@@ -348,7 +351,7 @@ class Link:
         self._held.clear()
         self._up_event.clear()
         if was_up:
-            tell = log.info if self._supervisor is None else log.warning  # closed by us is no fault
+            tell = log.info if self._supervisor is None else log.warning  # closed on purpose: no fault
             tell("ami_down", asterisk=self.name, peer=str(self.endpoint), error=self.last_error)
             self._noted = self.last_error
             _call_all(self.on_down, self.name)
@@ -365,7 +368,7 @@ class Link:
         name = block.name
         if name == "FullyBooted" and self._boot is not None and not self._boot.done():
             self._boot.set_result(None)
-        if self._board.wants(name):  # or it came through for its ActionID only
+        if self._board.wants(name):  # else it came only for its ActionID
             self.given += 1
             if not self._holding:
                 self._board.give(block)

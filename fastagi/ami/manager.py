@@ -1,7 +1,7 @@
-"""panoramisk's `Manager` over a connection that holds: the API users know, and what the recorder needs beyond it.
+"""panoramisk's `Manager` over a connection that reconnects, with the additions that the recorder needs.
 
-Nothing happens here: connecting and handing out is `link.py`'s, answers `protocol.py`'s, receivers `callbacks.py`'s.
-What is kept of panoramisk and what is not: docs/decisions/0002-ami-panoramisk-api.md.
+Only the API is here: `link.py` connects and hands out events, `protocol.py` reads answers, `callbacks.py` keeps the
+receivers. docs/decisions/0002-ami-panoramisk-api.md tells which parts of panoramisk are kept.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from fastagi.errors import AsteriskDown
 log = structlog.get_logger(__name__)
 
 ORIGINATE_SECONDS = 30.0
-"""What Asterisk waits for somebody to pick up when `Originate` has no Timeout."""
+"""Asterisk's own time limit for an answer when `Originate` has no Timeout."""
 
 _KEPT = frozenset({"ssl", "loop", "protocol_factory", "on_login", "on_connect", "on_disconnect"})
 _NEEDLESS = frozenset({"encoding", "ping_delay", "reconnect_timeout", "save_stream", "forgetable_actions", "log"})
 
 
 class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no types
-    """One Asterisk. All times are seconds.
+    """Manager connection to one Asterisk. All times are seconds.
 
-    :param name: how it is called in logs
+    :param name: name in logs
     :param secret: text, or pydantic's SecretStr; in no log and no repr
     :param tls: True verifies the peer against the system's authorities; or an `ssl.SSLContext`
-    :param events: names or patterns (``Queue*``) of events that are wanted whoever subscribes. A plain string is
-        panoramisk's: the event mask of the login
+    :param events: names or patterns (``Queue*``) of events that are wanted without a subscriber, too. A plain string
+        is panoramisk's event mask of the login
     :param action_seconds: time limit of an action whose caller gives none
-    :param boot_seconds: wait for FullyBooted after a login; when it comes later, the channels are listed again
-    :param ping_interval: between pings; :param ping_seconds: what the peer has to answer one
-    :param refused_seconds: until the next attempt after a refused login (it stays wrong, and fail2ban counts)
+    :param boot_seconds: wait for FullyBooted after a login; if it comes later, the channels are listed again
+    :param ping_interval: time between pings; :param ping_seconds: time for the answer to a ping
+    :param refused_seconds: delay after a refused login (a wrong secret stays wrong, and fail2ban counts)
     :param backoff: the waits after any other failure
     :param random: numbers in [0, 1); :param sleep: waits so many seconds (both for tests)
-    :param config: panoramisk's own: ssl, loop, protocol_factory, on_login, on_connect, on_disconnect; those that have
-        lost their meaning are taken and ignored
+    :param config: panoramisk's own: ssl, loop, protocol_factory, on_login, on_connect, on_disconnect; those without a
+        meaning here are ignored
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         self._link.on_down.append(self._went_down)
 
     def aim(self, *, host: str, port: int, username: str, secret: str, tls: bool | _ssl.SSLContext = False) -> None:
-        """Connect there, with what has been registered here, from the next `start` on."""
+        """Connect to this address from the next `start` on; all registered callbacks stay."""
         self.config.update(host=host, port=port, username=username)
         self._link.aim(Endpoint(host, port, username, secret, tls, self._link.endpoint.mask))
 
@@ -130,22 +130,22 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
 
     @property
     def connected(self) -> bool:
-        """Logged in and resynchronised, now."""
+        """True while the connection is logged in and resynchronised."""
         return self._link.connected
 
     @property
     def last_error(self) -> str:
-        """Why it is not connected; "" while it is, or before the first attempt has failed."""
+        """Reason for the missing connection; "" while connected, or before the first attempt has failed."""
         return self._link.last_error
 
     @property
     def peer_address(self) -> str:
-        """Address of the last connection's other end; empty before the first, and once it is aimed elsewhere."""
+        """Address of the last connection's peer; empty before the first one and after `aim`."""
         return self._link.peer_address
 
     @property
     def gone_from_here(self) -> bool:
-        """Is it on this machine (a loopback address), and did the last attempt find that no process listens there?"""
+        """True if the address is a loopback one and the last attempt found no process listening there."""
         return self._link.nothing_listens and self._link.endpoint.loopback
 
     @property
@@ -160,7 +160,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
 
     @property
     def event_names(self) -> set[str]:
-        """Names and patterns of the events that somebody wants."""
+        """Names and patterns of all wanted events."""
         return self._board.patterns()
 
     @property
@@ -170,7 +170,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
 
     @property
     def events_parsed(self) -> int:
-        """Events that somebody wanted."""
+        """Events that arrived and were wanted."""
         return self._link.given
 
     @property
@@ -198,7 +198,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
 
     @property
     def callback_dropped(self) -> int:
-        """Events that an async callback was too slow for."""
+        """Events dropped because an async callback was too slow."""
         return self._board.dropped
 
     # -- life
@@ -209,22 +209,28 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         self._link.begin(self.loop)
 
     async def stop(self) -> None:
-        """Leave, and wait until every task is gone. Idempotent; `start` may follow."""
+        """Disconnect, and wait until every task has ended. Idempotent; `start` may follow."""
         tasks = self._link.halt() - {asyncio.current_task()}
         if tasks:
             await asyncio.wait(tasks, timeout=5.0)
 
     def close(self) -> None:
-        """Leave at once, also while waiting for the next attempt. No coroutine, as in panoramisk; `stop` also waits."""
+        """Disconnect at once, also between attempts. Not a coroutine, as in panoramisk; `stop` also waits."""
         self._link.halt()
 
     async def wait_up(self, timeout: float | None = None) -> None:
-        """:raises AsteriskDown: not up within `timeout` seconds (with the last error), or nobody has called `start`."""
+        """Wait until the connection is up.
+
+        :raises AsteriskDown: not up within `timeout` seconds (with the last error), or `start` was not called
+        """
         await self._link.wait_up(timeout)
 
     def connect(self, run_forever: bool = False, on_startup: Any = None, on_shutdown: Any = None) -> asyncio.Task[None]:
-        """panoramisk's: begin to connect. The task ends when the connection is up; it raises AsteriskDown when the
-        first attempt has had its time, and the attempts go on."""
+        """Begin to connect (panoramisk's API).
+
+        The returned task ends when the connection is up. It raises AsteriskDown after the time of the first attempt;
+        the attempts go on.
+        """
         if self.loop is None:
             try:
                 self.loop = asyncio.get_running_loop()
@@ -234,7 +240,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         self._link.begin(self.loop)
         timing = self._link.timing
         task = self.loop.create_task(self.wait_up(timing.connect + timing.login + timing.boot), name="ami-connect")
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody has to wait for it
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # the caller need not await it
         self._link.keep(task)
         if run_forever:
             self.run_forever(on_startup, on_shutdown)
@@ -243,8 +249,11 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
     # -- receivers
 
     def subscribe(self, callback: Subscriber, *names: str) -> Subscription:
-        """Call `callback(AmiEvent)` for those events (names or patterns; without any, those of `events=`), at once and
-        in the order of arrival. It must return fast and not wait; what it raises is logged.
+        """Call `callback(AmiEvent)` for these events, at once and in the order of arrival.
+
+        The callback must return fast and not wait; its exceptions are logged.
+
+        :param names: names or patterns; without any, those of `events=`
 
         :raises BadArgument: a name that no event can have, or no name at all
         """
@@ -253,32 +262,33 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         return subscription
 
     def on_up(self, callback: Callable[[list[ChannelRow]], None]) -> Callable[[], None]:
-        """Call it with all channels each time the connection is up, before any event of that connection is given out.
+        """Call `callback` with all channels each time the connection is up, before any event of that connection.
 
-        Events that came while the list was made follow it: some may be older than the list, so that what they say may
-        be known already. It may come twice without `on_down` between them (Asterisk had not finished booting).
+        Events that came while the list was made follow it. Some may be older than the list and tell known facts. Two
+        calls may come without `on_down` between them (Asterisk had not finished booting).
 
-        :returns: to be called when it is not to be called any more
+        :returns: function that ends the registration
         """
         self._link.on_up.append(callback)
         return partial(_forget, self._link.on_up, callback)
 
     def on_down(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call it each time a connection that was up is lost; `last_error` says why.
+        """Call `callback` each time a connection that was up is lost; `last_error` tells why.
 
-        :returns: to be called when it is not to be called any more
+        :returns: function that ends the registration
         """
         self._link.on_down.append(callback)
         return partial(_forget, self._link.on_down, callback)
 
     def register_event(self, pattern: str, callback: Callback | None = None) -> Any:
-        """panoramisk's: `callback(manager, Message)` for events whose name matches; also a decorator. A coroutine
-        function is awaited for one event after the other.
+        """Call `callback(manager, Message)` for events whose name matches; also a decorator (panoramisk's API).
+
+        A coroutine function is awaited for one event after the other.
 
         :raises BadArgument: a pattern that no event name can match
         """
         if callback == self.send_awaiting_actions:
-            # panoramisk's constructor, to send again at FullyBooted what was not answered: an Originate twice
+            # panoramisk's constructor registers a resend of unanswered actions at FullyBooted: an Originate twice
             return callback
         expression(pattern)
 
@@ -291,7 +301,7 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         return keep if callback is None else keep(callback)
 
     def dispatch(self, event: Any) -> list[str]:
-        """panoramisk's: hand a Message to the callbacks that `register_event` has for it; the patterns that matched."""
+        """Hand a Message to its `register_event` callbacks and return the matching patterns (panoramisk's API)."""
         return self._board.dispatch(event)
 
     # -- actions
@@ -337,8 +347,8 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
     ) -> asyncio.Future[Any]:
         """Send several UserEvents in one write: action `UserEvent`, write class user.
 
-        Asterisk answers in order, and what it refuses of one it refuses of all: only the last one's answer is waited
-        for, and is the future's. Raises and fails as `send_action`.
+        Asterisk answers in order, and a refusal of one event is a refusal of all. So the future has the last one's
+        answer. Raises and fails as `send_action`.
         """
         protocol = self._link.protocol
         if not self.connected or protocol is None:
@@ -350,19 +360,19 @@ class Manager(panoramisk.Manager):  # type: ignore[misc]  # panoramisk has no ty
         return protocol.send(self._link.stamp({**head, **last}), seconds=seconds, before=before)
 
     def send_command(self, command: str, as_list: bool | None = None) -> asyncio.Future[Any]:
-        """panoramisk's: run a CLI command. What it printed is in the Message's `content` and `iter_lines()`."""
+        """Run a CLI command; the Message's `content` and `iter_lines()` have its output (panoramisk's API)."""
         return self.send_action({"Action": "Command", "Command": command}, as_list=as_list)
 
     def send_agi_command(self, channel: str, command: str, as_list: bool | None = None) -> asyncio.Future[Any]:
-        """panoramisk's: run an AGI command on a channel that waits in `AGI(agi:async)`: response and `AsyncAGIExec`."""
+        """Run an AGI command on a channel in `AGI(agi:async)`: response and `AsyncAGIExec` (panoramisk's API)."""
         return self.send_action({"Action": "AGI", "Channel": channel, "Command": command}, as_list=as_list)
 
     async def send_awaiting_actions(self, *_: Any) -> None:
-        """panoramisk's, and empty: nothing waits to be sent again."""
+        """Do nothing: no action waits to be sent again (panoramisk's API)."""
 
 
 def _seconds(milliseconds: object) -> float:
-    """An Originate's Timeout, which is in milliseconds."""
+    """Return an Originate's Timeout in seconds; Asterisk has milliseconds."""
     try:
         return max(0.0, float(str(milliseconds)) / 1000.0)
     except ValueError:

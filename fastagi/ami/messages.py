@@ -1,4 +1,4 @@
-"""panoramisk's `Message` from our bytes: what callbacks of `register_event` and callers of `send_action` are given.
+"""Conversion to panoramisk's `Message`, for callbacks of `register_event` and callers of `send_action`.
 
 A command's output is in `content` (and `iter_lines()`) on every Asterisk; panoramisk leaves it in `output` since 14.
 """
@@ -14,7 +14,7 @@ from fastagi.ami.wire import Block, fields, follows, is_follows, output
 
 
 def to_message(block: Block) -> Message:
-    """A `Message`; a repeated header becomes a list, as panoramisk has it."""
+    """Return a `Message`; a repeated header becomes a list, as in panoramisk."""
     if is_follows(block.raw):
         pairs, content = follows(block.raw)
     else:
@@ -29,7 +29,7 @@ def to_message(block: Block) -> Message:
 
 
 def _listed(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """Repeated headers as lists, under the spelling that came first."""
+    """Return the headers, repeated ones as lists under the first spelling."""
     headers: dict[str, Any] = {}
     spelling: dict[str, str] = {}
     for key, value in pairs:
@@ -44,5 +44,5 @@ def _listed(pairs: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def synthetic(headers: dict[str, str]) -> Message:
-    """A response that Asterisk did not write in these words: of an `Originate` that was made asynchronous."""
+    """Return a response that Asterisk did not send: that of an `Originate` made asynchronous."""
     return Message(headers)

@@ -1,11 +1,11 @@
-"""One action that waits for its answer, and the rule for when the answer is whole. No I/O, no clock.
+"""Action that waits for its answer, and the rule for when the answer is complete. No I/O, no clock.
 
 Answers come in three shapes:
 
 - one response: most actions, and every error;
 - a list: the response says `EventList: start` (or "... will follow"), events with the action's id follow, the last one
   says `EventList: Complete`;
-- queued: the response only says that it will be done, one event with the action's id says how it went (`Originate` with
+- queued: the response only confirms the order, one event with the action's id has the result (`Originate` with
   `Async: true`, `AGI`).
 """
 
@@ -22,21 +22,21 @@ from fastagi.ami.wire import Block, field
 from fastagi.errors import AsteriskError
 
 MAX_ROWS = 50_000
-"""Events in one list. `CoreShowChannels` of 5,000 calls with Local channels has 20,000."""
+"""Most events in one list. `CoreShowChannels` of 5,000 calls with Local channels has 20,000."""
 
 REPLY_EVENTS = {"originate": "OriginateResponse", "agi": "AsyncAGIExec"}
-"""Actions that are queued -> the event that says how it went. These events go through Asterisk's event queue, so that
-they pass the event filters like any other."""
+"""Queued actions -> the event with the result. These events go through Asterisk's event queue, and so through the event
+filters."""
 
 _LAST = {"complete", "cancelled"}
 
 
 class Pending:
-    """One action under way.
+    """Action that was sent and has no complete answer.
 
     :param action: its name, in lower case
     :param as_list: None leaves it to the answer; False: the first response is all; True: always a list
-    :param merge: give one response for response and event together (an `Originate` that the caller thinks synchronous)
+    :param merge: return response and event as one response (an `Originate` that is synchronous for the caller)
     :param row: makes an item of the list from an event; None leaves it out
     """
 
@@ -65,11 +65,11 @@ class Pending:
 
     @property
     def unanswered(self) -> bool:
-        """Not even the response has come: Asterisk is still at it, and does nothing else for this connection."""
+        """True until the response has come: Asterisk does nothing else for this connection meanwhile."""
         return not self._started and not self.future.done()
 
     def response(self, message: Message) -> None:
-        """The response came."""
+        """Take the response."""
         text = str(message.message).lower()
         if not message.success or self.as_list is False:
             self._done([message] if self.as_list else message)
@@ -83,7 +83,7 @@ class Pending:
             self._done([message] if self.as_list else message)
 
     def event(self, block: Block) -> bool:
-        """An event with this action's id came. Was it part of the answer?"""
+        """Take an event with this action's id. Return True when it is part of the answer."""
         if not self._started or self.future.done():
             return False
         if self._queued:
@@ -104,7 +104,7 @@ class Pending:
         return True
 
     def gives(self, block: Block) -> bool:
-        """Do event callbacks get it although it is a part of this answer? What happened, yes; a row of a list, no."""
+        """Tell whether event callbacks get an event of this answer: they do not get rows of a list."""
         return self._queued and is_true_event(block)
 
     def fail(self, exc: Exception) -> None:
@@ -117,7 +117,7 @@ class Pending:
 
 
 def is_true_event(block: Block) -> bool:
-    """Something that happened, rather than a row of a list.
+    """Tell whether an event reports something that happened; rows of a list do not.
 
     Events from Asterisk's event queue bear `Privilege: <classes>,all` (authority_to_str in manager.c); rows of lists
     have no such header, or `Privilege: Call` (Status).
@@ -126,7 +126,7 @@ def is_true_event(block: Block) -> bool:
 
 
 def _merged(event: Message) -> Message:
-    """The response that a synchronous `Originate` would have had."""
+    """Return the response that a synchronous `Originate` would have had."""
     good = str(event.response).lower() == "success"
     headers = {
         "Response": "Success" if good else "Error",

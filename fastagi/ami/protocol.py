@@ -1,8 +1,8 @@
-"""One connection to a manager: bytes through the codec, actions to their answers, events to the owner.
+"""Connection to a manager: bytes through the codec, actions to their answers, events to the owner.
 
-It lives from one connect to one loss and never reconnects; what is under way when it is lost fails, and nothing is sent
-again (`manager.py` makes the next one). Every action has a time limit, and leaves nothing behind when it ends or is
-cancelled.
+A connection lives from one connect to one loss and never reconnects (`link.py` makes the next one). At the loss all
+pending actions fail, and none is sent again. Every action has a time limit, and leaves nothing behind when it ends or
+is cancelled.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from fastagi.errors import ActionTimeout, AsteriskDown, AsteriskError, BadArgume
 log = structlog.get_logger(__name__)
 
 MAX_PENDING = 5000
-"""Actions under way at once: one for each call the recorder is made for. More means that Asterisk does not answer."""
+"""Most pending actions: one for each call the recorder is made for. More means that Asterisk does not answer."""
 
 READ_BYTES = 64 * 1024
 """Bytes read at once: about 100 events. More would leave the processor's cache: measured, 256 kB at once cost half as
 much again per event."""
 
 PING_PATIENCE = 6
-"""So many deadlines a ping may wait while other bytes come in: a busy link is slow, but it is alive."""
+"""Most deadlines that a ping may wait while other bytes come in: a busy link is slow, but alive."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What went over an owner's connections, one after the other. `refused`: answered with an error."""
+    """Counts over an owner's connections. `refused`: actions answered with an error."""
 
     sent: int = 0
     refused: int = 0
@@ -42,9 +42,10 @@ class Counts:
 
 
 class AmiProtocol(asyncio.BufferedProtocol):
-    """panoramisk's `protocol_factory` makes it without arguments; `attach` comes before the connection.
+    """Protocol of one connection. Made without arguments (panoramisk's `protocol_factory`); call `attach` before
+    connecting.
 
-    `lost`: done with the reason once the connection is gone. `heard`: something came since it was last set to False.
+    `lost`: future with the reason once the connection is gone. `heard`: bytes came since it was last set to False.
     """
 
     def __init__(self) -> None:
@@ -61,7 +62,10 @@ class AmiProtocol(asyncio.BufferedProtocol):
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
     def attach(self, wants: Callable[[str], bool], give: Callable[[Block], None], counts: Counts) -> None:
-        """:param wants: is an event of this name wanted? :param give: takes each event that is no part of an answer."""
+        """Connect the protocol to its owner.
+
+        :param wants: tells whether an event of a name is wanted; :param give: takes each event outside answers
+        """
         self.decoder = Decoder(wants)
         self.counts = counts
         self._give = give
@@ -101,7 +105,7 @@ class AmiProtocol(asyncio.BufferedProtocol):
     # -- for the owner
 
     def close(self, reason: str = "closed here") -> None:
-        """End the connection after what has been written; idempotent."""
+        """End the connection once all written bytes are sent; idempotent."""
         self._end(reason, abort=False)
 
     def abort(self, reason: str) -> None:
@@ -109,12 +113,12 @@ class AmiProtocol(asyncio.BufferedProtocol):
         self._end(reason, abort=True)
 
     def fail_all(self, reason: str) -> None:
-        """Nobody will answer what is under way: its futures fail with AsteriskDown. Idempotent."""
+        """Fail the futures of all pending actions with AsteriskDown. Idempotent."""
         for pending in list(self.pending.values()):
             pending.fail(AsteriskDown(f"{pending.action}: {reason}; it may or may not have been done"))
 
     def farewell(self, action: Mapping[str, object]) -> None:
-        """Say goodbye without waiting for the answer; `close` is next."""
+        """Send Logoff without waiting for the answer; call `close` next."""
         if not self.closed and self._transport is not None:
             self._transport.write(encode(action))
 
@@ -139,10 +143,10 @@ class AmiProtocol(asyncio.BufferedProtocol):
         row: Callable[[Block], Any] = to_message,
         before: bytes = b"",
     ) -> asyncio.Future[Any]:
-        """Write one action; its answer is a Message, or a list of them.
+        """Write one action; the future's result is a Message, or a list of them.
 
         :param action: header names to values, `Action` and `ActionID` among them
-        :param before: actions that go out in the same write, whose answers nobody waits for
+        :param before: actions in the same write, whose answers are dropped
         :param seconds: time limit of the whole answer
         :param row, as_list, merge: see `Pending`
         :raises AsteriskDown: the connection is gone
@@ -168,13 +172,13 @@ class AmiProtocol(asyncio.BufferedProtocol):
         return future
 
     async def ping(self, action: Mapping[str, object], seconds: float) -> None:
-        """Is the peer alive? Returns when it is.
+        """Check that the peer is alive; return when it answers.
 
         Asterisk handles a session's actions one after the other, so that a ping cannot be answered before an action
         sent earlier; such an action has its own time limit, and the ping's deadline starts when it is done.
 
         :param seconds: deadline
-        :raises AsteriskDown: it is not, or the connection is lost
+        :raises AsteriskDown: no answer, or the connection is lost
         """
         earlier = [p for p in self.pending.values() if p.unanswered]
         self.heard = False
@@ -230,4 +234,4 @@ class AmiProtocol(asyncio.BufferedProtocol):
             pending.timer.cancel()
         self.decoder.expecting = bool(self.pending)
         if not pending.future.cancelled():
-            pending.future.exception()  # who sends without waiting has chosen not to know
+            pending.future.exception()  # mark as retrieved: a caller may drop the future

@@ -1,6 +1,6 @@
-"""What is said on a new connection before it is of use: login, event filters, and the list of channels.
+"""Start of a new connection: login, event filters, and the list of channels.
 
-Functions over one `AmiProtocol`; who keeps the connection, and when there is a next one, is `manager.py`'s.
+Functions over one `AmiProtocol`; `link.py` keeps the connection and makes the next one.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from fastagi.errors import AsteriskError
 log = structlog.get_logger(__name__)
 
 ALWAYS = frozenset({"FullyBooted", "Shutdown", "OriginateResponse"})
-"""Events the connection itself needs: when to list the channels again, when to leave, and the answer to `Originate`."""
+"""Events that the connection needs: to list the channels again, to disconnect, and to answer `Originate`."""
 
 Stamp = Callable[[Mapping[str, object]], dict[str, object]]
 """Adds an ActionID to an action."""
 
 
 class Refused(AsteriskError):
-    """The manager user may not log in, or may not do what the recorder cannot do without: people must mend it."""
+    """The manager user may not log in, or lacks a right that the recorder needs: an operator must mend it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Asterisk at one moment.
+    """State of Asterisk at one moment.
 
     :param version: ``22.10.1...``; :param system: systemname; both "" when the user may not ask
     """
@@ -45,7 +45,9 @@ class Snapshot:
 
 
 async def log_in(protocol: AmiProtocol, stamp: Stamp, username: str, secret: str, mask: str, seconds: float) -> None:
-    """:raises Refused: wrong name or secret, or an address that manager.conf does not permit
+    """Log in.
+
+    :raises Refused: wrong name or secret, or an address that manager.conf does not permit
     :raises AsteriskError: Asterisk does not take logins now
     """
     login = stamp({"Action": "Login", "Username": username, "Secret": secret, "Events": mask})
@@ -53,13 +55,13 @@ async def log_in(protocol: AmiProtocol, stamp: Stamp, username: str, secret: str
     if answer.success:
         return
     text = str(answer.message)
-    if "shutting down" in text.lower():  # it is on its way out, and back again soon: nobody need mend anything
+    if "shutting down" in text.lower():  # a restart, not a fault of the settings
         raise AsteriskError(text)
     raise Refused(f"login of {username!r} refused: {text}")
 
 
 async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seconds: float) -> Snapshot:
-    """Version, name and channels.
+    """Ask for version, name and channels.
 
     :raises Refused: the user may not list channels
     """
@@ -90,16 +92,16 @@ async def take_snapshot(protocol: AmiProtocol, stamp: Stamp, username: str, seco
 
 
 def channel_row(block: Block) -> ChannelRow | None:
-    """A row of CoreShowChannels or Status; None for the event that ends the list."""
+    """Return a row of CoreShowChannels or Status; None for the event that ends the list."""
     if block.name not in ("CoreShowChannel", "Status"):
         return None
     return ChannelRow.parse(Headers(fields(block.raw)))
 
 
 class SourceFilters:
-    """What this connection's Asterisk was told to send.
+    """Event filters set on this connection.
 
-    `refused`: the user lacks write class `system`, so that everything comes and is dropped here.
+    `refused`: the user lacks write class `system`, so that all events come and unwanted ones are dropped here.
     """
 
     def __init__(self, protocol: AmiProtocol, stamp: Stamp, seconds: float) -> None:
@@ -111,14 +113,16 @@ class SourceFilters:
         self._active = False
 
     def extend(self, patterns: Iterable[str]) -> list[asyncio.Future[Any]]:
-        """Ask for those events too. Written at once, so that an action sent next finds them in place; give the result
-        to `settle`."""
+        """Ask for these events too; give the result to `settle`.
+
+        Written at once, so that an action sent next finds the filters in place.
+        """
         missing = set(patterns) - self._covered
         if self.refused or not missing or "*" in self._covered:
             return []
         self._covered |= missing
         if "*" in missing and not self._active:
-            return []  # everything is wanted, and everything comes as long as there is no filter
+            return []  # without a filter all events come
         return [self._add(expression) for expression in filters(missing)]
 
     async def settle(self, answers: list[asyncio.Future[Any]]) -> None:

@@ -1,4 +1,4 @@
-"""TLS to a manager interface: whom to trust, and what went wrong with a connection in words that lead on."""
+"""TLS to a manager interface: trusted authorities, and error texts that name the remedy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from fastagi.errors import ConfigError
 
 
 def trusting(authorities: Path | None) -> ssl.SSLContext:
-    """A context that verifies certificate and host name. Reads files.
+    """Return a context that verifies certificate and host name. Reads files.
 
     :param authorities: PEM file with the authorities to trust instead of the system's; a self-signed certificate is its
         own authority
-    :raises ConfigError: it cannot be read, or holds no certificate
+    :raises ConfigError: the file cannot be read, or holds no certificate
     """
     try:
         return ssl.create_default_context(cafile=authorities)
@@ -27,7 +27,7 @@ def trusting(authorities: Path | None) -> ssl.SSLContext:
 
 
 def why(exc: OSError) -> str:
-    """One line for a connection that did not come about, and what to do where TLS is the reason."""
+    """Return one line about a failed connection, with the remedy where TLS is the reason."""
     if isinstance(exc, ssl.SSLCertVerificationError):
         said = exc.verify_message or "cannot be verified"
         if exc.verify_code in _NAME_DIFFERS:
@@ -43,7 +43,7 @@ def why(exc: OSError) -> str:
 
 
 def nothing_listens(exc: BaseException) -> bool:
-    """Return whether the machine answered that no process listens there, at every address of the host."""
+    """Tell whether the machine answered at every address of the host that no process listens."""
     if isinstance(exc, ConnectionRefusedError):
         return True
     # asyncio and uvloop put the errors of several addresses into the text of one

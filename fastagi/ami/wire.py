@@ -1,8 +1,8 @@
-"""The manager protocol's bytes, both ways: a value, no I/O, no clock, no event loop.
+"""Codec of the manager protocol, both ways: no I/O, no clock, no event loop.
 
-`Decoder` takes bytes cut at any place and gives whole messages; the name of an event is read first, and an event nobody
-wants is dropped before anything else of it is looked at. `encode` makes the bytes of an action and refuses what would
-smuggle a second header or a second action. Who waits for which answer is not known here (`pending.py`, `protocol.py`).
+`Decoder` takes bytes cut at any place and returns whole messages. The name of an event is read first; an unwanted event
+is dropped before the rest is looked at. `encode` makes the bytes of an action and refuses values that would smuggle in
+a second header or action. `pending.py` and `protocol.py` match answers with actions.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Callable, Mapping
 from fastagi.errors import AsteriskError, BadArgument
 
 MAX_MESSAGE = 16 * 1024 * 1024
-"""Bytes of one message. The longest true one is the answer to `Command: dialplan show` of a large FreePBX: 3 MB."""
+"""Most bytes of a message. The longest real one is the answer to `Command: dialplan show` of a large FreePBX: 3 MB."""
 
 MAX_BANNER = 1024
-"""Bytes before the first line end. Asterisk's banner has 30; a peer that goes on is no manager."""
+"""Most bytes before the first line end. Asterisk's banner has 30; a peer that sends more is no manager."""
 
 MAX_LINE = 1020
-"""Bytes of one line that we send. Asterisk reads into `char inbuf[1025]` and refuses the message beyond it
+"""Most bytes of a line sent. Asterisk reads into `char inbuf[1025]` and refuses the message beyond it
 (manager.c, "line too long")."""
 
 MAX_HEADERS = 120
-"""Lines of one action. Asterisk keeps AST_MAX_MANHEADERS = 128; it refuses more without naming the ActionID, so that
-the refusal could not be matched to its action."""
+"""Most lines of one action. Asterisk keeps AST_MAX_MANHEADERS = 128; it refuses more without naming the ActionID, so
+that the refusal could not be matched to its action."""
 
 MAX_NAMES = 4096
-"""Event names whose verdict is remembered. Asterisk has about 200; a peer that invents names must not fill memory."""
+"""Most event names remembered as wanted or not. Asterisk has about 200; invented names must not fill memory."""
 
 _KEY = re.compile(r"[!-9;-~]+")  # printable ASCII but no space and no colon
 _FORBIDDEN = re.compile("[\r\n\0]")
@@ -36,11 +36,11 @@ _PREAMBLE = {"response", "privilege", "actionid", "message"}
 
 
 class WireError(AsteriskError):
-    """What the peer sends is no manager protocol: the connection is of no use any more."""
+    """The peer does not speak the manager protocol: the connection must be closed."""
 
 
 class Block:
-    """One whole message, not parsed yet.
+    """Whole message, not parsed yet.
 
     :param name: the event's name; empty for a response
     :param raw: its bytes, without the empty line that ends it
@@ -57,8 +57,10 @@ class Block:
 
 
 class _Verdicts(dict[bytes, str | None]):
-    """First line of a message as it stands on the wire -> the event's name when it is wanted, "" when it is not, None
-    when it begins no event. Asked once per line: what an unwanted event costs is one look-up here."""
+    """Cache from a message's first line to the event's name if wanted, "" if unwanted, None if no event.
+
+    An unwanted event costs one look-up here.
+    """
 
     def __init__(self, wants: Callable[[str], bool]) -> None:
         super().__init__()
@@ -75,12 +77,12 @@ class _Verdicts(dict[bytes, str | None]):
 
 
 class Decoder:
-    """Bytes in, wanted messages out. Nothing is decoded or parsed here but the first line of each event.
+    """Decoder from bytes to wanted messages. Only the first line of each event is parsed here.
 
-    :param wants: is an event of this name wanted? Asked once per name, until `forget`
-    :param max_message: bytes a message may have
+    :param wants: tells whether an event of a name is wanted; called once per name, until `forget`
+    :param max_message: most bytes of a message
 
-    `expecting`: an action is pending, so that events which bear an ActionID are given out whatever their name.
+    `expecting`: an action is pending, so that events with an ActionID are returned whatever their name.
     `seen`: events that came, wanted or not. `garbage`: blocks that were neither event nor response.
     """
 
@@ -98,16 +100,16 @@ class Decoder:
         self._follows_size = 0
 
     def forget(self) -> None:
-        """The wanted names have changed: ask again."""
+        """Forget which names are wanted: the subscriptions have changed."""
         self._verdicts.clear()
 
     @property
     def held(self) -> int:
-        """Bytes kept of a message that is not whole yet."""
+        """Bytes kept of an incomplete message."""
         return len(self._buffer) + self._follows_size
 
     def feed(self, data: bytes) -> list[Block]:
-        """The messages that `data` completes, in order, without unwanted events.
+        """Return the messages that `data` completes, in order, without unwanted events.
 
         :raises WireError: the peer is no Asterisk manager, or a message is longer than allowed
         """
@@ -143,7 +145,7 @@ class Decoder:
         return out
 
     def _read_banner(self, data: bytes) -> bytes:
-        """Take the first line off; what follows it. Empty while it is not whole."""
+        """Remove the first line and return the bytes after it; empty while the line is incomplete."""
         self._buffer += data
         end = self._buffer.find(b"\n")
         if end < 0 and len(self._buffer) <= MAX_BANNER:
@@ -160,7 +162,7 @@ class Decoder:
         return rest
 
     def _other(self, block: bytes, out: list[Block]) -> None:
-        """A response, the body of one, or something sloppy."""
+        """Handle a block that begins no event: a response, its body, or badly separated messages."""
         if self._follows:
             self._follow(block, out)
             return
@@ -186,7 +188,7 @@ class Decoder:
             self.garbage += 1
 
     def _follow(self, block: bytes, out: list[Block]) -> None:
-        """`Response: Follows` of Asterisk 13 and older: a free body, with empty lines in it, up to its end mark."""
+        """Collect `Response: Follows` of Asterisk 13 and older: a free body with empty lines, up to its end mark."""
         if self._follows and block.lstrip(b"\r\n").startswith((b"Event: ", b"Response: ")):
             out.append(Block("", self._end.join(self._follows)))  # the end mark never came
             self._end_follows()
@@ -208,13 +210,13 @@ class Decoder:
 
 
 def first_line_value(raw: bytes) -> str:
-    """What stands behind the colon of the first line: an event's name."""
+    """Return the text after the colon of the first line: an event's name."""
     line = raw[: raw.find(b"\n")] if b"\n" in raw else raw
     return line.partition(b":")[2].decode("utf-8", "replace").strip()
 
 
 def field(raw: bytes, key: str) -> str:
-    """One header of a message without parsing the others; "" when it is not there. Write the key as Asterisk does."""
+    """Return one header of a message without parsing the others; "" without it. Write the key as Asterisk does."""
     mark = f"\n{key}: ".encode()
     start = raw.find(mark)
     if start < 0:
@@ -225,13 +227,15 @@ def field(raw: bytes, key: str) -> str:
 
 
 def fields(raw: bytes) -> list[tuple[str, str]]:
-    """All headers of a message in order, repeated ones too. Bytes that are no UTF-8 become U+FFFD."""
+    """Return all headers of a message in order, repeated ones too. Bytes that are no UTF-8 become U+FFFD."""
     return _split(raw.decode("utf-8", "replace"), "\r\n" if b"\r\n" in raw else "\n")
 
 
 def follows(raw: bytes) -> tuple[list[tuple[str, str]], str]:
-    """Headers and body of a `Response: Follows`, the form of Asterisk 13 and older: the body starts at the first line
-    that is none of the headers such an answer has, and stops before its end mark."""
+    """Return headers and body of a `Response: Follows`, the form of Asterisk 13 and older.
+
+    The body starts at the first line that is none of the usual headers, and stops before its end mark.
+    """
     lines = raw.decode("utf-8", "replace").split("\r\n")
     count = 0
     while count < len(lines) and lines[count].partition(":")[0].lower() in _PREAMBLE:
@@ -245,8 +249,10 @@ def is_follows(raw: bytes) -> bool:
 
 
 def output(raw: bytes) -> list[str]:
-    """The lines that a CLI command printed, in both forms Asterisk has: a header `Output:` for each line (14 and newer)
-    or a free body. [] for any other message."""
+    """Return the lines that a CLI command printed; [] for any other message.
+
+    Asterisk 14 and newer has a header `Output:` for each line, older ones a free body.
+    """
     if is_follows(raw):
         text = follows(raw)[1]
         return text.split("\n") if text else []
@@ -265,7 +271,7 @@ def _split(text: str, eol: str) -> list[tuple[str, str]]:
 
 
 def encode(action: Mapping[str, object]) -> bytes:
-    """The bytes of one action. A list or tuple repeats its header; a bool is written `true` or `false`.
+    """Return the bytes of one action. A list or tuple repeats its header; a bool is written `true` or `false`.
 
     :raises BadArgument: a key or value holds CR, LF or NUL (it would be a second header or action), a key is no header
         name, a value is None, a line or the whole is longer than Asterisk reads
@@ -294,7 +300,7 @@ def _text(key: str, value: object) -> str:
 
 
 def _line(key: str, text: str) -> bytes:
-    if not text.isprintable() and _FORBIDDEN.search(text):  # the first is quick, and true for nearly every value
+    if not text.isprintable() and _FORBIDDEN.search(text):  # quick: nearly every value is printable
         shown = "" if key.lower() in _SECRET else f"={text[:60]!r}"
         raise BadArgument(f"AMI header {key}{shown} holds CR, LF or NUL: it would be a second header or action")
     try:

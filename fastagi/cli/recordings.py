@@ -322,7 +322,7 @@ def decrypt(
                     await asyncio.to_thread(decrypt_with, Path(found.file_path), key_file, output, iv)
 
         run(work())
-    console(stderr=True).print(f"{output} is in clear: whoever reads it can listen")
+    console(stderr=True).print(f"{output} is in clear: everyone who can read it can listen")
 
 
 @recordings.command(short_help="Keep one whatever happens (legal hold).")

@@ -57,7 +57,7 @@ class BoundedAnswer(ResponseHandler):
         if self._broken:
             return
         if self._body is not None and self._body.is_eof():
-            self._break_off("bytes that nobody asked for")
+            self._break_off("bytes without a request")
             return
         while data and self._body is None:
             piece, data = data[:PIECE_BYTES], data[PIECE_BYTES:]

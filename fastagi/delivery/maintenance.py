@@ -184,11 +184,11 @@ class DeliveryMaintenance:
         """Park the deliveries of sinks that no server has, and unpark those of sinks that this server has."""
         processes = [name.removeprefix(f"{OBJECT}@") for name in served if name.startswith(f"{OBJECT}@")]
 
-        def nobody(sink: str) -> bool:
+        def unserved(sink: str) -> bool:
             return sink not in served and not self._registry.serves(sink, processes)
 
         waiting = deliveries.sinks(conn, DeliveryStatus.WAITING)
-        homeless = [sink for sink in waiting if nobody(sink)]
+        homeless = [sink for sink in waiting if unserved(sink)]
         if homeless:
             count = deliveries.park(conn, homeless)
             log.warning("deliveries_parked", sinks=homeless[:20], count=count)

@@ -1,1 +1,1 @@
-"""What a recording, a call and a delivery are: frozen data and pure rules. No I/O, no asyncio, no clock."""
+"""Recording, call and delivery as frozen data with pure rules. No I/O, no asyncio, no clock."""

@@ -1,6 +1,6 @@
-"""A delivery: one recording to one sink, and the rule for when to try again.
+"""Delivery of one recording to one sink, and the rule for retries.
 
-The rule decides and performs nothing: `fastagi.delivery.worker` asks it, the ledger keeps its answer.
+The rule only decides: `fastagi.delivery.worker` calls it, the ledger keeps the result.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from enum import StrEnum
 from fastagi.domain.timestamps import rfc3339
 
 HOLD_AFTER = 3
-"""Recordings that are refused in a row before the sink is held; fewer may be those recordings' own fault."""
+"""Refused recordings in a row that put the sink on hold; fewer may be the recordings' own fault."""
 
 RETRY_HOURS = 72.0
-"""A receiver may be down over a weekend; after it the delivery is dead and an operator decides."""
+"""Hours of retries: a receiver may be down over a weekend. Then the delivery is dead and an operator decides."""
 
 MOST_RETRY_HOURS = 8760.0
-"""A year: what waits for longer has been forgotten."""
+"""Most hours of retries: a year."""
 
 GIVE_UP_SECONDS = RETRY_HOURS * 3600.0
 
 FIRST_DELAY = 5.0
 LONGEST_DELAY = 3600.0
-"""Between two tries of our own choice; a receiver may ask for more, up to the end of the sink's `retry_hours`."""
+"""Longest delay between two tries in seconds; a receiver may ask for more, up to the end of `retry_hours`."""
 
 OBJECT = "object:"
-"""Names of sinks that live as long as their process begin so."""
+"""Prefix of the names of sinks that live as long as their process."""
 
 
 class DeliveryStatus(StrEnum):
     WAITING = "waiting"  # due at `next_at`
-    RUNNING = "running"  # a courier holds it, by its fence token
+    RUNNING = "running"  # a delivery worker holds it, by its fence token
     DELIVERED = "delivered"
     DEAD = "dead"  # refused for good, or tried for `retry_hours`; `fastagi deliveries retry` revives it
     PARKED = "parked"  # no server has its sink now; waits for one of that name, or is given to another one
@@ -39,10 +39,10 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One row: UNIQUE(recording_id, sink).
+    """Row of the ledger: UNIQUE(recording_id, sink).
 
-    :param fence: grows with each claim; an outcome with an older one is refused
-    :param next_at: when it is due; :param first_at: when it was first tried (unix seconds)
+    :param fence: grows with each claim; an outcome with an older fence is refused
+    :param next_at: time of the next try; :param first_at: time of the first one (unix seconds)
     """
 
     id: str
@@ -59,12 +59,12 @@ class Delivery:
 
     @property
     def hint(self) -> str:
-        """What is wrong and what would be right, where `last_error` cannot say it: nobody tries it. Else empty."""
+        """Return the fault and its remedy where no server tries the delivery and `last_error` is silent; else empty."""
         return homeless(self.sink) if self.status is DeliveryStatus.PARKED else ""
 
 
 def homeless(sink: str) -> str:
-    """For people: nobody has that sink, and what to do about it."""
+    """Return a text for people: no server has the sink, and the remedy."""
     if sink.startswith(OBJECT):
         return "its sink was an object without a name and went with its process: have it delivered to another sink"
     return f"no server that runs has a sink {sink!r}: put it back and reload one, or have it delivered to another sink"
@@ -72,7 +72,7 @@ def homeless(sink: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one attempt. `retry` False with ok False is a refusal for good.
+    """Outcome of one attempt. `retry` False with ok False is a final refusal.
 
     :param retry_after: seconds that the receiver asked for
     :param refused: the sender or the address is refused, not this recording (HTTP 401, 403, 404)
@@ -87,14 +87,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class SinkRefusals:
-    """What a sink's receiver has refused in a row, with answers about the sender or the address.
+    """Refusals of a sink's receiver in a row that are about the sender or the address.
 
     `HOLD_AFTER` recordings in a row hold the sink: its deliveries wait instead of dying one by one of a wrong secret,
     and one of them is tried now and then. The first that is accepted releases it.
 
-    :param deliveries: their ids, each of another recording; empty when the last answer was of another kind
-    :param held_since: unix seconds; None while there are fewer
-    :param error: what the receiver said last
+    :param deliveries: ids of the refused deliveries, each of another recording; empty after any other answer
+    :param held_since: unix seconds; None while the sink is not on hold
+    :param error: last answer of the receiver
     """
 
     deliveries: tuple[str, ...] = ()
@@ -106,7 +106,7 @@ class SinkRefusals:
         return self.held_since is not None
 
     def after(self, outcome: Outcome, delivery_id: str, now: float) -> SinkRefusals:
-        """Return the state after an attempt. One that can be tried again says nothing of refusals."""
+        """Return the state after an attempt. A failure that can be retried changes nothing."""
         if outcome.refused and not outcome.ok:
             refused = self.deliveries
             if not self.held and delivery_id not in refused:
@@ -118,7 +118,7 @@ class SinkRefusals:
         return SinkRefusals()
 
     def joined(self, other: SinkRefusals, now: float) -> SinkRefusals:
-        """Return what two servers know together: what each was refused counts as one row."""
+        """Return the joint state of two servers: the refusals of both count together."""
         refused = tuple(dict.fromkeys((*other.deliveries, *self.deliveries)))
         since = min((s for s in (self.held_since, other.held_since) if s is not None), default=None)
         if since is None and len(refused) >= HOLD_AFTER:
@@ -127,7 +127,7 @@ class SinkRefusals:
 
     @property
     def hint(self) -> str:
-        """For people: why its deliveries wait, and what to do; empty when they do not."""
+        """Return a text for people: why the deliveries wait, and the remedy; empty when they do not wait."""
         if self.held_since is None:
             return ""
         since = rfc3339(self.held_since)
@@ -136,7 +136,7 @@ class SinkRefusals:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the ledger is to write: the new status, and when to try again where it is WAITING."""
+    """Decision for the ledger: the new status, and the time of the next try where it is WAITING."""
 
     status: DeliveryStatus
     next_at: float = 0.0
@@ -152,13 +152,13 @@ def judge(
     retry_seconds: float = GIVE_UP_SECONDS,
     held: bool = False,
 ) -> Verdict:
-    """What follows from an attempt.
+    """Decide what follows from an attempt.
 
-    :param attempts: how many there have been, this one included (1 or more)
+    :param attempts: number of attempts with this one (1 or more)
     :param first_at: unix seconds of the first one
     :param jitter: random number in [0, 1): the delay is between half and all of the exponential step
-    :param retry_seconds: for so long after the first attempt there are others
-    :param held: the sink is held: nothing dies
+    :param retry_seconds: time after the first attempt in which further ones are made
+    :param held: the sink is on hold: no delivery dies
     """
     if outcome.ok:
         return Verdict(DeliveryStatus.DELIVERED)
@@ -170,5 +170,5 @@ def judge(
         delay = max(delay, outcome.retry_after)
     if held:
         return Verdict(DeliveryStatus.WAITING, now + delay)
-    # the last try is made at the end of that time, not skipped: whoever asks for more is asked once again
+    # the last try comes at the end of that time even if the receiver asked for a longer delay
     return Verdict(DeliveryStatus.WAITING, min(now + delay, max(now + 1.0, first_at + retry_seconds)))

@@ -1,8 +1,8 @@
-"""What is known of one recording beside its fields: column `facts` of its row, and part of what sinks are told.
+"""Facts of a recording beside its fields: column `facts` of its row, and part of the sinks' metadata.
 
-Two kinds stand in it. `Steering` is what the recorder goes by (when a pause ends, why a finishing is tried again); the
-other facts are for people and sinks. A fact that this version does not know was written by another one: it is kept,
-told and written back. Names, values and order are a contract: the payload's `extra` ends with them.
+There are two kinds. `Steering` controls the recorder (end of a pause, reason for a retry of the rendering); the other
+facts are for people and sinks. A fact unknown to this version was written by another version: it is kept, told and
+written back. Names, values and order are a contract: the payload's `extra` ends with them.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ RESUME_AT: Final = "resume_at"
 """Unix seconds at which a pause ends by itself."""
 
 UNREACHED: Final = "asterisk_unreached"
-"""It was ended because its Asterisk seemed dead: nobody has seen that the call was over."""
+"""True when the recording was ended because its Asterisk seemed dead: the call's end was not seen."""
 
 ENDED_BY: Final = "ended_by"
-"""The cause that a failed recording ended for, kept for a finishing that is tried again."""
+"""Cause of a failed recording's end, kept for a retry of the rendering."""
 
 DISK_FULL: Final = "disk_full"
-"""It could not be finished for lack of room: it is tried again when there is some."""
+"""True when there was no room for the finished file: the rendering is retried once there is."""
 
 AS_RECORDED: Final = "as_recorded"
-"""Its file is copied, not rendered: Asterisk made it in a form that is not read here."""
+"""True when the file is copied, not rendered: Asterisk made it in a format that is not read here."""
 
 RENAMED: Final = "renamed"
-"""The finished file's name was taken, and it has another one."""
+"""True when the wanted name of the finished file was taken: the file has another one."""
 
 MUTED: Final = "muted"
-"""By side: stretches in which it was silenced, in seconds since the start; the last end is None while it lasts."""
+"""Muted spans by side, in seconds since the start; the last end is None while the side is muted."""
 
 LOST: Final = "lost"
-"""Stretches whose raw files vanished, in seconds since the start."""
+"""Spans whose raw files vanished, in seconds since the start."""
 
 MEMBERS: Final = "members"
-"""Who was in its conference: (uniqueid, joined, left), unix seconds."""
+"""Members of the recorded conference: (uniqueid, joined, left), unix seconds."""
 
 MEMBER_NUMBERS: Final = "member_numbers"
 TALKED_WITH: Final = "talked_with"
@@ -52,13 +52,13 @@ Spans = list[list[float | None]]
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """What the recorder goes by.
+    """Facts that control the recorder.
 
-    :param resume_at: unix seconds at which the pause ends by itself; None where it does not
-    :param unreached: it was ended because its Asterisk seemed dead
-    :param ended_by: the cause of a recording that failed afterwards; None where it did not
-    :param disk_full: it failed for lack of room
-    :param as_recorded: its file is only copied
+    :param resume_at: unix seconds of the automatic end of the pause; None without one
+    :param unreached: the recording was ended because its Asterisk seemed dead
+    :param ended_by: cause of the end of a recording that failed afterwards; else None
+    :param disk_full: the rendering failed for lack of room
+    :param as_recorded: the file is only copied
     """
 
     resume_at: float | None = None
@@ -69,7 +69,7 @@ class Steering:
 
 
 class Facts(Mapping[str, Any]):
-    """The facts of one recording, as they are stored. Never changed: `merged` and `without` give another one."""
+    """Facts of one recording, as they are stored. Immutable: `merged` and `without` return new facts."""
 
     __slots__ = ("_all",)
 
@@ -78,9 +78,9 @@ class Facts(Mapping[str, Any]):
 
     @classmethod
     def checked(cls, facts: object) -> Facts:
-        """Return facts that somebody else may have written.
+        """Return facts from another source after a check.
 
-        :raises ValueError: one that is known here has a value of the wrong kind
+        :raises ValueError: a known fact has a value of the wrong kind
         """
         if not isinstance(facts, Mapping):
             raise ValueError("facts is no mapping")
@@ -102,20 +102,20 @@ class Facts(Mapping[str, Any]):
         return f"Facts({self._all!r})"
 
     def merged(self, more: Mapping[str, Any]) -> Facts:
-        """Return these and `more`, which replaces facts of the same name."""
+        """Return these facts and `more`, which replaces facts of the same name."""
         return Facts({**self._all, **more})
 
     def without(self, *names: str) -> Facts:
-        """Return all but those."""
+        """Return all facts but those named."""
         return Facts({name: value for name, value in self._all.items() if name not in names})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return them as the ledger and the payload have them."""
+        """Return the facts as the ledger and the payload have them."""
         return dict(self._all)
 
     @property
     def steering(self) -> Steering:
-        """What the recorder goes by."""
+        """Facts that control the recorder."""
         found = self._all
         ended_by = found.get(ENDED_BY)
         return Steering(
@@ -128,17 +128,17 @@ class Facts(Mapping[str, Any]):
 
     @property
     def resume_at(self) -> float | None:
-        """Unix seconds at which the pause ends by itself."""
+        """Unix seconds of the automatic end of the pause."""
         at: float | None = self._all.get(RESUME_AT)
         return at
 
     @property
     def muted(self) -> dict[str, Spans]:
-        """Silenced stretches by side, a copy. The last end is None while the side is silenced."""
+        """Muted spans by side, a copy. The last end is None while the side is muted."""
         return {side: [list(span) for span in spans] for side, spans in self._all.get(MUTED, {}).items()}
 
     def with_muted(self, side: str, spans: Spans) -> Facts:
-        """Return facts in which that side has these stretches; without any the fact goes."""
+        """Return facts in which a side has these muted spans; without spans the fact is removed."""
         muted = {name: found for name, found in self._all.get(MUTED, {}).items() if name != side}
         if spans:
             muted[side] = spans
@@ -146,12 +146,12 @@ class Facts(Mapping[str, Any]):
         return facts.merged({MUTED: muted}) if muted else facts
 
     def with_lost(self, start: float, end: float) -> Facts:
-        """Return facts with one more lost stretch."""
+        """Return facts with one more lost span."""
         return self.merged({LOST: [*self._all.get(LOST, []), [start, end]]})
 
     @property
     def members(self) -> list[tuple[str, float, float | None]]:
-        """Members of its conference: (uniqueid, joined, left)."""
+        """Members of the recorded conference: (uniqueid, joined, left)."""
         return [(who, joined, left) for who, joined, left in self._all.get(MEMBERS, ())]
 
     @property
@@ -160,7 +160,7 @@ class Facts(Mapping[str, Any]):
 
     @property
     def talked_with(self) -> list[str]:
-        """Names of the channels that its channel was connected with."""
+        """Names of the channels that the recorded channel was connected with."""
         return list(self._all.get(TALKED_WITH, ()))
 
     @property
@@ -183,7 +183,7 @@ class Facts(Mapping[str, Any]):
 
     @property
     def bridged_seconds(self) -> float | None:
-        """Seconds in a bridge; None where that is not known."""
+        """Seconds in a bridge; None where unknown."""
         seconds: float | None = self._all.get(BRIDGED_SECONDS)
         return seconds
 
@@ -252,4 +252,4 @@ _KINDS = {
     "gaps": _is_spans,
     "warnings": _is_texts,
 }
-"""What finishing found is made by `fastagi.audio.plan.Rendered.facts`."""
+"""Known facts and the checks of their values. `fastagi.audio.plan.Rendered.facts` makes the facts of the audio."""

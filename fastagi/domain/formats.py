@@ -1,7 +1,7 @@
-"""The file formats, their rates and what each can do: asked before a call is recorded, never after.
+"""File formats with their rates and abilities, checked before a call is recorded.
 
 Source: the seed (alaw, ulaw, oki, ima, s16bit, u8bit at 6000, 8000, 11000, 11025 Hz); gsm as the seed of
-the sinks names it: frames without a header, as Asterisk writes them; flac, opus, mp3 and 16 kHz go beyond it.
+the sinks names it: frames without a header, as Asterisk writes them. flac, opus, mp3 and 16 kHz go beyond the seed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ samples; of A-law this holds 43 ms."""
 class BitRates:
     """Bits a second of one codec at one rate.
 
-    :param usual: of each channel, where none is asked for
-    :param least: of each channel; :param most: of the file
-    :param only: all that there are for a file, where not each in between will do
+    :param usual: default of each channel
+    :param least: smallest of each channel; :param most: largest of the file
+    :param only: possible values for a file, where the codec has not all in between
     """
 
     usual: int
@@ -34,7 +34,7 @@ class BitRates:
     only: tuple[int, ...] = ()
 
     def refusal(self, bit_rate: int, channels: int) -> str:
-        """Return what would be right instead of `bit_rate`, or nothing."""
+        """Return the allowed values as text if `bit_rate` is wrong, else an empty string."""
         if self.only:
             return "" if bit_rate in self.only else f"one of {', '.join(map(str, self.only))}"
         least = self.least * channels
@@ -64,18 +64,18 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One `file_format`: all that settings, limits, encoder, reader, sinks, web and guide know of it.
+    """Format of a finished file: one row for settings, limits, encoder, reader, sinks, web and guide.
 
-    :param name: the name users write
+    :param name: name in settings and calls
     :param container: wav, flac, opus, mp3 or gsm; also RecordingMetadata.format, and the suffix
-    :param content: what is in the file, as the guide says it
+    :param content: description of the content, for the guide
     :param media_type: of a copy in an object store or a vCon; :param played_as: for browsers, where another one
     :param sndfile: libsndfile's names of container and codec. `fastagi.audio.codecs` has what it cannot encode
     :param rates: sample rates in Hz it can be asked for
     :param channels: the most channels it can hold
-    :param layouts: rate in Hz from which on it holds -> bytes of the file; empty where these depend on the audio
-    :param empty_bytes: where they do, room for a file without a sample
-    :param held_back_seconds: where they do, audio that the codec may still hold when the size is read
+    :param layouts: lowest rate in Hz -> bytes of the file; empty where the size depends on the audio
+    :param empty_bytes: room for a file without a sample, where the size depends on the audio
+    :param held_back_seconds: audio that the codec may still hold when the size is read, likewise
     :param least_bytes: the smallest `max_bytes` that leaves room for sound that can be heard
     :param bit_rates: rate in Hz -> bits a second that may be asked for; empty where the codec has one for each rate
     """
@@ -203,9 +203,9 @@ def media_type_of(container: str) -> str:
 
 
 def format_named(name: str) -> Format:
-    """The format of that name.
+    """Return the format of a name.
 
-    :raises BadArgument: there is none
+    :raises BadArgument: there is no such format
     """
     try:
         return FORMATS[name]
@@ -214,7 +214,7 @@ def format_named(name: str) -> Format:
 
 
 def check_format(name: str, rate: int, mode: str) -> Format:
-    """The format, once it is sure that it can be made at this rate and in this mode.
+    """Return the format after checking that it can be made at this rate and in this mode.
 
     :param rate: Hz
     :param mode: ``mixed`` (one channel) or ``separate`` (two)
@@ -233,9 +233,9 @@ def check_format(name: str, rate: int, mode: str) -> Format:
 
 
 def bit_rate_for(name: str, rate: int, mode: str, bit_rate: int = 0) -> int:
-    """Return the bits a second of a file, which `check_format` has let pass; 0 for a codec that has one only.
+    """Return the bits a second of a file that passed `check_format`; 0 for a codec with a fixed rate.
 
-    :param bit_rate: what was asked for; 0 takes what is usual
+    :param bit_rate: wanted bit rate; 0 takes the usual one
     :raises BadArgument: the codec does not have it
     """
     form = format_named(name)

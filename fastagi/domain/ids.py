@@ -1,4 +1,4 @@
-"""Identifiers that sort by time, are unique without asking anybody, and are safe in a file name and a URL."""
+"""Identifiers that sort by time, are unique without coordination, and are safe in a file name and a URL."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id(prefix: str, now: float, noise: bytes) -> str:
-    """``rec-01jd3…``: 48 bits of milliseconds and 80 bits of noise in Crockford's base 32, lower case.
+    """Return ``rec-01jd3…``: 48 bits of milliseconds and 80 bits of noise in Crockford's base 32, lower case.
 
-    :param prefix: what it names: ``rec``, ``dlv``, ``evt``
+    :param prefix: kind of the thing: ``rec``, ``dlv``, ``evt``
     :param now: unix seconds
     :param noise: 10 random bytes
     """

@@ -1,4 +1,5 @@
-"""Who was in a conference with the recorded channel, and when: they are recorded there, though on no channel of theirs.
+"""Members of a conference with the recorded channel, and their times: they are recorded, too, on no channel of their
+own.
 
 Kept as facts of the recording: ``members`` (uniqueid, joined, left: unix seconds, null while there) and
 ``member_numbers``, by which the recording is found.
@@ -11,10 +12,10 @@ from typing import Any
 from fastagi.domain.facts import MEMBER_NUMBERS, MEMBERS, Facts
 
 MOST_MEMBERS = 200
-"""Different channels; each costs 60 bytes in the recording's row."""
+"""Most channels noted; each costs 60 bytes in the recording's row."""
 
 MOST_SPANS = 1000
-"""Of all of them: who comes and goes all the time must not fill the row."""
+"""Most spans of all members: a member who comes and goes all the time must not fill the row."""
 
 
 class Members:
@@ -29,11 +30,14 @@ class Members:
 
     @property
     def there(self) -> list[str]:
-        """Uniqueids of those who have not left."""
+        """Return the uniqueids of the members present."""
         return [uniqueid for uniqueid, _, left in self._spans if left is None]
 
     def joined(self, uniqueid: str, number: str, at: float) -> bool:
-        """:returns: False where nothing is noted: that member is there already, or there are too many"""
+        """Note that a member joined.
+
+        :returns: False where nothing is noted: the member is there already, or there are too many
+        """
         known = {span[0] for span in self._spans}
         if uniqueid in self.there or len(self._spans) >= MOST_SPANS:
             return False
@@ -45,7 +49,10 @@ class Members:
         return True
 
     def left(self, uniqueid: str, at: float) -> bool:
-        """:returns: False where that member was not there"""
+        """Note that a member left.
+
+        :returns: False where that member was not there
+        """
         if uniqueid not in self.there:
             return False
         self._spans = [
@@ -54,12 +61,12 @@ class Members:
         return True
 
     def facts(self) -> dict[str, Any]:
-        """The recording's facts of them; empty where there were none."""
+        """Return the members as facts of the recording; empty without members."""
         if not self._spans:
             return {}
         return {MEMBERS: [list(span) for span in self._spans], MEMBER_NUMBERS: list(self._numbers)}
 
 
 def spans_of(facts: Facts, uniqueid: str) -> list[tuple[float, float | None]]:
-    """When that channel was a member, by the facts of a recording."""
+    """Return the spans in which a channel was a member, from the facts of a recording."""
     return [(joined, left) for who, joined, left in facts.members if who == uniqueid]

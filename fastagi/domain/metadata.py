@@ -1,4 +1,4 @@
-"""What a sink is told about a finished recording (seed: recording-sink, class RecordingMetadata)."""
+"""Metadata of a finished recording for sinks (seed: recording-sink, class RecordingMetadata)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass
 class RecordingMetadata:
-    """One finished recording. Field names, order and defaults are the seed's.
+    """Metadata of a finished recording. Field names, order and defaults are the seed's.
 
     :param session_id: the channel's uniqueid, with the system name in front where Asterisk has one
     :param name: the recording's name as it was asked for
@@ -27,7 +27,7 @@ class RecordingMetadata:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in the seed's order."""
+        """Return the fields in the seed's order."""
         return {
             "session_id": self.session_id,
             "name": self.name,
@@ -38,5 +38,5 @@ class RecordingMetadata:
         }
 
     def to_json(self) -> bytes:
-        """Compact ASCII JSON in the seed's field order: the exact body of a webhook."""
+        """Return compact ASCII JSON in the seed's field order: the exact body of a webhook."""
         return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=True).encode("ascii")

@@ -1,6 +1,6 @@
-"""From what a caller typed to a path that cannot leave the recordings directory.
+"""File names from callers' text: paths that cannot leave the recordings directory.
 
-A name may come from a dialplan variable, that is from whoever dialled: all in it is hostile until it passed here.
+A name may come from a dialplan variable, and so from the caller: it is hostile until it was checked here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fastagi.domain.formats import FORMATS, Format
 from fastagi.errors import BadArgument
 
 LONGEST_NAME = 200
-"""Bytes in one path component: ext4 allows 255, the rest is for `-<id>`, a temporary suffix and Asterisk's own."""
+"""Most bytes in a path component: ext4 allows 255; `-<id>`, a temporary suffix and Asterisk's own need the rest."""
 
 DEEPEST = 16
 
@@ -34,7 +34,7 @@ def well_formed(text: str) -> str:
 
 
 def _joined(text: str) -> str:
-    """Return `text` with its escaped bytes read as UTF-8 where they are that together."""
+    """Return `text` with escaped bytes that are valid UTF-8 decoded."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     except UnicodeEncodeError:  # a half that no byte was escaped to
@@ -52,11 +52,11 @@ def wanted_name(text: str) -> str:
 
 
 def expand(template: str, fields: Mapping[str, str], now: float) -> str:
-    """`{caller}`-like fields and `{date:%Y/%m/%d}` filled in; what a field brings can hold no separator.
+    """Fill in fields like `{caller}` and `{date:%Y/%m/%d}`; separators in a field's value are replaced.
 
     :param fields: values by name, from the call: hostile
     :param now: unix seconds; `{date}` is UTC
-    :raises BadArgument: a field that there is not, or a date format that Python does not know
+    :raises BadArgument: an unknown field, or a date format that Python does not know
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -76,7 +76,7 @@ def expand(template: str, fields: Mapping[str, str], now: float) -> str:
 
 
 def relative_path(name: str, form: Format) -> str:
-    """`name` as a relative path with the right suffix, sure to stay below its directory.
+    """Return `name` as a relative path with the right suffix that stays below its directory.
 
     :param name: already expanded; folders with ``/``; no suffix means the format's own (``.wav`` for the seed's)
     :raises BadArgument: absolute, leaves the directory, control characters, too long, or another format's suffix
@@ -108,6 +108,6 @@ def relative_path(name: str, form: Format) -> str:
 
 
 def distinct(path: str, recording_id: str) -> str:
-    """`path` with ``-<id>`` before its suffix: what a recording is called when its name is taken."""
+    """Return `path` with ``-<id>`` before its suffix, for a recording whose name is taken."""
     stem, dot, suffix = path.rpartition(".")
     return f"{stem}-{recording_id}{dot}{suffix}" if dot else f"{path}-{recording_id}"

@@ -1,4 +1,4 @@
-"""Numbers that somebody gave: what is none, or no good one, is one line that names it."""
+"""Checks of numbers from callers; an error is one line that names the number."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from fastagi.errors import BadArgument
 
 LARGEST = 2**53
-"""The largest number that JSON carries exactly, to whoever reads the metadata."""
+"""Largest number that JSON carries exactly."""
 
 
 def check_seconds(name: str, value: Any, most: int, *, none: str, zero: bool = False) -> None:
-    """Refuse what is no time to wait for. True is none, though Python counts it as 1.
+    """Refuse a value that is no time limit. True is refused, though Python counts it as 1.
 
     :param value: seconds, or None
-    :param most: the longest
-    :param none: what None stands for: "None {none}"
-    :param zero: whether 0 is one, too
-    :raises BadArgument: it is none, or out of range
+    :param most: longest time
+    :param none: meaning of None, for the text: "None {none}"
+    :param zero: allow 0, too
+    :raises BadArgument: not a number of seconds, or out of range
     """
     if value is None:
         return
@@ -28,7 +28,7 @@ def check_seconds(name: str, value: Any, most: int, *, none: str, zero: bool = F
 
 
 def shown(value: Any) -> str:
-    """A value for an error's one line; an int of thousands of digits cannot even be written."""
+    """Return a value as text for one line of an error; an int of thousands of digits is cut."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return f"{'-' if value < 0 else ''}(more than {LARGEST})"
     return repr(value)[:100]

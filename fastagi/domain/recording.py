@@ -1,4 +1,4 @@
-"""A recording: one row of the ledger, frozen. It outlives the AGI session that asked for it."""
+"""Recording: a frozen row of the ledger. A recording outlives the AGI session that asked for it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Segment:
 
     :param mixed: both sides, mono; :param received: audio from the channel; :param sent: audio to it (absolute paths,
         empty where not recorded)
-    :param channel: on which channel
-    :param started_at: unix seconds; 0 until Asterisk is seen to record it
+    :param channel: name of the recorded channel
+    :param started_at: unix seconds; 0 until Asterisk is confirmed to record
     :param monitor_id: Asterisk's MixMonitorID, empty when unknown
-    :param ended_at: unix seconds at which it was ended though the recording went on (a pause, a call that moved); 0
-        for one that ends with the recording
-    :param reason: why it is not the first: ``pause``, ``move``, ``loss`` (its forerunner's files vanished) or ``still``
-        (no frames came any more, and Asterisk held the last ones back until that file was ended)
-    :param sides_swapped: it was made on the other leg of the call: received and sent change places
-    :param lost: its files vanished while it was made
-    :param confirmed: False for one that is only intended: the command is on its way
+    :param ended_at: unix seconds of an end while the recording went on (a pause, a call that moved); 0 for a segment
+        that ends with the recording
+    :param reason: why a further segment was begun: ``pause``, ``move``, ``loss`` (its forerunner's files vanished) or
+        ``still`` (no frames came any more, and Asterisk held the last ones back until that file was ended)
+    :param sides_swapped: made on the other leg of the call: received and sent change places
+    :param lost: the files vanished while the segment was recorded
+    :param confirmed: False while the segment is only intended: the command is on its way
     """
 
     mixed: str
@@ -46,12 +46,12 @@ class Segment:
 
     @property
     def empty(self) -> bool:
-        """It only says where the recording goes on after a pause: no file was ever made."""
+        """True for a segment without a file, which only marks where the recording goes on after a pause."""
         return bool(self.ended_at) and self.ended_at == self.started_at
 
     @property
     def told(self) -> bool:
-        """Is it a segment of the call for who asks, and not only a further file?"""
+        """True for a segment that users see, False for a mere further file."""
         return not self.empty and self.reason != "still"
 
     @property
@@ -61,7 +61,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a recording in seconds since its start; `end` is None while it is open."""
+    """Span of a recording in seconds since its start; `end` is None while it is open."""
 
     start: float
     end: float | None = None
@@ -69,7 +69,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Everything known of one recording. Times are unix seconds, UTC.
+    """Recording with all its facts. Times are unix seconds, UTC.
 
     :param id: unique for ever, sorts by time, safe in a file name
     :param node: the server that can read its raw files
@@ -117,7 +117,7 @@ class Recording:
             object.__setattr__(self, "facts", Facts(self.facts))
 
     def changed(self, **changes: Any) -> Recording:
-        """A copy with other values, as `dataclasses.replace` makes it: a call has ten of them, so this is quick.
+        """Return a copy with other values, as `dataclasses.replace` does, but faster: a call makes ten copies.
 
         :raises TypeError: there is no such field
         """
@@ -132,17 +132,17 @@ class Recording:
 
     @property
     def requested(self) -> bool:
-        """Asterisk has not been seen to record it yet."""
+        """True until Asterisk is confirmed to record."""
         return self.phase is Phase.REQUESTED
 
     @property
     def running(self) -> bool:
-        """Asterisk was seen to record it, and nothing has ended it: active or paused."""
+        """True from the confirmed start to the end: active or paused."""
         return self.phase in RUNNING
 
     @property
     def active(self) -> bool:
-        """Asterisk records what is said."""
+        """True while Asterisk records audio."""
         return self.phase is Phase.ACTIVE
 
     @property
@@ -151,37 +151,37 @@ class Recording:
 
     @property
     def stopping(self) -> bool:
-        """Its end is decided, and Asterisk is being told."""
+        """True while the end is decided and Asterisk is being told."""
         return self.phase is Phase.STOPPING
 
     @property
     def live(self) -> bool:
-        """Asterisk may be writing."""
+        """True while Asterisk may be writing."""
         return self.phase in LIVE
 
     @property
     def open(self) -> bool:
-        """There is work left."""
+        """True while there is work left."""
         return self.phase in OPEN
 
     @property
     def finished(self) -> bool:
-        """The finished file is synced, and its deliveries are rows."""
+        """True once the finished file is synced and its deliveries are in the ledger."""
         return self.phase is Phase.FINISHED
 
     @property
     def failed(self) -> bool:
-        """It could not be started, or could not be finished."""
+        """True when the recording could not be started or could not be finished."""
         return self.phase is Phase.FAILED
 
     @property
     def public_cause(self) -> Cause:
-        """The seed's cause: NONE while the job still runs, though what ends it may be decided."""
+        """The seed's cause: NONE while the recording is open, even if the cause of its end is decided."""
         return Cause.NONE if self.state is State.RECORDING else self.cause
 
     @property
     def ids(self) -> dict[str, str]:
-        """What each log line about it is found by: of the channel that it was asked for on, wherever the call moved."""
+        """Ids for log lines about the recording; the channel is the first one, even if the call moved."""
         return {
             "recording_id": self.id,
             "channel": self.channel,
@@ -199,13 +199,13 @@ class Recording:
 
     @property
     def duration_seconds(self) -> float | None:
-        """Wall-clock seconds between start and stop."""
+        """Seconds of wall-clock time between start and stop."""
         if self.started_at is None or self.ended_at is None:
             return None
         return round(max(0.0, self.ended_at - self.started_at), 3)
 
     def metadata(self) -> RecordingMetadata:
-        """What sinks are told. The same each time, so that every attempt of a delivery sends the same body."""
+        """Return the metadata for sinks: always the same, so that every attempt of a delivery sends the same body."""
         extra: dict[str, Any] = {
             "recording_id": self.id,
             "state": self.state.value,

@@ -1,6 +1,6 @@
-"""What a recording was asked to be: every parameter of the seed's record() and start(), checked.
+"""Parameters of a recording: every parameter of the seed's record() and start().
 
-Checked here, before anything is sent to Asterisk; nowhere else looks at them again.
+All are checked here, before any command goes to Asterisk, and nowhere else.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class RecordingSpec:
     :param seconds_timeout: stop after so many seconds, cause TIMEOUT; None for never
     :param max_bytes: the finished file's largest size, header and encryption included, cause SIZE; 0 for no limit
     :param milliseconds_max_silence: stop after so much silence, cause SILENCE; 0 for no limit
-    :param milliseconds_initial_silence: give up when no sound came within it, cause SILENCE; nothing is kept before the
-        first sound; 0 for no limit
-    :param dtmf_elim: take in-band digits out of both legs
+    :param milliseconds_initial_silence: stop when no sound came in that time, cause SILENCE; audio before the first
+        sound is cut; 0 for no limit
+    :param dtmf_elim: remove in-band digits from both legs
     :param recording_mode: ``mixed``, or ``separate`` (left received, right sent; size and silence limits are ignored)
     :param encryption: name of the cipher's scheme, empty for none (the key is not here)
 
-    :param bit_rate: bits a second of an opus or mp3 file; 0 for what is usual (`fastagi.domain.formats.BitRates`)
+    :param bit_rate: bits a second of an opus or mp3 file; 0 for the usual one (`fastagi.domain.formats.BitRates`)
     :param engine: ``mixmonitor`` or ``monitor`` (Asterisk up to 20)
-    :param pause_mode: what a pause leaves in the file: ``silence``, or ``cut``
-    :param beep_seconds: a beep to the caller so often; 0 for none
-    :param beep_start: a beep when it starts
-    :param beep_stop: a beep when it stops
+    :param pause_mode: trace of a pause in the file: ``silence``, or ``cut`` for none
+    :param beep_seconds: interval of beeps to the caller; 0 for none
+    :param beep_start: beep when the recording starts
+    :param beep_stop: beep when the recording stops
     :param follow: when the recorded leg leaves a call that goes on (a transfer), record the leg that stays
     """
 
@@ -90,7 +90,7 @@ class RecordingSpec:
 
     @property
     def wideband(self) -> bool:
-        """Asterisk is asked for 16 kHz (.wav16) when the finished file is above the telephone band."""
+        """True when the finished file is above the telephone band: Asterisk then records 16 kHz (.wav16)."""
         return self.rate > 11025
 
     @property
@@ -100,17 +100,17 @@ class RecordingSpec:
 
     @property
     def needs_legs(self) -> bool:
-        """Each side must be recorded by itself: to keep them apart, or to remove digits before mixing."""
+        """True when each side is recorded by itself: to keep both apart, or to remove digits before mixing."""
         return self.recording_mode == "separate" or self.dtmf_elim
 
     @property
     def byte_limit(self) -> int:
-        """max_bytes where it counts: `separate` ignores it, as the seed says. 0 for none."""
+        """max_bytes where it applies, 0 for none: `separate` ignores it, as the seed says."""
         return 0 if self.recording_mode == "separate" else self.max_bytes
 
     @property
     def silence_limits(self) -> tuple[int, int]:
-        """(initial, max) silence in milliseconds where they count; 0 for none."""
+        """Silence limits (initial, max) in milliseconds where they apply; 0 for none."""
         if self.recording_mode == "separate":
             return (0, 0)
         return (self.milliseconds_initial_silence, self.milliseconds_max_silence)
@@ -120,7 +120,7 @@ class RecordingSpec:
 
 
 def with_defaults(defaults: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters that were asked for, and the defaults of all others.
+    """Return the given parameters, and the defaults of all others.
 
     A default `bit_rate` belongs to the default codec: it is left out where a recording is of another one.
     """
@@ -137,4 +137,4 @@ def with_defaults(defaults: Mapping[str, Any], asked: Mapping[str, Any]) -> dict
 
 
 LONGEST_SECONDS = 366 * 86_400
-"""A year: no call lasts as long, and a clock that counts in floats can wait for it."""
+"""Longest time limit in seconds: a year. No call lasts as long, and a clock of floats can wait for it."""

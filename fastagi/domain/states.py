@@ -1,7 +1,7 @@
-"""The recorder's states: the public ones of the seed, the inner phases, and the one table between them.
+"""States of a recording: the seed's public states, the inner phases, and the table of transitions.
 
-Nothing else in the project decides what follows what. `advance` is the only way from phase to phase; whoever acts on a
-transition has journalled it first (`fastagi.store`). The README's diagram is drawn from `TABLE`.
+No other code decides which phase follows. `advance` is the only way from phase to phase; a transition is journalled
+(`fastagi.store`) before its effects. The README's diagram is drawn from `TABLE`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastagi.errors import IllegalTransition
 
 
 class _Answer(StrEnum):
-    """A member may be awaited and gives itself: ``await rec.state()`` and ``rec.state()`` are the same."""
+    """Enum whose members may be awaited: ``await rec.state()`` and ``rec.state()`` are the same."""
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self
@@ -22,7 +22,7 @@ class _Answer(StrEnum):
 
 
 class State(_Answer):
-    """The public state (seed: class State)."""
+    """Public state (seed: class State)."""
 
     RECORDING = "RECORDING"
     IDLE = "IDLE"
@@ -30,7 +30,7 @@ class State(_Answer):
 
 
 class Cause(_Answer):
-    """Why a recording ended (seed: class Cause). NONE while it runs, or when none ever ran."""
+    """Cause of a recording's end (seed: class Cause). NONE while it runs, or when none ever ran."""
 
     NONE = "NONE"
     ERROR = "ERROR"
@@ -42,28 +42,28 @@ class Cause(_Answer):
 
 
 class Phase(StrEnum):
-    """Where a recording is, inside."""
+    """Inner phase of a recording."""
 
     REQUESTED = "requested"  # intent is journalled; Asterisk has not been seen to record
     ACTIVE = "active"  # Asterisk was seen to record
     PAUSED = "paused"  # Asterisk records silence
     STOPPING = "stopping"  # the cause is decided; Asterisk is being told to stop
-    CLOSING = "closing"  # it has ended; Asterisk may still be closing the raw file
+    CLOSING = "closing"  # the recording has ended; Asterisk may still be closing the raw file
     FINISHING = "finishing"  # the raw file is whole; the finished one is being made
     FINISHED = "finished"  # the finished file is synced, its deliveries are rows
-    FAILED = "failed"  # it could not start, or could not be finished; what there is, is kept
+    FAILED = "failed"  # could not start, or could not be finished; existing files are kept
 
 
 class Event(StrEnum):
-    """What moves a recording from phase to phase."""
+    """Event that moves a recording from phase to phase."""
 
     STARTED = "started"  # the raw file exists, or `mixmonitor list` shows it
     PAUSED = "paused"
     RESUMED = "resumed"
     STOP = "stop"  # stop(), a limit or a timer; carries the cause
     STOPPED = "stopped"  # Asterisk confirmed the stop
-    HUNG_UP = "hung_up"  # the channel is gone, however late we learned it
-    CLOSED = "closed"  # the raw file's header is whole, or nobody will ever close it
+    HUNG_UP = "hung_up"  # the channel is gone, however late that was noticed
+    CLOSED = "closed"  # the raw file's header is whole, or will never be
     FINISHED = "finished"
     FAILED = "failed"
     REFINISH = "refinish"  # an operator, or room on the disk again: try to finish once more
@@ -76,7 +76,7 @@ RUNNING = frozenset({Phase.ACTIVE, Phase.PAUSED})
 """Phases of a recording that runs: nothing has ended it yet."""
 
 OPEN = LIVE | {Phase.CLOSING, Phase.FINISHING}
-"""Phases in which there is work left: what a restart picks up."""
+"""Phases with work left, which a restart takes up."""
 
 TABLE: dict[Phase, dict[Event, Phase]] = {
     Phase.REQUESTED: {
@@ -118,7 +118,7 @@ TABLE: dict[Phase, dict[Event, Phase]] = {
 
 
 def advance(phase: Phase, event: Event) -> Phase:
-    """The phase that `event` leads to from `phase`.
+    """Return the phase that `event` leads to from `phase`.
 
     :raises IllegalTransition: the table has no such pair
     """
@@ -129,7 +129,7 @@ def advance(phase: Phase, event: Event) -> Phase:
 
 
 def public_state(phase: Phase) -> State:
-    """The seed's state of a phase: RECORDING until the finished file is there, then IDLE, or ERROR."""
+    """Return the seed's state of a phase: RECORDING until the finished file is there, then IDLE, or ERROR."""
     if phase in OPEN:
         return State.RECORDING
     return State.IDLE if phase is Phase.FINISHED else State.ERROR

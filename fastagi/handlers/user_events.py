@@ -6,11 +6,12 @@
     Channel: PJSIP/100-00000001
     filename: calls/{uniqueid}
 
-The keys are those of the AGI routes. Whoever may send a UserEvent may command, so nothing in it is believed: it is
-typed and checked like a caller's own words, and a wrong one is answered by an announcement (`Change: refused`) and the
-log. A dialplan's UserEvent commands its own channel only: a comma in a caller's name could add a `Channel` or a
-`RecordingID` of his. Asterisk (16 and 22) writes the channel of a dialplan's UserEvent in front of the header
-`UserEvent`, and nothing but `Event` and `Privilege` in front of a manager's: no value that follows can change that.
+The keys are those of the AGI routes. Every client that may send a UserEvent may command, so each value is typed and
+checked like a caller's text. A wrong command is answered by an announcement (`Change: refused`) and logged.
+
+A dialplan's UserEvent commands only its own channel, because a comma in a caller's name could add a `Channel` or a
+`RecordingID`. Asterisk (16 and 22) writes the channel of a dialplan's UserEvent in front of the header `UserEvent`, and
+only `Event` and `Privilege` in front of a manager's. No value that follows can change that.
 """
 
 from __future__ import annotations

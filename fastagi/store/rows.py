@@ -51,7 +51,7 @@ _FROM_COLUMN: dict[str, Callable[[Any], Any]] = {
     "sinks": tuple,
     "facts": Facts,
 }
-"""What another version has left out has its default, and what only that version knows is left out."""
+"""Readers of copies: a field that another version left out gets its default, an unknown one is left out."""
 
 _RECORDING_FIELDS = tuple(Recording.__dataclass_fields__)
 _DELIVERY_FIELDS = tuple(Delivery.__dataclass_fields__)

@@ -1,4 +1,4 @@
-"""What tests, the demo and users need to try a recorder: a real Asterisk in a folder, real SIP calls, scripted peers.
+"""Tools to try a recorder, for tests, demo and users: a real Asterisk in a folder, real SIP calls, scripted peers.
 
 `AsteriskServer` is a real Asterisk; `SippCall` and `SippAgent` are real SIP calls into and out of it; `ScriptedAgi` and
 `ScriptedAmi` play Asterisk's part without one; `settings_for` gives a server's settings for it. `sound` makes and

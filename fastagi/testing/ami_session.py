@@ -1,6 +1,6 @@
-"""The smallest manager client that can test one: log in, ask, collect events.
+"""Smallest manager client for tests: log in, send actions, collect events.
 
-It stands apart from `fastagi.ami` on purpose, so that a fault there cannot hide itself here.
+The client shares no code with `fastagi.ami`, so that a fault there cannot hide itself here.
 
 One object is one connection and belongs to one event loop.
 """
@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 Row = dict[str, str]
-"""One manager message: header -> value, a repeated header's values joined by newlines, `Output` among them."""
+"""Manager message: header -> value; the values of a repeated header, such as `Output`, are joined by newlines."""
 
 MAX_LINE = 1 << 20
-"""An event's line is a few kB at most; a megabyte without an end is not a manager interface."""
+"""Most bytes of a line: an event's has a few kB; a megabyte without an end is not a manager interface."""
 
 KEPT_EVENTS = 20_000
 
@@ -73,7 +73,7 @@ class AmiSession:
             raise
 
     async def close(self) -> None:
-        """Once or often; never raises."""
+        """Close the connection. Idempotent; never raises."""
         self._closed = True
         if self._task is not None:
             self._task.cancel()
@@ -83,15 +83,15 @@ class AmiSession:
             await self._writer.wait_closed()
 
     async def action(self, name: str, headers: Mapping[str, str] | None = None, /, **more: str) -> Row:
-        """The response to an action, also when it is an error.
+        """Send an action and return its response, also when it is an error.
 
-        :raises TimeoutError: none came; :raises ConnectionError: the connection is gone
+        :raises TimeoutError: no response; :raises ConnectionError: the connection is gone
         """
         rows = await self._ask(name, {**(headers or {}), **more}, lambda row: "Response" in row)
         return rows[-1]
 
     async def listing(self, name: str, headers: Mapping[str, str] | None = None, /, **more: str) -> list[Row]:
-        """The event rows of a list action such as CoreShowChannels, without its response and its `...Complete`."""
+        """Return the event rows of a list action such as CoreShowChannels, without response and `...Complete`."""
 
         def complete(row: Row) -> bool:
             return row.get("EventList") in ("Complete", "Cancelled") or row.get("Response") == "Error"
@@ -102,12 +102,12 @@ class AmiSession:
     async def wait_event(
         self, name: str, where: Callable[[Row], bool] | None = None, *, since: int = 0, timeout: float | None = None
     ) -> Row:
-        """The first event of this name for which `where` holds.
+        """Wait for the first event of this name for which `where` holds, and return it.
 
-        :param since: a value that `seen` had: events before it do not count, those after it and those to come do
+        :param since: an earlier value of `seen`: only events after it count
 
         :param timeout: seconds
-        :raises TimeoutError: there was none; :raises ConnectionError: the connection is gone
+        :raises TimeoutError: no such event; :raises ConnectionError: the connection is gone
         """
         async with asyncio.timeout(self.timeout if timeout is None else timeout):
             while True:
@@ -121,12 +121,12 @@ class AmiSession:
                 await self._news.wait()
 
     async def getvar(self, variable: str, channel: str = "") -> str:
-        """A channel variable, or a global one; "" if it is not set."""
+        """Return a channel variable, or a global one; "" if it is not set."""
         headers = {"Channel": channel} if channel else {}
         return (await self.action("Getvar", headers, Variable=variable)).get("Value", "")
 
     async def command(self, line: str) -> str:
-        """What a CLI command prints."""
+        """Return the output of a CLI command."""
         return (await self.action("Command", Command=line)).get("Output", "")
 
     async def _ask(self, name: str, headers: Mapping[str, str], last: Callable[[Row], bool]) -> list[Row]:

@@ -1,7 +1,7 @@
-"""A real Asterisk of one's own: started in a folder, spoken to, killed, restarted, gone with the process that owns it.
+"""Private real Asterisk: started in a folder, controlled, killed, restarted, ended with the process that owns it.
 
-Where it comes from is `packages`', what it is configured with `configuration`'s. It may be started in one event loop
-and used from another: nothing here is bound to a loop.
+`packages` finds the program, `configuration` writes its files. An Asterisk may be started in one event loop and used
+from another: nothing here is bound to a loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fastagi.testing.packages import Installation, find_asterisk
 from fastagi.testing.ports import free_port
 
 BOOT_SECONDS = 90.0
-"""It is ready in 1 to 5 s; a loaded machine with two cores may need ten times that."""
+"""Longest wait for a start in seconds: 1 to 5 s are usual; a loaded machine with two cores may need ten times that."""
 
 AGENTS = ("agent1", "agent2", "agent3")
 
@@ -37,7 +37,7 @@ _numbers = itertools.count(900_001)
 
 @dataclass(frozen=True, slots=True)
 class Originated:
-    """The channels an Originate makes: uniqueids chosen by us, so known before the call is up.
+    """Channels of an Originate. Their uniqueids are chosen here, and so known before the call is up.
 
     :param uniqueid: of the channel dialled (of a Local channel: the ``;1`` half, which runs context/extension)
     :param other_uniqueid: of a Local channel's ``;2`` half, which runs the dialplan of the dialled extension
@@ -103,36 +103,39 @@ class AsteriskServer:
 
     @property
     def folder(self) -> Path:
-        """:raises AsteriskError: it was never started"""
+        """Folder of this Asterisk.
+
+        :raises AsteriskError: it was never started
+        """
         if self._folder is None:
             raise AsteriskError("this Asterisk was never started")
         return self._folder
 
     @property
     def spool(self) -> Path:
-        """Where MixMonitor puts relative names."""
+        """Folder of MixMonitor's relative names."""
         return self._given_spool or self.folder / "spool" / "monitor"
 
     @property
     def sounds(self) -> Path:
-        """A test may put prompts here: ``sounds/hello.wav`` is ``Playback(hello)``. The English ones are in ``en``."""
+        """Folder for a test's prompts: ``sounds/hello.wav`` is ``Playback(hello)``. English ones are in ``en``."""
         return self.folder / "data" / "sounds"
 
     @property
     def log(self) -> Path:
-        """Everything it logs: notices, warnings, errors, verbose 3."""
+        """File with all log output: notices, warnings, errors, verbose 3."""
         return self.folder / "log" / "full"
 
     @property
     def version(self) -> str:
-        """Its own words, such as ``22.10.1``."""
+        """Version as Asterisk tells it, such as ``22.10.1``."""
         if self._installation is None:
             raise AsteriskError("this Asterisk was never started")
         return self._installation.version
 
     @property
     def pid(self) -> int | None:
-        """None when it does not run."""
+        """Process id; None when the process does not run."""
         return self._process.pid if self.running and self._process is not None else None
 
     @property
@@ -149,9 +152,9 @@ class AsteriskServer:
         await self.close()
 
     async def start(self) -> None:
-        """Start it and wait until it is fully booted. To start a running one does nothing.
+        """Start and wait until Asterisk is fully booted. Does nothing when it runs.
 
-        :raises AsteriskError: there is no such Asterisk, or it did not come up in 90 s; the text has its last words
+        :raises AsteriskError: no such Asterisk, or no start in 90 s; the text has the last lines of its log
         """
         if self.running:
             return
@@ -166,11 +169,11 @@ class AsteriskServer:
             raise
 
     async def stop(self) -> None:
-        """End it in order: calls are hung up, files closed. Its folder stays. To stop a stopped one does nothing."""
+        """Stop gracefully: calls are hung up, files closed. The folder stays. Idempotent."""
         await self._end(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """SIGKILL: nothing is closed or flushed. Its folder stays."""
+        """Kill by SIGKILL: nothing is closed or flushed. The folder stays."""
         await self._end(signal.SIGKILL)
 
     async def restart(self) -> None:
@@ -179,7 +182,7 @@ class AsteriskServer:
         await self.start()
 
     async def close(self) -> None:
-        """Stop it and remove its folder, unless it is to be kept."""
+        """Stop and remove the folder, unless `keep` is set."""
         try:
             await self.stop()
         finally:
@@ -187,12 +190,12 @@ class AsteriskServer:
                 assert folder is not None
                 await asyncio.to_thread(shutil.rmtree, folder, True)
 
-    # -- talking to it
+    # -- control
 
     async def cli(self, command: str, *, timeout: float = 30.0) -> str:
-        """What ``asterisk -rx COMMAND`` prints.
+        """Return the output of ``asterisk -rx COMMAND``.
 
-        :raises AsteriskError: it does not run or does not answer
+        :raises AsteriskError: Asterisk does not run or does not answer
         """
         assert self._installation is not None
         conf = self.folder / "etc" / "asterisk.conf"
@@ -215,7 +218,7 @@ class AsteriskServer:
         return text
 
     def ami(self, *, events: str = "on", timeout: float = 20.0) -> AmiSession:
-        """A manager connection, to be used with ``async with``."""
+        """Return a manager connection, for ``async with``."""
         return AmiSession(self.ami_host, self.ami_port, self.ami_user, self.ami_secret, events=events, timeout=timeout)
 
     async def originate(
@@ -262,13 +265,13 @@ class AsteriskServer:
             return Originated(uniqueid, other, done.get("Channel", ""))
 
     def tail(self, lines: int = 40) -> str:
-        """The last lines of its log."""
+        """Return the last lines of the log."""
         with contextlib.suppress(OSError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
     def complaints(self) -> list[str]:
-        """Every WARNING and ERROR line of its log so far, but for what 16's loader says about deprecated modules."""
+        """Return the WARNING and ERROR lines of the log, without those of 16's loader about deprecated modules."""
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").splitlines()
             return [
@@ -321,7 +324,7 @@ class AsteriskServer:
         )
 
     async def _booted(self) -> None:
-        """Until the manager interface lets us in and says FullyBooted: the last thing Asterisk does when it starts."""
+        """Wait until the manager interface takes a login and sends FullyBooted, the last step of Asterisk's start."""
         deadline = time.monotonic() + BOOT_SECONDS
         while self.running and time.monotonic() < deadline:
             with contextlib.suppress(OSError, TimeoutError):

@@ -1,6 +1,7 @@
-"""The folder an Asterisk runs in: configuration filled into the templates in ``etc/``, links to the shared tree, spool.
+"""Folder of an Asterisk: configuration from the templates in ``etc/``, links to the shared tree, and the spool.
 
-Small (some hundred kB), private to one server, and removed with it. The unpacked packages are only linked.
+The folder is small (some hundred kB), private to one server, and removed with it. The unpacked packages are only
+linked.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ from pathlib import Path
 from fastagi.testing.packages import Installation
 
 Dialplan = str | Path
-"""A `Path` is included unchanged, a `str` is extensions.conf text."""
+"""Part of a dialplan: a `Path` is included unchanged, a `str` is extensions.conf text."""
 
 NOLOAD = (
-    # what wants a database or a directory server
+    # modules that need a database or a directory server
     "cdr_adaptive_odbc", "cdr_odbc", "cdr_pgsql", "cdr_radius", "cdr_sqlite3_custom", "cdr_tds", "cdr_csv",
     "cdr_custom",
     "cel_odbc", "cel_pgsql", "cel_radius", "cel_sqlite3_custom", "cel_tds", "cel_custom", "cel_manager", "cdr_manager",
     "func_odbc", "res_odbc", "res_odbc_transaction", "res_cdrel_custom", "res_config_curl", "res_config_ldap",
     "res_config_odbc", "res_config_pgsql", "res_config_sqlite3", "app_voicemail", "app_voicemail_odbc", "app_minivm",
-    # what listens on a port of its own that another Asterisk on this machine may hold
+    # modules that listen on a port of their own, which another Asterisk on this machine may hold
     "chan_sip", "chan_iax2", "chan_mgcp", "chan_skinny", "chan_unistim", "pbx_dundi", "chan_motif",
-    # what wants hardware or somebody else's server
+    # modules that need hardware or an external server
     "chan_alsa", "chan_console", "chan_oss", "app_jack", "app_festival", "app_alarmreceiver", "app_adsiprog",
     "res_adsi",
     "app_ices", "app_nbscat", "res_snmp", "res_smdi", "res_xmpp", "res_calendar", "res_calendar_caldav",
     "res_calendar_ews", "res_calendar_exchange", "res_calendar_icalendar", "res_hep", "res_hep_pjsip", "res_hep_rtcp",
     "res_stun_monitor", "res_resolver_unbound", "res_statsd", "res_prometheus", "res_aeap", "res_speech_aeap",
     "res_stir_shaken", "res_pjsip_stir_shaken", "res_geolocation", "res_pjsip_geolocation", "app_getcpeid", "app_amd",
-    # what only complains when its configuration is not there
+    # modules that only complain about a missing configuration
     "pbx_ael", "res_ael_share", "pbx_lua", "pbx_realtime", "res_phoneprov", "res_pjsip_phoneprov_provider",
     "app_followme",
     "app_sla", "app_page", "app_dictate", "app_sms", "app_directory", "res_pjsip_config_wizard", "chan_websocket",
@@ -43,18 +44,18 @@ NOLOAD = (
     "res_config_sqlite", "app_agent_pool", "res_stasis_test", "res_pjsip_history", "app_stasis", "app_stasis_broadcast",
     "res_stasis_broadcast", "app_image", "app_url", "app_macro",
 )  # fmt: skip
-"""Left unloaded. Not a list of what to load: modules have hidden dependencies (`res_agi` on `res_speech`)."""
+"""Modules not loaded. A list of modules to load would miss hidden dependencies (`res_agi` on `res_speech`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one server is configured with.
+    """Configuration of one server.
 
-    :param folder: where it lives; must exist
-    :param run: where its control socket goes (the socket's path may hold 107 bytes)
+    :param folder: folder of the server; must exist
+    :param run: folder of the control socket (the socket's path may hold 107 bytes)
     :param agents: name and SIP port of each endpoint that can be dialled
-    :param dialplan: what is put into extensions.conf, in this order
-    :param extra_files: name in etc -> text or file; replaces one of ours, ``custom/NAME.conf`` is added to ours
+    :param dialplan: parts of extensions.conf, in this order
+    :param extra_files: name in etc -> text or file; replaces a shipped file, ``custom/NAME.conf`` is added to it
     """
 
     folder: Path
@@ -75,12 +76,12 @@ class Plan:
 
 
 def templates() -> dict[str, str]:
-    """The shipped configuration by file name."""
+    """Return the shipped configuration by file name."""
     return {e.name: e.read_text() for e in (files("fastagi.testing") / "etc").iterdir() if e.name.endswith(".conf")}
 
 
 def write(plan: Plan) -> Path:
-    """Fill the folder; to do it again changes nothing but what the plan changed.
+    """Fill the folder. A second call changes only the differences of the plan.
 
     :return: the path of asterisk.conf
     """
@@ -124,7 +125,7 @@ def _section(part: Dialplan) -> str:
 
 
 def _spool(plan: Plan) -> None:
-    """`spool/monitor` is where MixMonitor puts relative names; it may be a link to somebody else's folder."""
+    """Make the spool. `spool/monitor` is for MixMonitor's relative names, and may be a link to another folder."""
     monitor = plan.folder / "spool" / "monitor"
     if plan.spool is None or plan.spool == monitor:
         monitor.mkdir(exist_ok=True)
@@ -135,7 +136,7 @@ def _spool(plan: Plan) -> None:
 
 
 def _data(plan: Plan) -> None:
-    """`data` links into the shared tree, but `sounds` is a folder of its own so that a test can add prompts."""
+    """Link `data` into the shared tree; `sounds` is a separate folder, so that a test can add prompts."""
     data, shared = plan.folder / "data", plan.installation.data
     for entry in shared.iterdir():
         link = data / entry.name

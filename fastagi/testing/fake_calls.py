@@ -1,7 +1,7 @@
-"""Calls that are not there, and recordings of them that are: the channel table behind `ScriptedAmi`.
+"""Fake calls with real recordings: the channel table behind `ScriptedAmi`.
 
-A fake MixMonitor writes what app_mixmonitor writes: a WAV whose header has no sizes until it is closed, that grows in
-steps of 32,768 bytes (stdio's), only while audio flows. No sockets here.
+A fake MixMonitor writes files as app_mixmonitor does: a WAV whose header has no sizes until it is closed, and that
+grows in steps of 32,768 bytes (stdio's), only while audio flows. No sockets here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastagi.testing.sound import RATE, Samples, speech_samples
 Pcm = npt.NDArray[np.int16]
 
 STEP = 32_768
-"""Bytes by which a real one's file grows: the size of stdio's buffer there."""
+"""Bytes by which a real MixMonitor's file grows: the size of stdio's buffer there."""
 
 TICK = 0.02
 
@@ -32,18 +32,18 @@ HEADER = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 
 
 @functools.cache
 def _voice(seed: int) -> Pcm:
-    """Twenty seconds that are said over and over."""
+    """Return twenty seconds of speech, which are repeated."""
     return pcm(speech_samples(20.0, seed))
 
 
 def pcm(samples: Samples) -> Pcm:
-    """As Asterisk has them: 16-bit."""
+    """Return samples as 16-bit PCM, as Asterisk has them."""
     return np.asarray(np.clip(np.asarray(samples) * 32767, -32768, 32767), np.int16)
 
 
 @dataclass(eq=False, slots=True)
 class FakeFile:
-    """One WAV that is being written. It fails to open as a real one's does: quietly."""
+    """WAV that is being written. A failure to open is silent, as in Asterisk."""
 
     path: Path
     direction: str  # "mixed", "read" (received from the channel) or "write" (sent to it)
@@ -73,7 +73,7 @@ class FakeFile:
             self.written += len(data)
 
     def close(self) -> None:
-        """Write what is left, then the sizes: the mark that it is complete."""
+        """Write the rest, then the sizes: the completion mark."""
         self._flush(len(self.pending))
         if self.opened and self.path.exists() and self.written:
             with open(self.path, "r+b") as out:
@@ -85,7 +85,7 @@ class FakeFile:
 
 @dataclass(eq=False, slots=True)
 class FakeMonitor:
-    """A MixMonitor (or a Monitor) on a channel.
+    """Fake MixMonitor (or Monitor) on a channel.
 
     :param synced: silence is inserted so that the legs stay in step (from 20 on, or option S)
     """
@@ -101,7 +101,7 @@ class FakeMonitor:
         return next((str(f.path) for f in self.files if f.direction == "mixed"), "")
 
     def take(self, received: Pcm | None, sent: Pcm | None) -> None:
-        """What both sides said in one tick; None where no frame came."""
+        """Record the audio of both sides in one tick; None where no frame came."""
         if self.paused or (received is None and sent is None):
             return
         length = max(len(x) for x in (received, sent) if x is not None)
@@ -122,10 +122,10 @@ class FakeMonitor:
 
 @dataclass(eq=False, slots=True)
 class FakeChannel:
-    """One channel.
+    """Fake channel.
 
-    :param received: what its far end says, over and over; None sends no frame at all
-    :param sent: what is played to it; None likewise
+    :param received: audio from its far end, repeated; None sends no frame at all
+    :param sent: audio played to it; None likewise
     """
 
     name: str
@@ -143,7 +143,7 @@ class FakeChannel:
     created: float = field(default_factory=time.monotonic)
 
     def headers(self) -> dict[str, str]:
-        """The channel's part of every event about it, in Asterisk's order."""
+        """Return the channel's headers of every event about it, in Asterisk's order."""
         return {
             "Channel": self.name,
             "ChannelState": self.state,
@@ -162,7 +162,7 @@ class FakeChannel:
         }
 
     def said(self, direction: str, start: int, count: int) -> Pcm | None:
-        """`count` samples from `start` on, of one direction."""
+        """Return `count` samples of one direction from `start` on."""
         samples = self.received if direction == "read" else self.sent
         if samples is None:
             return None
@@ -171,11 +171,11 @@ class FakeChannel:
 
 
 class FakeCalls:
-    """The channel table and the clock that lets its recordings grow.
+    """Table of fake channels, and the clock that lets their recordings grow.
 
-    :param spool: where relative file names go
-    :param major: Asterisk's major version whose ways are followed
-    :param speed: so many seconds of audio pass in one second
+    :param spool: folder of relative file names
+    :param major: Asterisk's major version to imitate
+    :param speed: seconds of audio per second
     """
 
     def __init__(self, spool: Path, *, major: int = 22, speed: float = 1.0, system_name: str = "") -> None:
@@ -192,7 +192,7 @@ class FakeCalls:
         self._task = asyncio.create_task(self._grow())
 
     async def stop(self) -> None:
-        """Every file is left as it is then: as when Asterisk is killed."""
+        """Stop the clock. Every file stays as it is, as when Asterisk is killed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -233,7 +233,7 @@ class FakeCalls:
         return monitor
 
     def remove(self, channel: FakeChannel) -> list[FakeMonitor]:
-        """The channel is gone; its monitors stay open until the caller closes them."""
+        """Remove a channel and return its monitors, which stay open until the caller closes them."""
         del self.channels[channel.name]
         monitors, channel.monitors = channel.monitors, []
         return monitors
@@ -260,7 +260,7 @@ class FakeCalls:
 
 
 def _options(text: str) -> Iterator[tuple[str, str]]:
-    """``i(VAR)r(a.wav)S`` as pairs."""
+    """Yield ``i(VAR)r(a.wav)S`` as pairs."""
     at = 0
     while at < len(text):
         letter, value, at = text[at], "", at + 1

@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, however that ends, and takes its temporary folders along."""
+"""Process that ends with its owner, however the owner ends, and removes its temporary folders."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ STOP_SECONDS = 15.0
 
 
 class OwnedProcess:
-    """Started when it is made; to be ended with `end`.
+    """Process that starts when the object is made; call `end` to end it.
 
-    :param output: file that gets its standard output and error, appended
-    :param doomed: up to two folders that are removed should the owner die
+    :param output: file to which standard output and error are appended
+    :param doomed: up to two folders to remove if the owner dies
     """
 
     def __init__(self, command: Sequence[str], *, output: Path, cwd: Path, doomed: Sequence[Path] = ()) -> None:
@@ -50,11 +50,11 @@ class OwnedProcess:
 
     @property
     def returncode(self) -> int | None:
-        """None while it runs; negative for a signal."""
+        """Return code of the process; None while it runs, negative for a signal."""
         return self._process.poll()
 
     async def wait(self, seconds: float) -> int:
-        """Its return code.
+        """Wait for the end and return the return code.
 
         :raises TimeoutError: it still runs after `seconds`
         """
@@ -67,7 +67,7 @@ class OwnedProcess:
         return code
 
     async def end(self, by: signal.Signals = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
-        """Send the signal, wait, SIGKILL when it does not go. To end an ended one only reports its return code."""
+        """Send the signal and wait, then SIGKILL. Return the return code, at once for a process that has ended."""
         if self._process.poll() is None:
             self._process.send_signal(by)
         try:
@@ -80,7 +80,7 @@ class OwnedProcess:
             raise
 
     def _release(self) -> None:
-        """Tell the guard that all is well: it must not fire at whoever has the process id next."""
+        """Release the guard: it must not kill the next process with this id."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(b"ended\n")

@@ -1,6 +1,7 @@
-"""Where an Asterisk comes from: the one on PATH, or Debian's packages unpacked once into a cache that is only read.
+"""Source of an Asterisk: the one on PATH, or Debian's packages unpacked once into a read-only cache.
 
-No package is installed, no maintainer script runs, and nobody needs root. Starting it is `fastagi.testing.asterisk`'s.
+No package is installed, no maintainer script runs, and root is not needed. `fastagi.testing.asterisk` starts the
+program.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from pathlib import Path
 from fastagi.errors import AsteriskError
 
 SUITES = {16: "bullseye", 22: "forky"}
-"""Which Debian release carries which Asterisk. bookworm (Debian 12) has none."""
+"""Debian release by Asterisk version. bookworm (Debian 12) has no Asterisk."""
 
 PACKAGES = ("asterisk", "asterisk-core-sounds-en-gsm", "asterisk-moh-opsound-gsm")
 
 SYSTEM_PATH = "/usr/sbin:/usr/local/sbin"
-"""Where Asterisk is although a user's PATH does not say so."""
+"""Folders of Asterisk that a user's PATH may lack."""
 
 FETCH_SECONDS = 900.0
-"""Unpacking takes 10 to 30 s on a good line; 60 MB on a bad one are worth this much patience and no more."""
+"""Longest download in seconds: 60 MB take 10 to 30 s on a good line."""
 
 _UNWANTED = ("dev", "proc", "sys", "tmp", "run", "var", "usr/share/doc", "usr/share/man", "usr/share/locale")
-"""Not kept: Asterisk reads none of it, and device nodes, should there be any, are no files (`dev/zero` has no end)."""
+"""Folders not kept: Asterisk reads none of them, and device nodes are no files (`dev/zero` has no end)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """An Asterisk that can be started.
+    """Installed Asterisk.
 
     :param command: argv that runs it, options follow
-    :param version: its own words, such as ``22.10.1``
+    :param version: version as Asterisk tells it, such as ``22.10.1``
     :param modules: folder that holds `app_mixmonitor.so`
     :param data: folder that holds `sounds`, `moh` and `documentation`
     """
@@ -54,18 +55,18 @@ class Installation:
 
 
 def cache_folder() -> Path:
-    """``$FASTAGI_CACHE``, or ``~/.cache/fastagi``."""
+    """Return ``$FASTAGI_CACHE``, or ``~/.cache/fastagi``."""
     named = os.environ.get("FASTAGI_CACHE")
     return Path(named).expanduser().absolute() if named else Path.home() / ".cache" / "fastagi"
 
 
 def find_asterisk(major: int) -> Installation:
-    """An Asterisk of this major version: the machine's own where it fits, else the cached one, else a fetched one.
+    """Return an Asterisk of a major version: the machine's own where it fits, else the cached or a fetched one.
 
-    Blocks, the first time for as long as a download of 60 MB takes. Several processes may ask at once: one fetches.
+    Blocks, the first time for a download of 60 MB. Several processes may call this at once: one of them fetches.
 
-    :param major: 22, 16, or whatever the machine's own is
-    :raises AsteriskError: there is none and it cannot be fetched; the text says what to install
+    :param major: 22, 16, or the version of the machine's own
+    :raises AsteriskError: there is none and it cannot be fetched; the text names the package to install
     """
     own = _on_path(major)
     if own is not None:
@@ -79,11 +80,11 @@ def find_asterisk(major: int) -> Installation:
 def debian_tree(
     folder: str, what: str, suite: str, packages: Sequence[str], whole: Callable[[Path], object] = lambda tree: None
 ) -> Path:
-    """Debian packages and all that they need, unpacked in the cache; fetched where they are not there yet.
+    """Return the folder of Debian packages with their dependencies, unpacked in the cache and fetched if needed.
 
-    :param folder: its name in the cache; :param what: what is fetched, for who reads of an error
-    :param whole: raises AsteriskError where something is missing in what was fetched
-    :raises AsteriskError: it cannot be fetched
+    :param folder: name in the cache; :param what: name of the program for errors
+    :param whole: raises AsteriskError where a file is missing
+    :raises AsteriskError: the packages cannot be fetched
     """
     tree = cache_folder() / folder
     if not tree.is_dir():
@@ -94,9 +95,9 @@ def debian_tree(
 
 
 def tree_command(tree: Path, program: str, *more_libraries: str) -> tuple[str, ...] | None:
-    """argv that runs a program of an unpacked tree by the tree's own loader with the tree's own libraries.
+    """Return argv that runs a program of an unpacked tree by the tree's own loader and libraries.
 
-    :param program: its path in the tree; :param more_libraries: folders below the one of all libraries
+    :param program: path in the tree; :param more_libraries: folders below the one of all libraries
     :return: None where the tree has no such program, or no loader
     """
     loader = _first(
@@ -116,7 +117,7 @@ def tree_command(tree: Path, program: str, *more_libraries: str) -> tuple[str, .
 
 
 def own_major() -> int | None:
-    """The major version of the machine's own Asterisk; None where there is none that could be started."""
+    """Return the major version of the machine's own Asterisk; None where none can be started."""
     program = _program()
     version = _version((program,)) if program is not None else None
     major = int(version.split(".")[0]) if version is not None else 0
@@ -145,7 +146,7 @@ def _on_path(major: int) -> Installation | None:
 
 
 def _unpacked(tree: Path) -> Installation:
-    """The Asterisk in an unpacked tree."""
+    """Return the Asterisk in an unpacked tree."""
     modules = _first(
         [tree / "usr" / "lib"],
         ["*-linux-gnu*/asterisk/modules/app_mixmonitor.so", "asterisk/modules/app_mixmonitor.so"],
@@ -174,7 +175,7 @@ def _version(command: tuple[str, ...]) -> str | None:
 
 @contextlib.contextmanager
 def _locked(tree: Path) -> Iterator[None]:
-    """Held by the one process that fetches; the kernel frees it should that process die."""
+    """Hold the lock of the process that fetches; the kernel frees it if the process dies."""
     tree.parent.mkdir(parents=True, exist_ok=True)
     with open(tree.parent / f"{tree.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -182,7 +183,7 @@ def _locked(tree: Path) -> Iterator[None]:
 
 
 def _fetch(tree: Path, what: str, suite: str, packages: Sequence[str], whole: Callable[[Path], object]) -> None:
-    """Download and unpack into a temporary folder, then rename: a tree that is there is whole."""
+    """Download and unpack into a temporary folder, then rename: an existing tree is complete."""
     if shutil.which("mmdebstrap") is None:
         raise AsteriskError(
             f"mmdebstrap is needed to fetch {what}: apt-get install mmdebstrap (or put {what.lower()} on PATH)"
@@ -200,7 +201,7 @@ def _fetch(tree: Path, what: str, suite: str, packages: Sequence[str], whole: Ca
 
 
 def _run_mmdebstrap(folder: Path, what: str, suite: str, packages: Sequence[str]) -> None:
-    """The extract variant runs no maintainer script; `chrootless` needs neither root nor user namespaces for it."""
+    """Run mmdebstrap. Variant extract runs no maintainer script; `chrootless` needs neither root nor namespaces."""
     mirror = os.environ.get("FASTAGI_DEBIAN_MIRROR")
     command = [
         "mmdebstrap",

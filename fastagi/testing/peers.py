@@ -1,4 +1,4 @@
-"""Asterisk's part without an Asterisk: `ScriptedAgi` toward a FastAGI server, `ScriptedAmi` toward a manager client."""
+"""Fake Asterisk: `ScriptedAgi` calls a FastAGI server, `ScriptedAmi` serves a manager client."""
 
 from fastagi.testing.fake_calls import FakeCalls, FakeChannel, FakeMonitor
 from fastagi.testing.scripted_agi import ScriptedAgi

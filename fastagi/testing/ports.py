@@ -1,7 +1,7 @@
-"""Ports that nobody uses now, and nobody else is given while this process lives.
+"""Free ports, each reserved for this process while it lives.
 
-A port is chosen long before it is bound (an Asterisk's configuration names those of its phones), and test workers
-choose at once: whoever chooses locks it, in a file of the cache that all processes of a user share.
+A port is chosen long before it is bound (an Asterisk's configuration names the ports of its phones), and test workers
+choose at once. So each choice locks a byte in a file of the cache that all processes of a user share.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cache
 from fastagi.testing.packages import cache_folder
 
 LOWEST, HIGHEST = 20_500, 32_000
-"""Below Linux's ephemeral range (32768 and up), so that no outgoing connection takes one between choice and use; above
-Asterisk's RTP range (10000 to 20000)."""
+"""Range of the ports: below Linux's ephemeral range (32768 and up), so that no outgoing connection takes a chosen one;
+above Asterisk's RTP range (10000 to 20000)."""
 
 TRIES = 500
 
@@ -25,15 +25,15 @@ _ours: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which both TCP and UDP can be bound now. Two calls never give the same one.
+    """Return a port on which both TCP and UDP can be bound now. Two calls never return the same port.
 
-    :raises OSError: `TRIES` of them in a row are taken
+    :raises OSError: `TRIES` ports in a row are taken
     """
     return _found(host, 1)
 
 
 def free_rtp_port(host: str = "127.0.0.1") -> int:
-    """The first of four consecutive free ports, an even one: RTP and RTCP of audio and video as sipp numbers them."""
+    """Return the first of four consecutive free ports, an even one: sipp's RTP and RTCP of audio and video."""
     return _found(host, 4)
 
 
@@ -56,7 +56,7 @@ def _free(host: str, port: int) -> bool:
 
 
 def _taken(port: int, count: int) -> bool:
-    """Were they nobody's, and are ours now? The kernel gives them back when this process ends."""
+    """Try to reserve ports; the kernel releases them when this process ends."""
     ports = set(range(port, port + count))
     if ports & _ours:
         return False
@@ -67,17 +67,17 @@ def _taken(port: int, count: int) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError:
-        pass  # a file system without locks: only this process knows what it gave out
+        pass  # a file system without locks: only this process remembers its ports
     _ours.update(ports)
     return True
 
 
 @cache
 def _ledger(process: int) -> int | None:
-    """Where byte n is locked by whom port n was given; open as long as the process lives: to close it unlocks all.
+    """Return the file whose byte n is locked by the owner of port n. Stays open: closing it would unlock all.
 
-    :param process: locks are not inherited by a fork
-    :return: None where the cache cannot be written: then only this process knows what it gave out
+    :param process: process id; locks are not inherited by a fork
+    :return: None where the cache cannot be written: then only this process remembers its ports
     """
     path = cache_folder() / "ports.lock"
     try:

@@ -1,4 +1,4 @@
-"""What `ScriptedAmi` answers to each action about calls: the words of a real Asterisk 22 and 16, read off the wire."""
+"""Answers of `ScriptedAmi` to actions about calls, in the words of a real Asterisk 22 and 16."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from fastagi.testing.fake_calls import FakeCalls, FakeChannel
 
 Row = dict[str, str]
 Answer = Row | list[Row] | None
-"""One response, or a response and the rows that follow it; None: no answer at all."""
+"""Response, or a response with the rows that follow it; None: no answer at all."""
 
 After = Callable[[], None] | None
-"""What happens once the answer is out: the events come after it."""
+"""Function called once the answer is sent: the events come after it."""
 
 
 class FakePbx(Protocol):
-    """The Asterisk that an action is about, as `ScriptedAmi` plays it."""
+    """Fake Asterisk that an action is about, as `ScriptedAmi` plays it."""
 
     calls: FakeCalls
     major: int
@@ -58,7 +58,7 @@ def success(**more: str) -> Row:
 
 
 def perform(ami: FakePbx, name: str, row: Row) -> tuple[Answer, After]:
-    """The answer to an action (name in lower case) and what happens after it."""
+    """Return the answer to an action (name in lower case) and the function to call after it."""
     action = _ACTIONS.get(name)
     if action is None or (name.endswith("monitor") and "mix" not in name and ami.major > 20):
         shown = row.get("Action", "")
@@ -131,7 +131,7 @@ def _getvar(ami: FakePbx, row: Row) -> tuple[Answer, After]:
 
 
 def _value(channel: FakeChannel, name: str) -> str:
-    """A variable, or one of the functions that a recorder asks for."""
+    """Return a variable, or the value of a function that a recorder reads."""
     known = {
         "CHANNEL(uniqueid)": channel.uniqueid,
         "CHANNEL(linkedid)": channel.linkedid,
@@ -251,7 +251,7 @@ def _command(ami: FakePbx, row: Row) -> tuple[Answer, After]:
 
 
 def _listing(ami: FakePbx, name: str) -> str:
-    """File names come without their extension, and as nothing for a file that could not be opened."""
+    """Return the rows of `mixmonitor list`: names without extension, empty for a file that could not be opened."""
     channel = ami.channels.get(name)
     if channel is None:
         return f"No channel matching '{name}' found."
@@ -275,7 +275,7 @@ def _userevent(ami: FakePbx, row: Row) -> tuple[Answer, After]:
 
 
 def _originate(ami: FakePbx, row: Row) -> tuple[Answer, After]:
-    """Always answered at once. ``Local/...`` makes two channels, anything else one."""
+    """Originate a call, answered at once. ``Local/...`` makes two channels, any other name one."""
     dialled = row.get("Channel", "")
     if not dialled:
         return error("Channel not specified"), None

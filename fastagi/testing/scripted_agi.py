@@ -1,6 +1,6 @@
-"""Asterisk's end of a FastAGI session without an Asterisk: calls a server, answers its commands, misbehaves on demand.
+"""Fake Asterisk for a FastAGI session: calls a server, answers its commands, misbehaves on demand.
 
-Everything goes out exactly as told: byte by byte, half a header and gone, HANGUP in the middle of a reply.
+All bytes go out exactly as scripted: byte by byte, half a header, HANGUP in the middle of a reply.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
 
 Reply = str | bytes | None
-"""A reply line (its newline is added where it is missing), raw bytes as they are, or None: stay silent."""
+"""Reply line (a missing newline is added), raw bytes as they are, or None: stay silent."""
 
 Rule = Reply | Callable[[str], Reply | Awaitable[Reply]]
 
@@ -25,13 +25,13 @@ ALIVE_ONLY = (
     "RECORD FILE", "SAY ALPHA", "SAY DATE", "SAY DATETIME", "SAY DIGITS", "SAY NUMBER", "SAY PHONETIC", "SAY TIME",
     "SEND IMAGE", "SEND TEXT", "SET AUTOHANGUP", "SET MUSIC", "STREAM FILE", "TDD MODE", "WAIT FOR DIGIT",
 )  # fmt: skip
-"""Commands that a real one answers with 511 once the channel is hung up (`Dead: No` in ``agi show commands``)."""
+"""Commands that Asterisk answers with 511 once the channel is hung up (`Dead: No` in ``agi show commands``)."""
 
 
 class ScriptedAgi:
     """``async with ScriptedAgi(port, script="record/start", args=["filename=x"]) as call: await call.serve()``
 
-    :param script: what stands behind the server's address in ``AGI(agi://host/SCRIPT,...)``, query string included
+    :param script: text after the server's address in ``AGI(agi://host/SCRIPT,...)``, query string included
     :param args: the AGI arguments
     :param env: header fields to change or add (without ``agi_``); None leaves one out
     :param rules: regular expression on the whole command -> reply; the first that matches, before the built-in answers
@@ -61,9 +61,9 @@ class ScriptedAgi:
         self.state = "6"
         self.hung_up = False
         self.commands: list[str] = []
-        """Every command received, in order."""
+        """Commands received, in order."""
         self.closed = False
-        """The server has closed the session."""
+        """True once the server has closed the session."""
         self._news = asyncio.Event()
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -79,13 +79,13 @@ class ScriptedAgi:
     async def connect(self, timeout: float = 10.0) -> None:
         """Open the connection; nothing is sent yet.
 
-        :raises OSError: nobody listens; :raises TimeoutError: no connection in time
+        :raises OSError: no process listens; :raises TimeoutError: no connection in time
         """
         async with asyncio.timeout(timeout):
             self._reader, self._writer = await asyncio.open_connection(self.host, self.port, limit=MAX_LINE)
 
     async def close(self) -> None:
-        """The call is over: FIN. Once or often."""
+        """End the call by FIN. Idempotent."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -94,16 +94,16 @@ class ScriptedAgi:
             await self._writer.wait_closed()
 
     def abort(self) -> None:
-        """RST: as when Asterisk's machine is gone."""
+        """Reset the connection (RST), as when Asterisk's machine is gone."""
         self._writer.transport.abort()
 
     @property
     def header(self) -> bytes:
-        """The header block, its empty line included."""
+        """Return the header block with its empty line."""
         return "".join(f"agi_{key}: {value}\n" for key, value in self.env.items()).encode() + b"\n"
 
     async def send(self, data: bytes) -> None:
-        """Exactly these bytes."""
+        """Send exactly these bytes."""
         pieces = [data[i : i + 1] for i in range(len(data))] if self.bytewise else [data]
         for piece in pieces:
             self._writer.write(piece)
@@ -112,7 +112,7 @@ class ScriptedAgi:
                 await asyncio.sleep(0)
 
     async def hangup(self) -> None:
-        """The caller hangs up now: a bare HANGUP line, and 511 to what a dead channel cannot do."""
+        """Hang up: send a bare HANGUP line, and answer 511 to commands that a dead channel refuses."""
         self.hung_up = True
         await self.send(b"HANGUP\n")
 
@@ -135,9 +135,9 @@ class ScriptedAgi:
         return self.commands
 
     async def wait_command(self, pattern: str, *, count: int = 1, timeout: float = 20.0) -> str:
-        """The `count`-th command that matches, once it has come.
+        """Wait for the `count`-th command that matches, and return it.
 
-        :raises TimeoutError: it has not; :raises ConnectionError: the server closed the session before
+        :raises TimeoutError: no such command in time; :raises ConnectionError: the server closed the session before
         """
         async with asyncio.timeout(timeout):
             while True:
@@ -161,7 +161,7 @@ class ScriptedAgi:
                 if reply:
                     await self.send(reply)
         except ConnectionError:
-            pass  # the server is gone, which is what `closed` says
+            pass  # the server is gone: `closed` tells it
         finally:
             self.closed = True
             self._news.set()
@@ -209,7 +209,7 @@ def _value(value: str | None) -> str:
 
 
 def _words(command: str) -> list[str]:
-    """Split as res_agi does: blanks separate, quotes hold together, a backslash takes the next character as it is."""
+    """Split a command as res_agi does: blanks separate, quotes join, a backslash escapes the next character."""
     words: list[str] = []
     word, quoted, escaped, started = "", False, False, False
     for char in command:
@@ -231,7 +231,7 @@ def _words(command: str) -> list[str]:
 def _environment(
     host: str, port: int, script: str, args: Sequence[str], env: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """The header block in Asterisk's order."""
+    """Return the header block in Asterisk's order."""
     known: dict[str, str | None] = {
         "network": "yes",
         "network_script": script,

@@ -1,7 +1,7 @@
-"""A manager server that plays Asterisk's part: quick, obedient, and as awkward on demand as a bad day.
+"""Fake manager server that plays Asterisk's part, and misbehaves on demand.
 
-It answers as a real one does unless it is told otherwise (tests/asterisk/test_testing_contract.py holds it to that),
-and keeps the calls of `fake_calls`, whose recordings really grow. The answers themselves are in `scripted_actions`.
+The server answers as Asterisk does unless told otherwise (tests/asterisk/test_testing_contract.py checks that). It
+keeps the calls of `fake_calls`, whose recordings really grow. `scripted_actions` has the answers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from fastagi.testing.scripted_actions import Answer, Row, error, perform
 
 MAX_ACTION = 1 << 16
 MAX_UNSENT = 1 << 24
-"""A reader that is so far behind is cut off, as Asterisk does after its writetimeout."""
+"""Most unsent bytes; a slower reader is cut off, as Asterisk does after its writetimeout."""
 
 
 class _Session:
-    """One connection."""
+    """Connection of a client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -47,15 +47,15 @@ class _Session:
 class ScriptedAmi:
     """``async with ScriptedAmi(spool=tmp_path) as ami: channel = ami.call(); ...``
 
-    :param spool: where its recordings with relative names go
-    :param major: 22 or 16: whose banner and ways it has
-    :param speed: so many seconds of audio pass in one second
-    :param close_seconds: how long after the Hangup event a recording's header is completed
+    :param spool: folder of recordings with relative names
+    :param major: 22 or 16: version to imitate
+    :param speed: seconds of audio per second
+    :param close_seconds: delay from the Hangup event to the completion of a recording's header
     :param ssl_context: speak TLS
 
-    What it does wrong is set at any time: `muted` (reads, never answers), `refusing` (closes new connections at once),
+    Faults can be set at any time: `muted` (reads, never answers), `refusing` (closes new connections at once),
     `denying` (refuses logins), `split` (writes so many bytes at a time), `delay` (seconds before an answer), and
-    `script` (action name -> what to answer instead).
+    `script` (action name -> answer to give instead).
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class ScriptedAmi:
         self.delay = 0.0
         self.script: dict[str, Callable[[Row], Answer | Awaitable[Answer]]] = {}
         self.actions: list[Row] = []
-        """Every action received, in order, logins included."""
+        """Actions received, in order, with logins."""
         self.modules = {"app_mixmonitor", "app_stack", "res_agi", "func_talkdetect", "res_monitor"}
-        """What ModuleCheck finds; `res_monitor` up to 20 only."""
+        """Modules that ModuleCheck finds; `res_monitor` up to 20 only."""
         self.connections = 0
-        """How many have been accepted so far."""
+        """Connections accepted so far."""
         self._ssl = ssl_context
         self._sessions: set[_Session] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,7 +125,7 @@ class ScriptedAmi:
         await self.calls.stop()
 
     def drop(self) -> None:
-        """Cut every connection without a word (RST)."""
+        """Reset every connection (RST)."""
         for session in list(self._sessions):
             session.writer.transport.abort()
         self._sessions.clear()
@@ -146,9 +146,9 @@ class ScriptedAmi:
         context: str = "from-sipp",
         exten: str = "s",
     ) -> FakeChannel:
-        """A call comes in and is answered: Newchannel, Newstate.
+        """Begin a call that comes in and is answered: Newchannel, Newstate.
 
-        :param name: None given makes one up; :param linkedid: the same as `uniqueid` when not given
+        :param name: made up when not given; :param linkedid: the same as `uniqueid` when not given
         """
         uniqueid = uniqueid or self.calls.new_uniqueid()
         name = name or f"PJSIP/sipp-{self.calls.next_number():08x}"
@@ -161,9 +161,10 @@ class ScriptedAmi:
         return channel
 
     def hangup(self, channel: FakeChannel, cause: str = "16") -> None:
-        """The Hangup event at once (MonitorStop before it, MixMonitorStop never); files complete `close_seconds` later.
+        """Hang up: send Hangup at once (MonitorStop before it, no MixMonitorStop); files complete `close_seconds`
+        later.
 
-        A Local channel's other half goes with it. To hang up a gone one does nothing.
+        A Local channel's other half goes with it. Does nothing for a channel that is gone.
         """
         if self.channels.get(channel.name) is not channel:
             return
@@ -197,14 +198,14 @@ class ScriptedAmi:
                 self._send(session, text)
 
     def send_raw(self, data: bytes) -> None:
-        """Exactly these bytes to everyone."""
+        """Send exactly these bytes to every client."""
         for session in list(self._sessions):
             session.writer.write(data)
 
     async def wait_action(self, name: str, *, count: int = 1, timeout: float = 20.0) -> Row:
-        """The `count`-th action of this name, once it has come.
+        """Wait for the `count`-th action of this name, and return it.
 
-        :raises TimeoutError: it has not
+        :raises TimeoutError: no such action in time
         """
         async with asyncio.timeout(timeout):
             while True:
@@ -235,7 +236,7 @@ class ScriptedAmi:
                 if not self.muted:
                     await self._answer(session, row)
         except (ConnectionError, ValueError):
-            pass  # gone, or no manager client: either way this connection is over
+            pass  # gone, or no manager client: this connection is over
         finally:
             self._sessions.discard(session)
             session.outbox.put_nowait(None)
@@ -301,7 +302,7 @@ class ScriptedAmi:
         session.outbox.put_nowait(data)
 
     async def _pump(self, session: _Session) -> None:
-        """Write what is in the outbox, whole or in pieces that TCP has no reason to put together."""
+        """Write the outbox, whole or in parts that TCP has no reason to join."""
         with contextlib.suppress(ConnectionError):
             while (data := await session.outbox.get()) is not None:
                 session.unsent -= len(data)
@@ -323,7 +324,7 @@ class ScriptedAmi:
 
 
 async def _read_action(reader: asyncio.StreamReader) -> Row | None:
-    """The next action; None at the end of the connection. A repeated header's values are joined by newlines."""
+    """Read the next action; None at the end of the connection. Values of a repeated header are joined by newlines."""
     row: Row = {}
     while line := await reader.readline():
         text = line.decode(errors="replace").rstrip("\r\n")
@@ -349,7 +350,7 @@ _NAMES = {
 
 
 def _canonical(key: str) -> str:
-    """Header names are caseless to Asterisk."""
+    """Return a header's usual spelling: Asterisk ignores the case."""
     key = key.strip()
     return _NAMES.get(key.lower(), key)
 
@@ -358,7 +359,7 @@ _CLASSES = {"alnum": "A-Za-z0-9", "alpha": "A-Za-z", "digit": "0-9", "space": r"
 
 
 def _posix(pattern: str) -> str:
-    """A POSIX expression as Python's: Asterisk's filters may hold ``[[:space:]]``."""
+    """Translate a POSIX expression to Python's: Asterisk's filters may hold ``[[:space:]]``."""
     for name, members in _CLASSES.items():
         pattern = pattern.replace(f"[:{name}:]", members)
     return pattern

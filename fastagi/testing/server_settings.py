@@ -1,4 +1,4 @@
-"""Settings of a fastagi server for an `AsteriskServer`: all that it writes is below one folder."""
+"""Settings of a fastagi server for an `AsteriskServer`: all its files are below one folder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from fastagi.testing.ports import free_port
 def settings_data(
     asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]
 ) -> dict[str, Any]:
-    """The settings as tables. Makes the spool and the recordings directory, writable for Asterisk.
+    """Return the settings as tables. Makes the spool and the recordings directory, writable for Asterisk.
 
     :param folder: gets ``spool``, ``recordings`` and the ledger
-    :param sections: what differs, as in the TOML file: ``recordings={"adopt": True}``, ``asterisk={"name": "pbx2"}``
+    :param sections: changed settings, as in the TOML file: ``recordings={"adopt": True}``, ``asterisk={"name":
+        "pbx2"}``
     """
     for name in ("spool", "recordings"):
         made = folder / name
@@ -47,7 +48,7 @@ def settings_data(
 
 
 def settings_for(asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[str, Any] | list[Any]) -> Settings:
-    """`settings_data`, checked.
+    """Return `settings_data`, checked.
 
     :raises pydantic.ValidationError: a section is wrong
     """
@@ -55,7 +56,7 @@ def settings_for(asterisk: AsteriskServer, folder: Path, /, **sections: Mapping[
 
 
 def write_settings(file: Path, data: Mapping[str, Any]) -> None:
-    """The same as a TOML file, for a server that runs as a process of its own."""
+    """Write settings as a TOML file, for a server in a process of its own."""
     lines: list[str] = []
     for name, section in data.items():
         tables = section if isinstance(section, list) else [section]

@@ -27,11 +27,11 @@ from fastagi.testing.ports import free_port, free_rtp_port
 from fastagi.testing.sound import load
 
 CODECS = {"ulaw": (0, "PCMU", "ULAW"), "alaw": (8, "PCMA", "ALAW")}
-"""Name in Asterisk -> RTP payload type, name in SDP, name in libsndfile."""
+"""Codec's name in Asterisk -> RTP payload type, name in SDP, name in libsndfile."""
 
 
 class SipError(FastAGIError):
-    """A call did not go as its scenario says; the text has sipp's reason."""
+    """A call did not follow its scenario; the text has sipp's reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ Step = Wait | Digits | Hold | Play | Quiet | Refer
 
 
 class _Sipp:
-    """What both ends share: the scenario written out, the process, its log."""
+    """Base of both ends: the scenario's files, the process, its log."""
 
     def __init__(self, *, host: str, codec: str, audio: Path | None, loop: bool, port: int | None) -> None:
         if codec not in CODECS:
@@ -118,7 +118,7 @@ class _Sipp:
         return re.sub(r"@([A-Z]+)@", lambda m: str(known[m.group(1)]), text)
 
     def _playing(self, audio: Path | None, loop: bool) -> str:
-        """The `exec` that streams a sound, which is laid down raw beside the scenario."""
+        """Return the `exec` that streams a sound, whose raw audio is written beside the scenario."""
         if audio is None:
             return ""
         payload, _, subtype = CODECS[self._codec]
@@ -134,13 +134,13 @@ class _Sipp:
 
     @property
     def calls_up(self) -> int:
-        """How many calls have been answered so far, those that have ended again included."""
+        """Return the number of calls answered so far, with those that have ended."""
         return self._read("log").count("up ")
 
     async def answered(self, calls: int = 1, *, timeout: float = 20.0) -> None:
-        """Wait until so many calls have been answered.
+        """Wait until `calls` calls have been answered.
 
-        :raises SipError: they are not in time, or sipp ended
+        :raises SipError: not answered in time, or sipp ended
         """
         deadline = time.monotonic() + timeout
         while self.calls_up < calls:
@@ -149,7 +149,7 @@ class _Sipp:
             await asyncio.sleep(0.02)
 
     def _reason(self) -> str:
-        """sipp's first complaint, the message it got instead included."""
+        """Return sipp's first complaint, with the message that came instead."""
         lines = [line.strip() for line in self._read("errors").splitlines() if line.strip()]
         return " / ".join([line for line in lines if "jumping to label" not in line][1:5]) or "no answer"
 
@@ -159,7 +159,7 @@ class _Sipp:
             await self._process.end(signal.SIGKILL)
 
     async def close(self) -> None:
-        """Kill it if it still runs, and remove its folder."""
+        """Kill sipp if it still runs, and remove its folder."""
         await self.kill()
         if self._folder is not None:
             await asyncio.to_thread(shutil.rmtree, self._folder, True)
@@ -231,9 +231,9 @@ class SippCall(_Sipp):
         await self._launch(scenario, arguments)
 
     async def wait(self, timeout: float = 120.0) -> None:
-        """Until every call is over.
+        """Wait until every call is over.
 
-        :raises SipError: one did not go as planned; :raises TimeoutError: still up after `timeout` seconds
+        :raises SipError: a call did not go as planned; :raises TimeoutError: still up after `timeout` seconds
         """
         if self._process is None:
             raise SipError("the call was never placed")
@@ -264,7 +264,7 @@ class SippCall(_Sipp):
 
 
 class SippAgent(_Sipp):
-    """A phone that answers every call: ``async with SippAgent(ast.agent_ports["agent1"], audio=wav)``; dial
+    """Phone that answers every call: ``async with SippAgent(ast.agent_ports["agent1"], audio=wav)``; dial
     PJSIP/agent1.
 
     :param port: UDP port where Asterisk looks for it
@@ -318,6 +318,6 @@ class SippAgent(_Sipp):
 
 
 def _bound(port: int) -> bool:
-    """Whether some process has this UDP port, from the kernel's own table: a probe would disturb the scenario."""
+    """Tell from the kernel's table whether some process has a UDP port: a probe would disturb the scenario."""
     rows = Path("/proc/net/udp").read_text().splitlines()[1:]
     return any(int(row.split()[1].split(":")[1], 16) == port for row in rows)

@@ -1,4 +1,4 @@
-"""Test audio and its comparison: speech-like sound, tones, digits, Asterisk's own prompts, and how like two sounds are.
+"""Test audio: speech-like sound, tones, digits, Asterisk's own prompts, and comparison of two sounds.
 
 Samples are float32 arrays in -1..1, files are mono 16-bit WAV. Deterministic: the same seed gives the same sound.
 """
@@ -16,7 +16,7 @@ import soxr
 Samples = npt.NDArray[np.float32]
 
 RATE = 8000
-"""Hz: what Asterisk's recordings have."""
+"""Sample rate of Asterisk's recordings, Hz."""
 
 _DTMF = {
     digit: (low, high)
@@ -36,7 +36,8 @@ _VOWELS = (
 
 
 def speech(path: Path, seconds: float, seed: int = 1, *, rate: int = RATE, level: float = 0.25) -> Path:
-    """A WAV that a silence or voice detector takes for speech: syllables with pitch, formants, hiss, and short pauses.
+    """Write a WAV that a silence or voice detector takes for speech: syllables with pitch, formants, hiss, and short
+    pauses.
 
     :param seconds: its length
     :param seed: another seed is another voice saying something else
@@ -46,7 +47,7 @@ def speech(path: Path, seconds: float, seed: int = 1, *, rate: int = RATE, level
 
 
 def speech_samples(seconds: float, seed: int = 1, *, rate: int = RATE, level: float = 0.25) -> Samples:
-    """What `speech` writes."""
+    """Return the samples of `speech`."""
     random = np.random.default_rng(seed)
     out = np.zeros(round(seconds * rate), np.float64)
     pitch, at = random.uniform(95, 210), 0
@@ -63,7 +64,7 @@ def speech_samples(seconds: float, seed: int = 1, *, rate: int = RATE, level: fl
 
 
 def _syllable(random: np.random.Generator, length: int, pitch: float, rate: int) -> npt.NDArray[np.float64]:
-    """A consonant's hiss that glides into a vowel: harmonics of the pitch, each as loud as the formants make it."""
+    """Return a consonant's hiss that glides into a vowel: harmonics of the pitch, shaped by the formants."""
     time = np.arange(length) / rate
     phase = 2 * np.pi * np.cumsum(pitch * (1 + 0.04 * np.sin(2 * np.pi * random.uniform(3, 6) * time))) / rate
     formants = _VOWELS[random.integers(len(_VOWELS))]
@@ -78,19 +79,19 @@ def _syllable(random: np.random.Generator, length: int, pitch: float, rate: int)
 
 
 def tone(path: Path, seconds: float, hertz: float = 440.0, *, rate: int = RATE, level: float = 0.25) -> Path:
-    """A WAV with one sine; `level` is its RMS."""
+    """Write a WAV with one sine; `level` is its RMS."""
     return save(path, tone_samples(seconds, hertz, rate=rate, level=level), rate)
 
 
 def tone_samples(seconds: float, hertz: float = 440.0, *, rate: int = RATE, level: float = 0.25) -> Samples:
-    """What `tone` writes."""
+    """Return the samples of `tone`."""
     time = np.arange(round(seconds * rate)) / rate
     sine = level * np.sqrt(2) * np.sin(2 * np.pi * hertz * time)
     return np.asarray(sine, np.float32)
 
 
 def digit_samples(digits: str, *, on: float = 0.1, off: float = 0.1, rate: int = RATE, level: float = 0.15) -> Samples:
-    """In-band digits (Q.23), each `on` seconds of its two tones and `off` seconds of nothing."""
+    """Return in-band digits (Q.23), each `on` seconds of its two tones and `off` seconds of nothing."""
     gap = np.zeros(round(off * rate), np.float32)
     parts: list[Samples] = []
     for digit in digits:
@@ -100,7 +101,7 @@ def digit_samples(digits: str, *, on: float = 0.1, off: float = 0.1, rate: int =
 
 
 def silence_samples(seconds: float, *, rate: int = RATE) -> Samples:
-    """Digital silence."""
+    """Return digital silence."""
     return np.zeros(round(seconds * rate), np.float32)
 
 
@@ -112,7 +113,7 @@ def save(path: Path, samples: Samples, rate: int = RATE) -> Path:
 
 
 def load(path: Path, *, rate: int = RATE) -> Samples:
-    """The samples of any file that libsndfile reads (one of Asterisk's ``.gsm`` prompts too), as mono at `rate` Hz."""
+    """Return the samples of any file that libsndfile reads (Asterisk's ``.gsm`` prompts, too), mono at `rate` Hz."""
     raw = path.suffix == ".gsm"
     kind = {"samplerate": 8000, "channels": 1, "format": "RAW", "subtype": "GSM610"} if raw else {}
     data, found = soundfile.read(path, dtype="float32", always_2d=True, **kind)
@@ -122,7 +123,7 @@ def load(path: Path, *, rate: int = RATE) -> Samples:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """How two sounds compare where they match best.
+    """Likeness of two sounds where they match best.
 
     :param coefficient: normalised correlation there: 1.0 the same but for loudness, about 0 unrelated
     :param offset: seconds into `a` at which `b` starts; negative when `b` starts before it
@@ -133,10 +134,10 @@ class Likeness:
 
 
 def correlation(a: Samples, b: Samples, *, rate: int = RATE) -> Likeness:
-    """Find `b` in `a` (or the other way round) and say how well it fits.
+    """Find `b` in `a` (or the other way round) and return how well the sounds match.
 
-    The coefficient is taken over the part where both are there; a match of less than a quarter of the shorter one does
-    not count, else any two sounds would match in their last samples.
+    The coefficient is taken over their common part. A match of less than a quarter of the shorter sound does not count,
+    else any two sounds would match in their last samples.
     """
     if not len(a) or not len(b):
         return Likeness(0.0, 0.0)
@@ -153,10 +154,10 @@ def correlation(a: Samples, b: Samples, *, rate: int = RATE) -> Likeness:
 
 
 def share_found(heard: Samples, said: Samples, *, window: float = 0.5, rate: int = RATE) -> float:
-    """How much of what was said can be heard: the share of its windows that are found anywhere in `heard`.
+    """Return the share of the windows of `said` that are found anywhere in `heard`.
 
-    Unlike `correlation` over the whole it bears gaps and shifts, which a busy machine's RTP has. Silent windows do not
-    count; nothing said is wholly found.
+    Gaps and shifts, as in a busy machine's RTP, do no harm, unlike in `correlation`. Silent windows do not count; for
+    silence the share is 1.
 
     :param window: seconds
     """
@@ -169,5 +170,5 @@ def share_found(heard: Samples, said: Samples, *, window: float = 0.5, rate: int
 
 
 def rms(samples: Samples) -> float:
-    """0 for silence, 0.707 for a full sine."""
+    """Return the RMS: 0 for silence, 0.707 for a full sine."""
     return float(np.sqrt(np.mean(np.asarray(samples, np.float64) ** 2))) if len(samples) else 0.0

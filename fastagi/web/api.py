@@ -113,7 +113,7 @@ class Api:
             methods = ", ".join(sorted({r.method for r in known}))
             raise Refusal(405, f"{request.method[:20]} is not possible here: use {methods}", Allow=methods)
         if known:
-            raise Refusal(404, "that is no id of ours")
+            raise Refusal(404, "nothing has this id")
         raise Refusal(404, "there is no such route: /api/openapi.json lists them")
 
 

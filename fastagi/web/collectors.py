@@ -147,7 +147,7 @@ class Figures:
         )
         yield _counter(
             "ami_events",
-            "Manager events that arrived, by whether somebody wanted them",
+            "Manager events that arrived, by whether a handler took them",
             ("asterisk", "wanted"),
             [
                 row
@@ -291,7 +291,7 @@ class Figures:
         )
         yield _counter(
             "side_files_refused",
-            "Side files that were not believed, and are set aside",
+            "Side files that were refused, and are set aside",
             (),
             [((), self._sources.recorder.figures().side_files_refused)],
         )

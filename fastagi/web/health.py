@@ -120,7 +120,7 @@ class Health:
         if not count:
             return []
         problem = f"{count} files that pass for rows of the ledger were refused since the start"
-        do = "grep side_file_refused in the log: it says where they are now and why; somebody may have put them there"
+        do = "grep side_file_refused in the log: it says where they are and why; another user may have put them there"
         return [Problem("side files", problem, do)]
 
     async def _store(self) -> Problem | None:

@@ -40,7 +40,7 @@ HEADERS = {
 """Headers of every answer. `Server` has no version, which would only help an attacker."""
 
 CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'"
-"""For every answer that is no page: a browser that is led to it runs no script."""
+"""Content policy of every answer that is no page: a browser that is led to it runs no script."""
 
 LONGEST_LINE = 500
 """Most characters of an error: a peer's text may be quoted in it."""

@@ -1,4 +1,4 @@
-"""This program's version in `/metrics` and in the OpenAPI text."""
+"""The program's version in `/metrics` and in the OpenAPI text."""
 
 from __future__ import annotations
 

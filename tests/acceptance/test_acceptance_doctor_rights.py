@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
 import pwd
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +133,7 @@ def roots_directory(site: Site) -> Path:
 
 
 def no_directory(site: Site) -> Path:
-    site.directory.rmdir()
+    shutil.rmtree(site.directory)
     return site.directory
 
 
@@ -144,7 +148,14 @@ def open_key(site: Site) -> Path:
     return path
 
 
-MISTAKES = {
+def roots_side_files(site: Site) -> Path:
+    path = site.directory / ".side-files"
+    path.mkdir(mode=0o700, exist_ok=True)
+    os.chown(path, 0, 0)
+    return path
+
+
+RIGHTS = {
     "today": (todays_folder, "recordings/folders", f"chown {USER}:"),
     "lock": (roots("ledger.db.lock"), "store/writable", f"chown {USER}:"),
     "ledger": (roots("ledger.db"), "store/writable", f"chown {USER}:"),
@@ -154,13 +165,83 @@ MISTAKES = {
     "no directory": (no_directory, "recordings/writable", f"-o {USER} -m 2750"),
     "no home": (no_home, "store/writable", f"-o {USER} -m 700"),
     "open key": (open_key, "key/master key", "chmod 600"),
+    "side files": (roots_side_files, "side files/folder", f"chown {USER}:"),
 }
 
+SINKS = {
+    "lost path": ('type = "webhook"\nurl = "{url}/lost"', "reachable", "answered HEAD with 404", "path"),
+    "wrong secret": (
+        'type = "webhook"\nurl = "{url}/hook"\nsigning_secret = "not-the-receivers"',
+        "ping",
+        "answered 401",
+        "signing_secret",
+    ),
+    "no bucket": (
+        'type = "objectstore"\nurl = "s3://nowhere/calls"\n'
+        'options = {{ endpoint = "{url}", allow_http = true, access_key_id = "a", secret_access_key = "b" }}',
+        "reachable",
+        "there is no such bucket",
+        "bucket",
+    ),
+}
+"""Of a sink: its section, the check that is red, and what text and remedy say."""
 
-@pytest.mark.parametrize("mistake", list(MISTAKES))
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes what is signed with its secret at ``/hook``; has no other path, and no bucket."""
+
+    SECRET = "the-receivers"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        signed = hmac.new(self.SECRET.encode(), body, hashlib.sha256).hexdigest()
+        self._answer(204 if self.headers["X-Voxtra-Signature"] == signed else 401)
+
+    def do_HEAD(self) -> None:
+        self._answer(404)
+
+    def do_GET(self) -> None:
+        self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[str]:
+    """Its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("mistake", list(SINKS))
+async def test_dead_sink_is_red(site: Site, receiver: str, mistake: str) -> None:
+    """Each of them was green until the first call."""
+    section, check, text, remedy = SINKS[mistake]
+    settings = site.config.read_text()
+    site.config.write_text(f'{settings}\n[[sinks]]\nname = "crm"\n{section.format(url=receiver)}\n')
+    done = await site.doctor("--user", USER, "--json", *(["--send-ping"] if check == "ping" else []))
+    assert done.code == 1, done.out
+    assert list(failed(done)) == [f"sink crm/{check}"]
+    found = failed(done)[f"sink crm/{check}"]
+    assert (text in found["text"], remedy in found["remedy"]) == (True, True), found
+
+
+@pytest.mark.parametrize("mistake", list(RIGHTS))
 async def test_mistake_is_red_and_fixed(site: Site, mistake: str) -> None:
     """Each of them was green as root while every call of the unit failed, or had a remedy that did not help."""
-    make, check, said = MISTAKES[mistake]
+    make, check, said = RIGHTS[mistake]
     await site.served()
     wrong = make(site)
     done = await site.doctor("--user", USER, "--json")

@@ -91,7 +91,8 @@ async def test_upgrade_delivers_everything(tmp_path: Path) -> None:
     assert {name: extra["caller"] for name, extra in told.items()} == {row.name: row.caller for row in rows}
     assert all(len(ids) == 1 for ids in receiver.ids().values())
     assert lines["resumed"][:5] == ["requested", "started", "paused", "piece", "resumed"]
-    assert [len(row.pieces) for row in rows if row.name == "resumed"] == [2]
+    (resumed,) = (row for row in rows if row.name == "resumed")
+    assert [piece.reason for piece in resumed.pieces] == ["", "pause"]
     assert "muted" in told["resumed"]
     assert [path for path in (left.folder / "spool").iterdir() if path.suffix in (".journal", ".wav")] == []
     assert not (left.folder / "spool" / "set-aside").exists()

@@ -20,6 +20,8 @@ Programs that tests start as processes:
 Faults: `ami_gate` (a connection that is shut or slow), `machine_clock` (a clock that is set), `planted_files` (hostile
 files).
 
+Order of the files and their second runs: `run_order`.
+
 Made by hand: `delivery_harness` (finished recordings, sinks, a clock), `journal_entries` (decisions).
 
 Checks: `sync_check` (the two sides of a recording against each other), `finished_files`, `metric_names`, `sox_ng` (a

@@ -91,7 +91,7 @@ class Fixer:
             os.mkdir(name, 0o700, dir_fd=folder)
         with _opened(open_folder(fix.path)) as fd:
             if os.fstat(fd).st_uid != os.geteuid() or os.listdir(fd):
-                return "somebody has put another directory there"
+                return "another directory was put there meanwhile"
             os.fchown(fd, user.pw_uid, user.pw_gid)
             os.fchmod(fd, fix.mode)
         return ""

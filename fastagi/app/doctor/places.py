@@ -219,10 +219,10 @@ def _agi_key(settings: Settings) -> Finding:
     if wide:
         return say.warn(
             "key",
-            f"agi.allow has {', '.join(wide)} and no key is asked for: whoever is there can end recordings",
+            f"agi.allow has {', '.join(wide)} and no key is required: every peer there can end recordings",
             "set agi.key_file, and ?key=KEY in the AGI lines; or name the Asterisks alone in agi.allow",
         )
-    return say.ok("key", "none is asked for: set agi.key_file where other users can reach the port")
+    return say.ok("key", "none is required: set agi.key_file where other users can reach the port")
 
 
 def _few(network: str) -> bool:

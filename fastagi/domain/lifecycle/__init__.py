@@ -1,9 +1,9 @@
-"""What a recording does next: from a recording, an event and the time to the recording after it and the effects.
+"""Rules of a recording's life: an event and the time give the changed recording and the effects that follow.
 
-`decide` is the only place that says what an event changes and what must be done about it. `owed` says what a row still
-asks for, whether its server has just written it or was restarted, or took it over from a dead one: the effects of a
-decision that moves a recording on are what the row owes after it. No I/O, no clock: the engine
-(`fastagi.recording.lifecycle`) journals a decision, performs its effects, and feeds back what came of them as events.
+`decide` is the only place that tells what an event changes and which effects follow. `owed` returns the effects that a
+row still asks for: the same for the server that wrote the row, after a restart, and after a takeover. A decision that
+moves a recording on has as its effects what the new row owes. No I/O, no clock: the engine
+(`fastagi.recording.lifecycle`) journals a decision, performs its effects, and feeds back the results as events.
 
 Which phase follows which is `fastagi.domain.states.TABLE`.
 """

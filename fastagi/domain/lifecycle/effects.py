@@ -1,6 +1,6 @@
-"""What is to be done about a decision: values that the engine performs once the decision is journalled.
+"""Effects of a decision: values that the engine performs once the decision is journalled.
 
-Each may be performed again after a crash: whoever performs one looks first whether it has been done.
+An effect may be performed again after a crash: the engine first checks whether it has been done.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fastagi.domain.recording import Segment
 
 @dataclass(frozen=True, slots=True)
 class StartSegment:
-    """Have Asterisk record this segment, unless it does already; feeds back that it is seen to, or why not."""
+    """Have Asterisk record this segment, unless it does already; feeds back the confirmation or the failure."""
 
     segment: Segment
 
@@ -57,17 +57,17 @@ class RemoveRaw:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseName:
-    """Give the reserved name of the finished file back."""
+    """Release the reserved name of the finished file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Arm the time limit and look at the raw files of a recording that runs."""
+    """Arm the time limit and watch the raw files of a running recording."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """Tell Asterisk to silence that side, or to stop silencing it."""
+    """Tell Asterisk to mute a side, or to unmute it."""
 
     direction: str
     on: bool
@@ -75,7 +75,7 @@ class Mute:
 
 @dataclass(frozen=True, slots=True)
 class ResumeAt:
-    """Resume by itself at that time, unix seconds."""
+    """Resume the recording automatically at a time, unix seconds."""
 
     at: float
 

@@ -1,4 +1,4 @@
-"""What can happen to a recording: the events that `decide` takes. Frozen data; nothing here decides anything."""
+"""Events that can happen to a recording, for `decide`. Frozen data without decisions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastagi.domain.states import Cause
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Asterisk is seen to record the first segment.
+    """Asterisk is confirmed to record the first segment.
 
     :param segment: with its MixMonitor id and the time it began
     """
@@ -22,24 +22,24 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """The recording could not be started: `error` says why and what to do."""
+    """The recording could not be started: `error` tells the reason and the remedy."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
 class StartMoved:
-    """The order to record goes out a second time, into another file: the first one was not answered."""
+    """The command to record is sent a second time, with another file: the first one was not answered."""
 
     segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """Somebody, a limit or a timer wants it stopped for `cause`.
+    """A caller, a limit or a timer stops the recording for `cause`.
 
     :param at: when the recording ended, unix seconds; None for now
-    :param uniqueid: only if it is recorded on that channel; empty for any
+    :param uniqueid: stop only if the recording is made on that channel; empty for any
     """
 
     cause: Cause
@@ -54,9 +54,9 @@ class StopConfirmed:
 
 @dataclass(frozen=True, slots=True)
 class StoppedByOthers:
-    """Somebody else stopped it (dialplan, another manager client), and its file is closed.
+    """An external stop (dialplan, another manager client) ended the recording, and its file is closed.
 
-    :param at: when, unix seconds
+    :param at: time of the stop, unix seconds
     """
 
     cause: Cause
@@ -65,11 +65,11 @@ class StoppedByOthers:
 
 @dataclass(frozen=True, slots=True)
 class CallOver:
-    """The channel it is recorded on is gone.
+    """The recorded channel is gone.
 
-    :param at: when, unix seconds; None for now
-    :param uniqueid: which channel: nothing ends when the recording has moved on to another one; empty for any
-    :param facts: what else is known, for the row
+    :param at: time of the end, unix seconds; None for now
+    :param uniqueid: the channel; a recording that has moved to another channel goes on; empty for any
+    :param facts: further facts for the row
     """
 
     cause: Cause = Cause.HANGUP
@@ -87,9 +87,8 @@ class FilesClosed:
 class Rendered:
     """The finished file is in its place and synced to disk.
 
-    :param limit: the limit that the audio itself shows, NONE where it shows none: it came before whatever stopped the
-        recording afterwards
-    :param facts: what finishing found, for `extra`
+    :param limit: the limit that the audio itself shows, else NONE; it came before the stop of the recording
+    :param facts: facts found by rendering, for `extra`
     """
 
     audio_seconds: float
@@ -103,7 +102,7 @@ class Rendered:
 class NotRendered:
     """The finished file could not be made; the raw files are kept.
 
-    :param disk_full: it is tried again when there is room
+    :param disk_full: the rendering is retried when there is room
     """
 
     error: str
@@ -115,7 +114,7 @@ class NotRendered:
 class RefinishRequested:
     """A failed finishing is to be tried again.
 
-    :param file_path: the name that was reserved for the finished file; :param renamed: it is not the one asked for
+    :param file_path: reserved name of the finished file; :param renamed: it is not the wanted name
     """
 
     file_path: str
@@ -124,9 +123,9 @@ class RefinishRequested:
 
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
-    """Nothing is to be recorded from now on.
+    """Pause the recording from now on.
 
-    :param resume_at: unix seconds at which it goes on by itself; None: when told
+    :param resume_at: unix seconds of the automatic resume; None for no automatic resume
     """
 
     resume_at: float | None = None
@@ -134,19 +133,19 @@ class PauseRequested:
 
 @dataclass(frozen=True, slots=True)
 class PauseFailed:
-    """Asterisk did not stop for the pause: it goes on recording."""
+    """Asterisk did not stop for the pause: the recording goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequested:
-    """It is to be recorded again now, also by the process that comes after this one."""
+    """Resume the recording now; holds for the process after this one, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeFailed:
-    """Asterisk did not record again: it is still paused.
+    """Asterisk did not resume: the recording is still paused.
 
-    :param resume_at: unix seconds at which it was to go on by itself before; None: when told
+    :param resume_at: unix seconds of the automatic resume set before; None for none
     """
 
     resume_at: float | None = None
@@ -154,23 +153,23 @@ class ResumeFailed:
 
 @dataclass(frozen=True, slots=True)
 class Unmuted:
-    """A recording that others started, and that was paused by muting it, is heard again."""
+    """An adopted recording that was paused by muting is unmuted again."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentIntended:
-    """A further segment is to be made; `segment.after` is the reason. It is not `seen` yet."""
+    """A further segment is to be made; `segment.reason` tells why. It is not `confirmed` yet."""
 
     segment: Segment
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentStarted:
-    """Asterisk is seen to record the segment that was intended last.
+    """Asterisk is confirmed to record the segment that was intended last.
 
     :param segment: with its MixMonitor id and the time it began
     :param forerunner_ended: Asterisk has ended the segment before it already
-    :param forerunner_empty: nothing came into that one: it is left out
+    :param forerunner_empty: the segment before has no audio and is left out
     """
 
     segment: Segment
@@ -180,12 +179,12 @@ class SegmentStarted:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFailed:
-    """Asterisk did not begin the segment that was intended last, or it was given up: the recording is as before it."""
+    """Asterisk did not begin the segment intended last, or it was given up: the recording is as before."""
 
 
 @dataclass(frozen=True, slots=True)
 class LegMoved:
-    """The call goes on and the recorded leg is not in it any more. A paused recording moves without a file.
+    """The recorded leg has left a call that goes on. A paused recording moves without a file.
 
     :param segment: on the leg that stays
     """
@@ -202,16 +201,16 @@ class ChannelRenamed:
 
 @dataclass(frozen=True, slots=True)
 class NameTaken:
-    """The finished file's name had to be reserved again, and is another one."""
+    """The name of the finished file was reserved again, and is another one."""
 
     file_path: str
 
 
 @dataclass(frozen=True, slots=True)
 class MembersNoted:
-    """Members of the conference that it is made in have come or gone.
+    """Members of the recorded conference have come or gone.
 
-    :param facts: who, and when, for `extra`
+    :param facts: members and times, for `extra`
     """
 
     facts: Mapping[str, Any]
@@ -219,7 +218,7 @@ class MembersNoted:
 
 @dataclass(frozen=True, slots=True)
 class MuteRequested:
-    """One side is to be silenced in the file, or heard again.
+    """Mute a side in the file, or unmute it.
 
     :param direction: ``received``, ``sent`` or ``both``, as on the leg where the recording began
     """

@@ -1,4 +1,4 @@
-"""What a recording's row still asks for, and what may be done with it: read from the row alone."""
+"""Effects that a recording's row still asks for, and the actions it allows: read from the row alone."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fastagi.domain.recording import Recording, Segment
 from fastagi.domain.states import RUNNING, Phase
 
 MOST_SEGMENTS = 100
-"""A call that is sent round and round must not fill the spool with files."""
+"""Most segments: a call that is transferred round and round must not fill the spool."""
 
 MOST_FLUSHES = 50
-"""In one recording: who stops sending between any two words must not fill the spool with files."""
+"""Most flushes of a recording: a sender that stops between any two words must not fill the spool."""
 
 MOST_LOSSES = 20
-"""A spool that vanishes again and again is not put back for ever."""
+"""Most losses of raw files that are replaced: a spool that vanishes again and again ends the attempts."""
 
 
 def owed(recording: Recording) -> tuple[Effect, ...]:
-    """What a row still asks for, in order: the same for a running server and for one that was just restarted."""
+    """Return the effects that a row still asks for, in order: the same before and after a restart."""
     last = recording.pieces[-1] if recording.pieces else Segment("")
     match recording.phase:
         case Phase.REQUESTED:
@@ -55,7 +55,7 @@ def owed(recording: Recording) -> tuple[Effect, ...]:
 def _owed_in_a_pause(recording: Recording, last: Segment) -> tuple[Effect, ...]:
     at = recording.facts.resume_at
     clock = () if at is None else (ResumeAt(at),)
-    if not last.confirmed:  # it was being resumed
+    if not last.confirmed:  # a resume was under way
         return (StartSegment(last), *clock)
     if recording.adopted:
         return (Mute("both", True), *clock)
@@ -63,7 +63,7 @@ def _owed_in_a_pause(recording: Recording, last: Segment) -> tuple[Effect, ...]:
 
 
 def can_flush(recording: Recording) -> bool:
-    """May its last segment be ended and a further one begun, so that what Asterisk holds back can be read?"""
+    """Tell whether the last segment may be ended and a further one begun, to read audio that Asterisk holds back."""
     last = recording.pieces[-1]
     return (
         recording.phase is Phase.ACTIVE
@@ -75,12 +75,12 @@ def can_flush(recording: Recording) -> bool:
 
 
 def flushed_too_often(recording: Recording) -> bool:
-    """Has it so many segments of a standstill that it gets no more?"""
+    """Tell whether the recording has its most segments of a standstill."""
     return sum(segment.reason == "still" for segment in recording.pieces) >= MOST_FLUSHES
 
 
 def can_replace_lost_files(recording: Recording) -> bool:
-    """May a further segment be begun where the raw files of the last one are gone?"""
+    """Tell whether a further segment may be begun after the raw files of the last one vanished."""
     last = recording.pieces[-1]
     return (
         recording.phase is Phase.ACTIVE
@@ -91,7 +91,7 @@ def can_replace_lost_files(recording: Recording) -> bool:
 
 
 def can_follow(recording: Recording) -> bool:
-    """May it go on on another leg of its call?"""
+    """Tell whether the recording may go on on another leg of its call."""
     return (
         recording.phase in RUNNING
         and recording.spec.follow
@@ -101,21 +101,21 @@ def can_follow(recording: Recording) -> bool:
 
 
 def position(recording: Recording, now: float) -> float:
-    """Seconds since it began, to the millisecond; 0 where it has not."""
+    """Return the seconds since the recording began, to the millisecond; 0 before that."""
     return round(max(0.0, now - recording.started_at), 3) if recording.started_at else 0.0
 
 
 def is_muted(recording: Recording, direction: str) -> bool:
-    """Is that side silenced now? Of ``both`` only what was silenced as both is told."""
+    """Tell whether a side is muted now; ``both`` counts only mutes of both at once."""
     spans = mute_spans(recording, direction)
     return bool(spans) and spans[-1][1] is None
 
 
 def mute_spans(recording: Recording, direction: str) -> list[list[float | None]]:
-    """Stretches in which that side is silenced, ``[start, end]`` in seconds; the last end is None while it lasts."""
+    """Return the spans in which a side is muted, ``[start, end]`` in seconds; the last end is None while it lasts."""
     return recording.facts.muted.get(direction, [])
 
 
 def muted_directions(recording: Recording) -> list[str]:
-    """Sides that are silenced now, as on the leg where the recording began."""
+    """Return the sides muted now, as on the leg where the recording began."""
     return [direction for direction in recording.facts.muted if is_muted(recording, direction)]

@@ -1,6 +1,6 @@
-"""What each event changes in a recording, and what follows from it: one rule per event.
+"""Rules: the changes and effects of each event, one rule per event.
 
-Which phase follows which is `fastagi.domain.states.TABLE`; what a phase asks for is `owed`.
+`fastagi.domain.states.TABLE` has the transitions of phases, `owed` the effects that a phase asks for.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from fastagi.errors import IllegalTransition
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What follows from an event.
+    """Decision about an event.
 
-    :param after: the recording as it is from now on
+    :param after: the changed recording
     :param entry: name of the journal entry
     :param transition: the move along the state table; None where the phase stays
     :param changes: fields of the recording that differ, without `phase`
-    :param effects: what is to be done once the decision is journalled, in this order
+    :param effects: effects to perform, in this order, once the decision is journalled
     """
 
     after: Recording
@@ -65,10 +65,10 @@ class Decision:
 
 
 def decide(recording: Recording, event: Event, now: float) -> Decision:
-    """What follows from `event`.
+    """Decide what follows from `event`.
 
     :param now: unix seconds
-    :raises IllegalTransition: nothing follows: the event came too late, is about another channel, or cannot be there
+    :raises IllegalTransition: the event came too late, is about another channel, or does not fit the phase
     """
     return RULES[type(event)](recording, event, now)
 
@@ -141,7 +141,7 @@ def _call_over(recording: Recording, event: CallOver, now: float) -> Decision:
     cause = recording.cause if recording.phase is Phase.STOPPING else event.cause
     ended = recording.ended_at or (now if event.at is None else event.at)
     more: dict[str, Any] = {"facts": recording.facts.merged(event.facts)} if event.facts else {}
-    if recording.started_at is None:  # it was never seen to start, and there is a file all the same
+    if recording.started_at is None:  # the start was never confirmed, but there is a file
         more["started_at"] = recording.requested_at
     pauses = _closed_pauses(recording, ended)
     return _moved(recording, Transition.HUNG_UP, cause=cause, ended_at=ended, pauses=pauses, **more)
@@ -191,10 +191,10 @@ def _pause_requested(recording: Recording, event: PauseRequested, now: float) ->
         clock = () if facts.resume_at is None else (ResumeAt(facts.resume_at),)
         return _noted(recording, "pause_changed", *clock, facts=facts)
     pauses = (*recording.pauses, Span(position(recording, now)))
-    if recording.adopted:  # what others began cannot be ended and begun here: it is muted
+    if recording.adopted:  # an adopted recording cannot be ended and begun here: it is muted
         return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts)
     last = recording.pieces[-1]
-    ended = max(now, last.started_at + 0.001)  # one that ends when it began would count as never made
+    ended = max(now, last.started_at + 0.001)  # a segment of no length would count as never made
     pieces = (*recording.pieces[:-1], replace(last, ended_at=ended))
     return _moved(recording, Transition.PAUSED, pauses=pauses, facts=facts, pieces=pieces)
 
@@ -209,7 +209,7 @@ def _pause_failed(recording: Recording, event: PauseFailed, now: float) -> Decis
 
 def _resume_requested(recording: Recording, event: ResumeRequested, now: float) -> Decision:
     _only(recording, recording.phase is Phase.PAUSED, "resume_asked")
-    effects = () if recording.pieces[-1].ended_at else (Mute("both", False),)  # of our own a segment is begun
+    effects = () if recording.pieces[-1].ended_at else (Mute("both", False),)  # else a segment is begun
     return _noted(recording, "resume_asked", *effects, facts=recording.facts.merged({RESUME_AT: round(now, 3)}))
 
 

@@ -99,7 +99,7 @@ async def test_every_call_blocks(threads) -> None:
     assert result == ["a", True, "0", "kept", "1700000000.1", [], False, "1700000000.1"]
 
 
-async def test_the_recorder_as_the_seed_writes_it(threads) -> None:
+async def test_recorder_as_in_the_seed(threads) -> None:
     main = threading.get_ident()
 
     def handler(channel) -> object:
@@ -140,7 +140,7 @@ async def test_errors_come_as_they_are(threads) -> None:
     assert result == [BadArgument, Error, AttributeError, Hangup]
 
 
-async def test_a_blocked_wait_ends_with_the_session(threads, stage) -> None:
+async def test_blocked_wait_ends_with_session(threads, stage) -> None:
     def handler(channel) -> object:
         called = threading.Event()
         channel.on_hangup(called.set)
@@ -157,7 +157,7 @@ async def test_a_blocked_wait_ends_with_the_session(threads, stage) -> None:
     assert await stage.result() == "told"
 
 
-async def test_waiting_for_the_recorder_is_not_cut_short_by_the_hangup(threads, stage, until) -> None:
+async def test_hangup_does_not_cut_recorder_wait(threads, stage, until) -> None:
     """The recording ends by the hangup, with its cause: that is what the seed's examples look at."""
     recorders = []
 
@@ -201,7 +201,7 @@ async def test_stopping_the_server_wakes_every_thread(threads, stage, until) -> 
     assert isinstance(await stage.result(), asyncio.CancelledError)
 
 
-async def test_a_handler_that_will_not_end_does_not_keep_the_server(threads, stage, until) -> None:
+async def test_endless_handler_does_not_keep_server(threads, stage, until) -> None:
     release = threading.Event()
     server = await threads.serve(lambda channel: release.wait(30))
     await stage.call(server)
@@ -214,7 +214,9 @@ async def test_a_handler_that_will_not_end_does_not_keep_the_server(threads, sta
     await stage.result()
 
 
-async def test_from_the_event_loop_it_raises_instead_of_dead_locking(stage) -> None:
+async def test_call_in_event_loop_raises(stage) -> None:
+    """It would wait for itself for ever."""
+
     async def handler(call: Channel) -> object:
         blocking = BlockingChannel(call, asyncio.get_running_loop())
         with pytest.raises(Error, match="worker thread"):
@@ -268,7 +270,7 @@ async def test_how_functions_end() -> None:
     await pool.stop(10)
 
 
-async def test_many_calls_at_once_share_the_threads(threads, stage) -> None:
+async def test_many_calls_share_the_threads(threads, stage) -> None:
     server = await threads.serve(lambda channel: channel.get_variable("A"))
 
     async def one(n: int) -> str:

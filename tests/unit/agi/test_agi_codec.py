@@ -106,7 +106,7 @@ def test_crlf_reads_like_lf() -> None:
 
 
 @pytest.mark.parametrize("where", range(len(STREAM.split(b"\n"))))
-def test_a_hangup_between_any_two_lines_shifts_nothing(where: int) -> None:
+def test_hangup_between_lines_shifts_no_reply(where: int) -> None:
     """Between replies, inside a 520's usage, before the first and after the last."""
     lines = STREAM.split(b"\n")[:-1]
     first = HEADER.count(b"\n")
@@ -149,18 +149,18 @@ def test_values_as_asterisk_prints_them(wire: bytes, value: str) -> None:
     assert drain([b"200 result=0\n"], parser)[0].result == "0"  # type: ignore[attr-defined]
 
 
-def test_a_value_that_seems_to_end_and_comes_in_pieces_shifts_nothing() -> None:
+def test_value_in_chunks_shifts_no_reply() -> None:
     parser = ready()
     events = drain([b"200 result=1 (a)\n", b"b)\n", b"200 result=7\n"], parser)
     assert shape(events) == [(200, "1", "a", "200 result=1 (a)"), (200, "7", None, "200 result=7")]
 
 
-def test_a_value_cut_short_by_a_hangup_does_not_swallow_what_follows() -> None:
+def test_hangup_ends_an_unfinished_value() -> None:
     events = drain([b"200 result=1 (a", b"\nHANGUP\n", b"200 result=1 (b)\n"], ready())
     assert [e if isinstance(e, str) else e[2] for e in shape(events)] == ["a", "hangup", "b"]
 
 
-def test_a_usage_cut_short_does_not_swallow_what_follows() -> None:
+def test_next_reply_ends_unfinished_usage() -> None:
     events = drain([b"520-Invalid\nUsage: X\n", b"HANGUP\n200 result=1 (b)\n"], ready())
     assert [e if isinstance(e, str) else e[0] for e in shape(events)] == ["hangup", 520, 200]
 
@@ -179,7 +179,7 @@ def test_the_first_of_a_header_counts() -> None:
     assert event.env == {"agi_network": "yes", "agi_uniqueid": "1.1", "agi_arg_1": "x"}
 
 
-def test_a_header_without_the_space_behind_the_colon() -> None:
+def test_header_without_space_is_read() -> None:
     (event,) = drain([b"agi_network:yes\nagi_accountcode:\n\n"])
     assert isinstance(event, Environment)
     assert event.env == {"agi_network": "yes", "agi_accountcode": ""}
@@ -268,7 +268,8 @@ def test_values_stay_out_of_repr() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=20), st.booleans())
-def test_any_bytes_never_raise_and_never_pile_up(pieces: list[bytes], started: bool) -> None:
+def test_any_bytes_are_bounded(pieces: list[bytes], started: bool) -> None:
+    """The parser never raises."""
     parser = ready() if started else Parser()
     for piece in pieces:
         parser.feed(piece)

@@ -123,12 +123,12 @@ CASES: list[tuple[Call, str, str, object]] = [
 
 
 @pytest.mark.parametrize(("make", "line", "reply", "expected"), CASES)
-async def test_what_is_sent_and_what_comes_back(stage, make: Call, line: str, reply: str, expected: object) -> None:
+async def test_command_line_and_result(stage, make: Call, line: str, reply: str, expected: object) -> None:
     assert await stage.talk(make, reply) == [line]
     assert await stage.result() == expected
 
 
-def test_every_command_is_a_method_and_tested() -> None:
+def test_every_command_has_a_test() -> None:
     for name in COMMANDS:
         assert inspect.iscoroutinefunction(getattr(Channel, name.lower().replace(" ", "_"), None)), name
         assert any(line == name or line.startswith(name + " ") for _, line, _, _ in CASES), name
@@ -170,14 +170,14 @@ AMBIGUOUS: list[Call] = [
         ("HANGUP\n511 Command Not Permitted", Hangup),
     ],
 )
-async def test_minus_one_is_a_hangup_or_a_failure(stage, make: Call, status: str, raised: type[Exception]) -> None:
+async def test_minus_one_is_hangup_or_failure(stage, make: Call, status: str, raised: type[Exception]) -> None:
     """A missing file and a hangup give the same reply; the HANGUP line comes after it, or never (AGISIGHUP=no)."""
     commands = await stage.talk(make, "200 result=-1", status)
     assert commands[1] == "CHANNEL STATUS"
     assert type(await stage.result()) is raised
 
 
-async def test_minus_one_after_the_hangup_line_asks_nothing(stage) -> None:
+async def test_minus_one_after_hangup_asks_nothing(stage) -> None:
     assert len(await stage.talk(lambda c: c.stream_file("f"), "HANGUP\n200 result=-1 endpos=0")) == 1
     assert isinstance(await stage.result(), Hangup)
 
@@ -238,7 +238,7 @@ async def test_the_usage_is_in_the_error(stage) -> None:
     assert (failure.code, failure.text) == (520, "Waits up to x")
 
 
-async def test_command_gives_the_reply_and_raw_any(stage) -> None:
+async def test_command_raises_and_raw_does_not(stage) -> None:
     await stage.talk(lambda c: c.command('GET VARIABLE "X"'), "200 result=1 (v)")
     reply = await stage.result()
     assert (reply.code, reply.result, reply.data, reply.endpos) == (200, "1", "v", None)

@@ -56,7 +56,7 @@ def test_numbers_are_bare() -> None:
 
 
 @pytest.mark.parametrize("evil", ["a\nHANGUP", "a\rb", "a\0b", "\n", "a\r\nANSWER"])
-def test_line_ends_are_refused_wherever_they_stand(evil: str) -> None:
+def test_line_ends_are_refused_anywhere(evil: str) -> None:
     for make in (
         lambda: encode("VERBOSE", evil, 1),
         lambda: encode_line(f'NOOP "{evil}"'),
@@ -97,7 +97,7 @@ def test_nothing_is_no_command(line: str) -> None:
         encode_line(line)
 
 
-def test_bytes_that_are_no_utf8_go_back_as_they_came() -> None:
+def test_bytes_without_utf8_round_trip() -> None:
     assert encode("NOOP", b"\xc3\xa4\xff".decode("utf-8", "surrogateescape")) == b'NOOP "\xc3\xa4\xff"\n'
     with pytest.raises(BadArgument):
         encode("NOOP", "\ud800")
@@ -111,7 +111,7 @@ def test_exec_always_has_an_argument() -> None:
             encode_exec(name, [])
 
 
-def test_names_of_commands_never_hold_an_argument() -> None:
+def test_command_names_hold_no_argument() -> None:
     assert command_name("EXEC Playback secret") == "EXEC Playback"
     assert command_name('exec "secret thing"') == "EXEC"
     assert command_name("get full variable ${X}") == "GET FULL VARIABLE"

@@ -119,7 +119,7 @@ async def test_its_parts_by_hand(talk) -> None:
         ("200 result=-2", asterisk.agi.AGIAppError),
     ],
 )
-async def test_its_errors_leave_the_session_in_step(talk, reply: str, raised: type[Exception]) -> None:
+async def test_errors_keep_replies_in_step(talk, reply: str, raised: type[Exception]) -> None:
     def script(agi):
         with pytest.raises(raised):
             agi.appexec("x")
@@ -128,7 +128,7 @@ async def test_its_errors_leave_the_session_in_step(talk, reply: str, raised: ty
     assert (await talk(script, reply, "200 result=1 (in step)"))[1] == "in step"
 
 
-async def test_a_value_of_two_lines_leaves_the_session_in_step(talk) -> None:
+async def test_two_line_value_keeps_step(talk) -> None:
     _, result = await talk(
         lambda agi: [agi.execute("GET VARIABLE x")["result"][0], agi.get_variable("y")],
         "200 result=1 (two\nlines)",
@@ -137,7 +137,7 @@ async def test_a_value_of_two_lines_leaves_the_session_in_step(talk) -> None:
     assert result == ["1", "y"]
 
 
-async def test_minus_one_asks_whether_the_call_is_up(talk) -> None:
+async def test_minus_one_checks_the_call(talk) -> None:
     def script(agi):
         with pytest.raises(asterisk.agi.AGIAppError) as failed:
             agi.stream_file("missing")
@@ -166,7 +166,7 @@ async def test_hangups_are_its_own_and_ours(talk) -> None:
     assert (await talk(script, "HANGUP\n511 Command Not Permitted on a dead channel"))[1] == "all"
 
 
-async def test_the_end_of_the_session_is_its_broken_pipe(talk) -> None:
+async def test_session_end_is_a_broken_pipe(talk) -> None:
     def script(agi):
         agi.answer()
         with pytest.raises(asterisk.agi.AGISIGPIPEHangup):
@@ -178,7 +178,7 @@ async def test_the_end_of_the_session_is_its_broken_pipe(talk) -> None:
     assert (await talk(script, OK, end=True))[1] == "ended"
 
 
-async def test_a_script_that_lets_the_hangup_pass_ends_normally(talk, stage) -> None:
+async def test_script_may_let_hangup_pass(talk, stage) -> None:
     def script(agi):
         agi.answer()
         agi.verbose("never sent")

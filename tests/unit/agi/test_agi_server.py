@@ -113,7 +113,7 @@ async def test_a_taken_port_is_one_line(stage) -> None:
         await AgiServer(ask, host="no.such.host.invalid").start()
 
 
-async def test_every_family_of_a_name_on_one_port(stage) -> None:
+async def test_all_families_share_one_port(stage) -> None:
     server = await stage.serve(ask, host="")
     for host in ("127.0.0.1", "::1"):
         try:
@@ -125,7 +125,7 @@ async def test_every_family_of_a_name_on_one_port(stage) -> None:
             await writer.wait_closed()
 
 
-async def test_a_peer_that_lost_its_power_is_noticed(stage, until) -> None:
+async def test_powerless_peer_is_noticed(stage, until) -> None:
     server = await stage.serve(ask)
     await stage.call(server)
     await until(lambda: server.sessions)
@@ -144,7 +144,8 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-async def test_bad_headers_are_closed_in_one_line_and_others_go_on(stage, logged, case: str, until) -> None:
+async def test_bad_headers_close_one_session(stage, logged, case: str, until) -> None:
+    """One log line each; other sessions go on."""
     server = await stage.serve(ask)
     good = await stage.call(server)
     await good.line()
@@ -168,7 +169,7 @@ async def test_bad_headers_are_closed_in_one_line_and_others_go_on(stage, logged
     "said",
     [b"\x80\xff\xfe garbage\n", b"A" * 1_000_000, b"100 x\n" * 1000, b"HANGUP\n" * 1000, b"200 result=0\n" * 1000],
 )
-async def test_bad_replies_are_closed_in_one_line(stage, logged, said: bytes, until) -> None:
+async def test_bad_replies_close_the_session(stage, logged, said: bytes, until) -> None:
     async def handler(call: Channel) -> None:
         await call.get_variable("A")
         ended = asyncio.Event()
@@ -203,7 +204,7 @@ async def test_half_a_header_and_close(stage, logged, header, until) -> None:
     assert await works(stage, server)
 
 
-async def test_a_port_check_is_not_worth_a_line(stage, logged, until) -> None:
+async def test_port_check_is_not_logged(stage, logged, until) -> None:
     server = await stage.serve(ask)
     peer = await stage.connect(server)
     await until(lambda: server.sessions == 1)
@@ -239,7 +240,7 @@ async def test_replies_have_a_time_limit(stage, logged) -> None:
     assert logged[0]["reason"] == "no reply in time"
 
 
-async def test_a_session_without_a_command_has_no_time_limit(stage) -> None:
+async def test_idle_session_has_no_time_limit(stage) -> None:
     async def handler(call: Channel) -> object:
         await call.noop()
         await asyncio.sleep(0.6)
@@ -251,7 +252,7 @@ async def test_a_session_without_a_command_has_no_time_limit(stage) -> None:
     assert await stage.result() == "a"
 
 
-async def test_a_flood_of_bad_peers_does_not_fill_the_log(stage, logged, until) -> None:
+async def test_bad_peers_do_not_fill_log(stage, logged, until) -> None:
     server = await stage.serve(ask)
     for _ in range(60):
         peer = await stage.connect(server)
@@ -269,7 +270,9 @@ async def test_a_flood_of_bad_peers_does_not_fill_the_log(stage, logged, until) 
     ("raised", "expected"),
     [(RuntimeError("boom"), True), (Error("not now"), False), (CommandFailed(520, "Usage:\nX"), False)],
 )
-async def test_a_raising_handler_is_logged_and_the_dialplan_sees_it(stage, logged, raised, expected: bool) -> None:
+async def test_raising_handler_fails_the_session(stage, logged, raised, expected: bool) -> None:
+    """The error is logged, and the dialplan sees AGISTATUS=FAILURE."""
+
     async def handler(call: Channel) -> None:
         raise raised
 
@@ -286,7 +289,7 @@ async def test_a_raising_handler_is_logged_and_the_dialplan_sees_it(stage, logge
 
 
 @pytest.mark.parametrize(("code", "answer"), [(0, b""), (None, b""), (3, b"failure\n"), ("usage", b"failure\n")])
-async def test_a_handler_that_exits_ends_its_call_and_not_the_server(stage, logged, code, answer: bytes) -> None:
+async def test_exiting_handler_keeps_the_server(stage, logged, code, answer: bytes) -> None:
     async def handler(call: Channel) -> None:
         raise SystemExit(code)
 
@@ -297,7 +300,7 @@ async def test_a_handler_that_exits_ends_its_call_and_not_the_server(stage, logg
     assert events(logged) == (["agi_handler_failed"] * 2 if answer else [])
 
 
-async def test_a_handler_that_waits_for_something_cancelled_has_failed(stage, logged) -> None:
+async def test_awaiting_cancelled_task_is_a_failure(stage, logged) -> None:
     async def handler(call: Channel) -> None:
         task = asyncio.ensure_future(asyncio.sleep(60))
         task.cancel()
@@ -321,7 +324,7 @@ async def test_hangup_is_how_calls_end(stage, logged) -> None:
     assert logged == []
 
 
-async def test_a_channel_that_cannot_be_made_is_a_failed_handler(stage, logged) -> None:
+async def test_failing_channel_factory_fails_session(stage, logged) -> None:
     def factory(session: object) -> Channel:
         raise RuntimeError("no room")
 
@@ -330,7 +333,9 @@ async def test_a_channel_that_cannot_be_made_is_a_failed_handler(stage, logged) 
     assert events(logged) == ["agi_handler_failed"]
 
 
-async def test_fail_says_why_and_makes_agistatus_failure(stage) -> None:
+async def test_fail_makes_agistatus_failure(stage) -> None:
+    """Asterisk's console gets the reason."""
+
     async def handler(call: Channel) -> object:
         await call.fail('no route\n"nowhere"' + "x" * 9999)
         await call.fail("twice")
@@ -343,7 +348,7 @@ async def test_fail_says_why_and_makes_agistatus_failure(stage) -> None:
     assert await stage.result() is True
 
 
-async def test_fail_does_not_wait_for_a_peer_that_is_gone(stage) -> None:
+async def test_fail_ignores_a_lost_peer(stage) -> None:
     async def handler(call: Channel) -> object:
         await call.get_variable("A")
         with pytest.raises(Hangup):
@@ -375,7 +380,8 @@ async def test_stop_lets_sessions_end(stage) -> None:
     await stopping
 
 
-async def test_a_drain_waits_for_the_sessions_that_there_are_and_lets_others_in(stage) -> None:
+async def test_drain_waits_for_existing_sessions(stage) -> None:
+    """New sessions are still accepted meanwhile."""
     server = await stage.serve(ask)
     first = await stage.call(server)
     await first.line()
@@ -411,7 +417,7 @@ async def test_stop_cancels_what_does_not_end(stage) -> None:
     assert server.sessions == 0
 
 
-async def test_stop_is_bounded_by_handlers_that_will_not(stage, logged, until, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_is_bounded_with_stubborn_handlers(stage, logged, until, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastagi.agi.server.CANCEL_SECONDS", 0.1)
     release = asyncio.Event()
 

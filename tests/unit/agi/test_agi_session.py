@@ -77,7 +77,7 @@ async def test_hangup_instead_of_a_reply(stage, monkeypatch: pytest.MonkeyPatch)
     assert await stage.result() == [Hangup, "b", "c"]
 
 
-async def test_a_reply_given_up_for_lost_that_comes_after_all(stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_late_reply_is_dropped(stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The PBX hung for longer than the grace: its two answers then come in one go."""
     monkeypatch.setattr(session, "HANGUP_GRACE", 0.05)
     monkeypatch.setattr(session, "SETTLE", 5.0)
@@ -91,7 +91,7 @@ async def test_a_reply_given_up_for_lost_that_comes_after_all(stage, monkeypatch
     assert await stage.result() == [Hangup, "b", "c"]
 
 
-async def test_a_lost_reply_that_comes_while_nothing_is_asked(stage, monkeypatch: pytest.MonkeyPatch, until) -> None:
+async def test_late_reply_between_commands_is_dropped(stage, monkeypatch: pytest.MonkeyPatch, until) -> None:
     monkeypatch.setattr(session, "HANGUP_GRACE", 0.05)
     go = asyncio.Event()
 
@@ -122,7 +122,7 @@ async def test_replies_nobody_asked_for_are_dropped(stage) -> None:
     assert await stage.result() == ["x", "b"]
 
 
-async def test_an_application_that_returns_1_is_followed_by_a_usage(stage) -> None:
+async def test_usage_after_result_1_is_dropped(stage) -> None:
     """handle_exec() hands its application's result on, and 1 is RESULT_SHOWUSAGE."""
 
     async def handler(call: Channel) -> list[object]:
@@ -150,7 +150,7 @@ async def test_provisional_replies_are_waited_through(stage) -> None:
     assert await stage.result() == "done"
 
 
-async def test_tasks_of_one_call_are_served_in_order(stage) -> None:
+async def test_commands_of_tasks_keep_order(stage) -> None:
     async def handler(call: Channel) -> list[object]:
         return list(await asyncio.gather(*(call.get_variable(str(n)) for n in range(20))))
 
@@ -209,7 +209,7 @@ async def test_current_command(stage) -> None:
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("said", [b"", b"200 res", b"520-Invalid\nUsage", b"200 result=1 (a\n"])
-async def test_the_end_of_the_connection_is_a_hangup(stage, how: str, said: bytes) -> None:
+async def test_connection_end_is_a_hangup(stage, how: str, said: bytes) -> None:
     calls = []
 
     async def handler(call: Channel) -> list[object]:
@@ -229,7 +229,7 @@ async def test_the_end_of_the_connection_is_a_hangup(stage, how: str, said: byte
     assert calls == [1]
 
 
-async def test_a_handler_that_ends_is_no_hangup(stage) -> None:
+async def test_handler_end_is_no_hangup(stage) -> None:
     calls = []
 
     async def handler(call: Channel) -> Channel:
@@ -244,7 +244,7 @@ async def test_a_handler_that_ends_is_no_hangup(stage) -> None:
         await call.noop()
 
 
-async def test_a_raising_callback_is_logged_and_the_others_run(stage) -> None:
+async def test_raising_callback_does_not_stop_others(stage) -> None:
     calls = []
 
     async def handler(call: Channel) -> object:
@@ -260,7 +260,7 @@ async def test_a_raising_callback_is_logged_and_the_others_run(stage) -> None:
     assert calls == [1]
 
 
-async def test_after_the_hangup_only_what_a_dead_channel_takes_is_sent(stage) -> None:
+async def test_only_dead_commands_after_hangup(stage) -> None:
     async def handler(call: Channel) -> list[object]:
         await call.noop()
         assert call.hung_up

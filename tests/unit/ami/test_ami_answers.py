@@ -46,7 +46,7 @@ async def test_an_error_is_a_result(pending: Any) -> None:
 
 @pytest.mark.parametrize("start", ["Success|EventList: start", "Success|Message: Channels will follow"])
 @pytest.mark.parametrize("end", ["EventList: Complete", "EventList: cancelled", ""])
-async def test_a_list_ends_with_its_last_event(pending: Any, start: str, end: str) -> None:
+async def test_list_ends_with_last_event(pending: Any, start: str, end: str) -> None:
     p = pending("queuestatus")
     p.response(response(start))
     assert p.event(event("QueueParams", "Queue: a"))
@@ -56,7 +56,7 @@ async def test_a_list_ends_with_its_last_event(pending: Any, start: str, end: st
     assert not p.event(event("QueueParams"))  # too late
 
 
-async def test_a_row_may_be_made_into_something_else(pending: Any) -> None:
+async def test_rows_may_be_converted(pending: Any) -> None:
     p = pending("x", row=lambda block: block.name if block.name == "Row" else None)
     p.response(response("Success|EventList: start"))
     p.event(event("Row"))
@@ -74,13 +74,13 @@ async def test_a_list_is_bounded(pending: Any, monkeypatch: pytest.MonkeyPatch) 
         p.future.result()
 
 
-async def test_as_list_false_takes_the_first_response(pending: Any) -> None:
+async def test_as_list_false_takes_first_response(pending: Any) -> None:
     p = pending("coreshowchannels", as_list=False)
     p.response(response("Success|EventList: start"))
     assert p.future.result().eventlist == "start"
 
 
-async def test_as_list_true_is_a_list_in_any_case(pending: Any) -> None:
+async def test_as_list_true_is_a_list(pending: Any) -> None:
     for text in ("Success|Ping: Pong", "Error|Message: no"):
         p = pending(as_list=True)
         p.response(response(text))
@@ -106,7 +106,7 @@ async def test_originate_gives_response_and_event(pending: Any) -> None:
 
 
 @pytest.mark.parametrize(("word", "success"), [("Success", True), ("Failure", False)])
-async def test_a_merged_originate_says_how_it_went(pending: Any, word: str, success: bool) -> None:
+async def test_merged_originate_has_the_result(pending: Any, word: str, success: bool) -> None:
     p = pending("originate", merge=True)
     p.response(response("Success|Message: Originate successfully queued"))
     p.event(event("OriginateResponse", f"ActionID: 7|Response: {word}|Channel: Local/a|Uniqueid: 1.1|Reason: 4"))
@@ -135,11 +135,11 @@ def test_messages_are_panoramisks() -> None:
     assert (message.event, message.channel, message.nothing, message.success) == ("VarSet", "a", "", True)
 
 
-def test_the_result_of_async_agi_is_unquoted() -> None:
+def test_async_agi_result_is_unquoted() -> None:
     assert to_message(event("AsyncAGIExec", "Result: 200%20result%3D1%0A")).parsed_result()["result"] == ("1", "")
 
 
-def test_command_output_is_content_in_both_forms() -> None:
+def test_command_output_is_content() -> None:
     new = to_message(Block("", b"Response: Success\r\nActionID: 7\r\nOutput: one\r\nOutput: two"))
     old = to_message(Block("", b"Response: Follows\r\nActionID: 7\r\none\ntwo\n--END COMMAND--"))
     for message in (new, old):

@@ -29,7 +29,7 @@ def test_a_name_passes_itself_only() -> None:
     assert not passes(["Hangup"], "SoftHangup")
 
 
-def test_a_value_cannot_pass_for_a_name() -> None:
+def test_value_cannot_match_as_name() -> None:
     (text,) = filters(["Hangup"])
     assert not as_python(text).search("Event: VarSet\r\nValue: Event: Hangup\r\n")
 
@@ -49,12 +49,12 @@ def test_a_filter_passes_what_panoramisk_matches(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "a\r\nb", "a|b", "(a", "a.c", "[a", "[a/b]", "ä", "a\\b", "a]"])
-def test_what_is_no_event_name_is_refused(bad: str) -> None:
+def test_bad_event_name_is_refused(bad: str) -> None:
     with pytest.raises(BadArgument):
         expression(bad)
 
 
-def test_many_names_need_few_filters_that_fit_a_line() -> None:
+def test_many_names_need_few_filters() -> None:
     names = [f"Event{i:04d}" for i in range(1000)]
     made = filters(names)
     assert all(len(f) <= LONGEST for f in made)
@@ -71,7 +71,7 @@ def test_a_pattern_too_long_is_refused() -> None:
         filters(["x" * LONGEST])
 
 
-def test_backoff_grows_to_its_bound_and_never_below_its_floor() -> None:
+def test_backoff_stays_between_its_bounds() -> None:
     backoff = Backoff(0.5, 30.0)
     assert [backoff.delay(n, 0.0) for n in (1, 5, 100)] == [0.5, 0.5, 0.5]
     longest = [backoff.delay(n, 1.0) for n in (1, 2, 3, 4, 5, 6, 7, 1000)]

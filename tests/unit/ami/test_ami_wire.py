@@ -73,19 +73,19 @@ def test_any_cuts_give_the_same(sizes: list[int]) -> None:
     assert shown(out) == WANTED
 
 
-def test_unwanted_events_are_dropped_by_name_alone() -> None:
+def test_unwanted_events_are_dropped_by_name() -> None:
     d = decoder()
     broken = b"Event: RTCPSent\r\nno header at all\r\n\xff\xfe: \x00"
     assert d.feed(BANNER + broken + END) == []
     assert d.seen == 1
 
 
-def test_a_name_that_begins_like_a_wanted_one_is_not_wanted() -> None:
+def test_names_must_match_whole() -> None:
     d = decoder("Hangup")
     assert d.feed(BANNER + b"Event: HangupRequest\r\nChannel: x" + END) == []
 
 
-def test_an_event_with_an_action_id_passes_while_an_action_is_pending() -> None:
+def test_pending_action_passes_its_events() -> None:
     d = decoder()
     d.expecting = True
     assert shown(d.feed(BANNER + ROW + END + VARSET + END)) == [("CoreShowChannel", ROW)]
@@ -93,7 +93,7 @@ def test_an_event_with_an_action_id_passes_while_an_action_is_pending() -> None:
     assert d.feed(ROW + END) == []
 
 
-def test_the_wanted_names_are_asked_once_until_forget() -> None:
+def test_wanted_names_are_cached_until_forget() -> None:
     asked: list[str] = []
     names: set[str] = set()
 
@@ -110,7 +110,7 @@ def test_the_wanted_names_are_asked_once_until_forget() -> None:
     assert shown(d.feed(VARSET + END)) == [("VarSet", VARSET)]
 
 
-def test_invented_names_do_not_fill_the_memory() -> None:
+def test_invented_names_are_bounded() -> None:
     d = decoder()
     d.feed(BANNER + b"".join(b"Event: N%d\r\nA: b\r\n\r\n" % i for i in range(MAX_NAMES + 500)))
     assert len(d._verdicts) == MAX_NAMES
@@ -183,7 +183,7 @@ def test_unterminated_input_is_bounded() -> None:
     assert d.held < 12_000
 
 
-def test_a_follows_body_without_end_is_bounded() -> None:
+def test_endless_follows_body_is_bounded() -> None:
     d = decoder(max_message=10_000)
     d.feed(BANNER + b"Response: Follows\r\nPrivilege: Command\r\n")
     with pytest.raises(WireError):
@@ -191,7 +191,7 @@ def test_a_follows_body_without_end_is_bounded() -> None:
     assert d.held < 12_000
 
 
-def test_single_bytes_of_a_long_message_cost_no_square() -> None:
+def test_single_bytes_cost_linear_time() -> None:
     """Eight times the bytes may cost eight times the work; copying what is held at every byte would cost 64 times."""
 
     def cost(count: int) -> float:
@@ -232,13 +232,13 @@ def test_command_output_of_old_asterisks(size: int) -> None:
     assert follows(blocks[0].raw)[0] == [("Response", "Follows"), ("Privilege", "Command"), ("ActionID", "7")]
 
 
-def test_old_output_with_an_empty_line_of_two_characters_each() -> None:
+def test_old_output_with_empty_lines() -> None:
     data = OLD_OUTPUT.replace(b"\n\nEvent: not one", b"\r\n\r\nmore")
     (block,) = decoder().feed(BANNER + data + END)
     assert block.raw == data
 
 
-def test_old_output_whose_end_mark_never_comes() -> None:
+def test_old_output_without_end_mark() -> None:
     d = decoder("Hangup")
     blocks = d.feed(BANNER + b"Response: Follows\r\nActionID: 7\r\nhello" + END + HANGUP + END)
     assert [b.name for b in blocks] == ["", "Hangup"]
@@ -248,7 +248,7 @@ def test_no_output_is_an_empty_list() -> None:
     assert output(HANGUP) == []
 
 
-def test_a_field_is_found_at_a_line_start_only() -> None:
+def test_field_starts_its_line() -> None:
     raw = b"Event: X\r\nAppData: \\r\\nChannel: evil Channel: evil\r\nChannel: good\r\nEmpty: \r\nLast: \xc3\xa9"
     assert field(raw, "Channel") == "good"
     assert field(raw, "Empty") == ""
@@ -256,7 +256,8 @@ def test_a_field_is_found_at_a_line_start_only() -> None:
     assert field(raw, "Nowhere") == ""
 
 
-def test_fields_keep_order_repeats_and_bad_bytes() -> None:
+def test_fields_keep_order_and_repeats() -> None:
+    """Bytes that are no UTF-8 are replaced."""
     raw = b"Event: X\r\nChanVariable: A=1\r\nChanVariable: B=2\r\nBad: \xff\xfe\r\nNone:\r\njunk"
     assert fields(raw) == [
         ("Event", "X"),
@@ -291,7 +292,7 @@ def test_smuggled_headers_are_refused(bad: str, place: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "A:B", "A B", "Ä", " A"])
-def test_a_key_must_be_a_header_name(key: str) -> None:
+def test_key_must_be_header_name(key: str) -> None:
     with pytest.raises(BadArgument):
         encode({"Action": "Ping", key: "1"})
 
@@ -302,7 +303,7 @@ def test_a_value_must_be_text(value: object) -> None:
         encode({"Action": "Ping", "X": value})
 
 
-def test_what_asterisk_would_not_read_is_refused() -> None:
+def test_unreadable_action_is_refused() -> None:
     encode({"K": "x" * (MAX_LINE - 5)})
     with pytest.raises(BadArgument, match="1020"):
         encode({"K": "x" * (MAX_LINE - 4)})
@@ -315,7 +316,7 @@ def test_what_asterisk_would_not_read_is_refused() -> None:
         encode({})
 
 
-def test_a_secret_is_not_shown_in_an_error() -> None:
+def test_error_does_not_show_secret() -> None:
     with pytest.raises(BadArgument) as caught:
         encode({"Action": "Login", "Secret": "hunter2\r\n"})
     assert "hunter2" not in str(caught.value)

@@ -113,7 +113,7 @@ def test_length_is_exact_when_decoded(file_format: str, rate: int, length: int, 
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 16000])
-def test_mp3_length_is_exact_at_each_bit_rate(rate: int, tmp_path: Path) -> None:
+def test_mp3_length_is_exact(rate: int, tmp_path: Path) -> None:
     """LAME leaves its own frame with the length out below 24 kbit/s: then 64 ms too many were heard."""
     for bit_rate in FORMATS["mp3"].bit_rates[rate].only:
         for sound in (TALK[:8007], np.stack((TALK[:8007], TALK[1000:9007]), axis=1)):
@@ -202,6 +202,7 @@ def test_wrong_bit_rate_is_refused(file_format: str, rate: int, channels: int, b
     assert text in str(caught.value)
 
 
+@pytest.mark.slow
 def test_opus_costs_no_more_than_ffmpeg(tmp_path: Path) -> None:
     """Measured 0.8 of it; ten times that would be another library. `benchmarks/audio` has the numbers."""
     import resource

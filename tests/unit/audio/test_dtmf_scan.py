@@ -50,7 +50,7 @@ def keypad(
 
 @pytest.mark.parametrize("ms", [40, 50, 60, 80, 100])
 @pytest.mark.parametrize("dbm0", [-7, -10, -20, -30])
-def test_every_digit_of_the_grid_is_found_and_covered(ms: int, dbm0: int) -> None:
+def test_every_digit_is_found_and_covered(ms: int, dbm0: int) -> None:
     rng = np.random.default_rng(ms - dbm0)
     for twist in (0, 4, -6, 8, -8):
         for off in ((0.0, 0.0), (0.015, 0.015), (-0.015, -0.015), (0.015, -0.015)):
@@ -91,7 +91,7 @@ def test_block_size_changes_nothing(block: int) -> None:
     assert scan(samples, block=block) == scan(samples, block=10**9)
 
 
-def test_digit_at_every_place_around_a_chunk_edge() -> None:
+def test_digit_at_chunk_edge_is_found() -> None:
     sound = to_int16(digit("5", 50, -10))
     for shift in range(-600, 600, 37):
         at = 12 * RATE + shift
@@ -103,7 +103,7 @@ def test_digit_at_every_place_around_a_chunk_edge() -> None:
         assert found[0].end >= at + len(sound)
 
 
-def test_digits_at_the_very_start_and_end() -> None:
+def test_digits_at_start_and_end() -> None:
     one = to_int16(digit("1", 60))
     samples = np.concatenate((one, silence(0.2), to_int16(digit("#", 60))))
     found = scan(samples)
@@ -112,7 +112,7 @@ def test_digits_at_the_very_start_and_end() -> None:
     assert found[1].end == len(samples)
 
 
-def test_long_digit_is_one_and_a_repeated_one_is_two() -> None:
+def test_long_digit_differs_from_repeated_one() -> None:
     held = np.concatenate((silence(0.3), to_int16(digit("9", 30_000)), silence(0.3)))
     found = scan(held)
     assert symbols(found) == "9"
@@ -127,7 +127,8 @@ def test_wideband_leg() -> None:
 
 
 @pytest.mark.parametrize("off", [(0.035, 0.035), (-0.035, -0.035)])
-def test_tones_that_are_off_by_3_5_percent_are_no_digits(off: tuple[float, float]) -> None:
+def test_detuned_tones_are_no_digits(off: tuple[float, float]) -> None:
+    """Tones that are off by 3.5 % must be refused by the standard."""
     samples, _ = keypad(np.random.default_rng(6), 80, -10, off=off)
     assert scan(samples) == []
 
@@ -158,12 +159,12 @@ def gliding(parts: list[tuple[float, float, float]], seconds: float) -> Samples:
     return np.concatenate((np.zeros(800, np.int16), to_int16(6000 * out), np.zeros(800, np.int16)))
 
 
-def test_tones_that_glide_through_a_digits_frequencies_are_no_digit() -> None:
+def test_gliding_tones_are_no_digit() -> None:
     assert symbols(scan(gliding([(1, 697, 697), (1, 1209, 1209)], 0.1))) == "1"
     assert scan(gliding([(1, 690, 704), (1, 1197, 1221)], 0.1)) == []
 
 
-def test_high_voice_whose_harmonics_pass_a_digits_frequencies_is_no_digit() -> None:
+def test_high_voice_is_no_digit() -> None:
     """The one false alarm that 13 hours of speech brought: the 3rd to 5th harmonic of a 237 Hz voice, gliding."""
     for start, end, seconds in ((239.5, 236.5, 0.05), (264.0, 216.0, 0.5), (236.0, 265.0, 0.3)):
         harmonics = [(gain, h * start, h * end) for h, gain in ((3, 0.3), (4, 1.0), (5, 0.7))]
@@ -210,7 +211,8 @@ def test_nothing_is_left_for_multimon(snr: float | None) -> None:
     assert multimon(clean) == ""
 
 
-def test_elimination_touches_nothing_else_and_leaves_comfort_noise() -> None:
+def test_elimination_leaves_comfort_noise_only() -> None:
+    """Samples outside the spans stay as they are."""
     samples, placed = keypad(np.random.default_rng(12), 60, -10)
     talk = voice(len(samples) / RATE, seed=12, dbfs=-45)[: len(samples)]
     samples = to_int16(samples.astype(float) + talk)

@@ -64,7 +64,7 @@ def by_sox(path: Path, file_format: str, rate: int) -> Samples:
 
 
 @pytest.mark.parametrize(("file_format", "rate"), CASES)
-def test_every_format_opens_in_sox_and_ffmpeg_with_its_length(file_format: str, rate: int, tmp_path: Path) -> None:
+def test_sox_and_ffmpeg_open_every_format(file_format: str, rate: int, tmp_path: Path) -> None:
     sound = SPEECH[: 8000 + 7]
     path = encode(tmp_path / ("a" + FORMATS[file_format].suffix), sound, file_format, rate, block=777)
     probe = ffprobe(path)
@@ -178,7 +178,7 @@ def test_fact_has_the_true_count(file_format: str, count: int, tmp_path: Path) -
 
 @pytest.mark.parametrize(("file_format", "rate"), [c for c in CASES if c[0] in FIXED])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_sizes_are_known_ahead_to_the_byte(file_format: str, rate: int, channels: int, tmp_path: Path) -> None:
+def test_sizes_are_exact_ahead(file_format: str, rate: int, channels: int, tmp_path: Path) -> None:
     if channels > FORMATS[file_format].channels:
         channels = 1
     for count in (0, 1, 2, 511, 1018, 4001):
@@ -188,7 +188,7 @@ def test_sizes_are_known_ahead_to_the_byte(file_format: str, rate: int, channels
 
 
 @pytest.mark.parametrize(("file_format", "rate"), [c for c in CASES if c[0] in FIXED])
-def test_max_frames_never_passes_the_limit_and_wastes_little(file_format: str, rate: int) -> None:
+def test_max_frames_fills_but_keeps_limit(file_format: str, rate: int) -> None:
     channels = FORMATS[file_format].channels
     waste = {"ima": 254 if rate < 12000 else 510, "gsm": 32}.get(file_format, 15)
     for limit in range(600, 1700):
@@ -209,7 +209,7 @@ def test_sizes_of_compressed_formats_are_unknown() -> None:
 
 
 @pytest.mark.parametrize("file_format", list(FORMATS))
-def test_counting_without_a_file_counts_the_same(file_format: str, tmp_path: Path) -> None:
+def test_counting_needs_no_file(file_format: str, tmp_path: Path) -> None:
     path = encode(tmp_path / "a.bin", SPEECH, file_format)
     counted = Encoder(None, file_format, 8000)
     seen = [counted.bytes_written]
@@ -234,7 +234,7 @@ def test_nothing_recorded_is_a_valid_file(file_format: str, tmp_path: Path) -> N
     reader.close()
 
 
-def test_open_file_is_written_and_left_open(tmp_path: Path) -> None:
+def test_open_file_stays_open(tmp_path: Path) -> None:
     with (tmp_path / "a.wav").open("wb") as file:
         with Encoder(file, "ima", 8000) as encoder:
             encoder.write(SPEECH)
@@ -246,7 +246,7 @@ def test_open_file_is_written_and_left_open(tmp_path: Path) -> None:
     ("name", "rate", "channels"),
     [("oki", 8000, 2), ("opus", 11025, 1), ("mp3", 6000, 1), ("gsm", 8000, 2), ("gsm", 11025, 1)],
 )
-def test_impossible_is_refused_before_a_file_is_made(name: str, rate: int, channels: int, tmp_path: Path) -> None:
+def test_impossible_format_makes_no_file(name: str, rate: int, channels: int, tmp_path: Path) -> None:
     with pytest.raises(BadArgument):
         Encoder(tmp_path / "a.wav", name, rate, channels)
     assert not list(tmp_path.iterdir())
@@ -264,7 +264,8 @@ def test_full_disk_is_told_as_such(file_format: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_closed_encoder_refuses_and_close_is_idempotent(tmp_path: Path) -> None:
+def test_closed_encoder_refuses(tmp_path: Path) -> None:
+    """A second close does nothing."""
     encoder = Encoder(tmp_path / "a.wav", "alaw", 8000)
     encoder.close()
     encoder.close()
@@ -277,7 +278,7 @@ def test_folder_that_is_not_there(tmp_path: Path) -> None:
         Encoder(tmp_path / "no" / "a.wav", "alaw", 8000)
 
 
-def test_wav_longer_than_its_header_can_say_is_refused() -> None:
+def test_wav_beyond_header_limit_is_refused() -> None:
     encoder = Encoder(None, "alaw", 8000)
     encoder.frames = 0xFFFFFFFF - 5000
     with pytest.raises(AudioError, match="4 GB"):
@@ -294,7 +295,7 @@ def test_abort_leaves_no_descriptor_open(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_mp3_is_read_in_blocks_without_a_damaged_frame(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_mp3_blocks_are_read_undamaged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = encode(tmp_path / "a.mp3", SPEECH, "mp3")
     whole, _ = soundfile.read(path, dtype="int16")
     assert np.abs(decode(path).astype(int) - whole).max() <= 1

@@ -16,7 +16,7 @@ SOUND = voice(10.0)
 OPEN = wav_bytes(SOUND, closed=False)
 
 
-def test_follows_a_file_that_appears_grows_and_is_closed(tmp_path: Path) -> None:
+def test_file_is_followed_until_closed(tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     growing = GrowingWav(path)
     assert len(growing.read_new()) == 0
@@ -77,7 +77,7 @@ def test_file_that_became_shorter_gives_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"x" * 100, wav_bytes(SOUND)[:20] + b"\x06" + wav_bytes(SOUND)[21:]])
-def test_what_is_no_pcm_is_an_error(data: bytes, tmp_path: Path) -> None:
+def test_other_codec_is_an_error(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     path.write_bytes(data)
     with pytest.raises(AudioError):

@@ -66,7 +66,7 @@ def test_separate_sides_are_in_step_again(tmp_path_factory: pytest.TempPathFacto
     assert np.array_equal(out, interleave(r, s)[: len(m)])
 
 
-def test_digits_go_and_the_rest_is_asterisks_own_mix(tmp_path: Path) -> None:
+def test_only_digits_differ_from_asterisks_mix(tmp_path: Path) -> None:
     activity = [(False, True, 100), (True, True, 150), (True, False, 75), (False, False, 50), (True, True, 200)]
     received = RECEIVED.copy()
     for second, symbol in ((3.0, "1"), (9.0, "5")):
@@ -97,7 +97,7 @@ def test_partial_last_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 100, UNIT * 40])
-def test_killed_asterisk_flushed_less_of_a_leg(lost: int, tmp_path: Path) -> None:
+def test_shorter_leg_of_killed_asterisk(lost: int, tmp_path: Path) -> None:
     """What only the mixed file still has is kept from there."""
     piece, m, r, s = write_call(tmp_path, [(False, True, 30), (True, True, 100)])
     write_wav(Path(piece.received), r[30 * UNIT : len(r) - lost])
@@ -109,7 +109,7 @@ def test_killed_asterisk_flushed_less_of_a_leg(lost: int, tmp_path: Path) -> Non
     assert np.array_equal(mix(out[whole:, 0], out[whole:, 1]), m[whole:])
 
 
-def test_killed_asterisk_flushed_less_of_the_mix(tmp_path: Path) -> None:
+def test_shorter_mix_of_killed_asterisk(tmp_path: Path) -> None:
     piece, m, _r, _s = write_call(tmp_path, [(True, True, 100), (False, True, 20), (True, True, 100)])
     write_wav(Path(piece.mixed), m[: 150 * UNIT])
     made, out = finish(tmp_path, piece)
@@ -117,7 +117,7 @@ def test_killed_asterisk_flushed_less_of_the_mix(tmp_path: Path) -> None:
     assert made.frames == len(m)
 
 
-def test_legs_of_another_call_are_not_believed(tmp_path: Path) -> None:
+def test_legs_of_another_call_are_ignored(tmp_path: Path) -> None:
     piece, m, _, _ = write_call(tmp_path, [(True, True, 100)])
     write_wav(Path(piece.received), voice(1.5, seed=99))
     made, out = finish(tmp_path, piece)

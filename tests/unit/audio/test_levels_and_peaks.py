@@ -22,7 +22,7 @@ def test_levels_of_known_sounds() -> None:
     assert not facts.silent
 
 
-def test_digital_silence_and_nothing_have_a_number() -> None:
+def test_digital_silence_has_a_level() -> None:
     for block in (np.zeros(8000, np.int16), np.zeros(0, np.int16)):
         levels = Levels(8000)
         levels.feed(block)

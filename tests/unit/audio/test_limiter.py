@@ -121,7 +121,8 @@ def test_two_loud_sides_do_not_clip(tmp_path: Path) -> None:
     assert snr_db(sums, mix(*scene.legs)) < 20, "so far from it was the file that clipped"
 
 
-def test_loud_sides_with_a_digit_do_not_clip(tmp_path: Path) -> None:
+def test_loud_sides_do_not_clip(tmp_path: Path) -> None:
+    """A digit is removed, so the legs are mixed here."""
     scene = Loud(tmp_path)
     received = scene.legs[0].astype(float)
     received[8000:8800] = digit("5", 100, -6)

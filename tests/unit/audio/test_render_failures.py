@@ -45,9 +45,8 @@ def plan(folder: Path, **more: object) -> RenderPlan:
 
 @pytest.mark.parametrize("file_format", ["alaw", "s16bit", "oki", "ima", "flac", "opus", "mp3"])
 @pytest.mark.parametrize("cipher", [None, AesCbcCipher(b"k" * 16, b"i" * 16), AesGcmCipher(b"k" * 16)])
-def test_full_disk_keeps_the_raw_file_and_the_reservation_and_nothing_else(
-    file_format: str, cipher: object, tmp_path: Path
-) -> None:
+def test_full_disk_keeps_raw_file(file_format: str, cipher: object, tmp_path: Path) -> None:
+    """The reservation stays, too, and no other file."""
     work = plan(tmp_path, file_format=file_format, cipher=cipher)
     raw = Path(work.pieces[0].mixed).read_bytes()
     with files_of_at_most(9000), pytest.raises(DiskFull) as caught:
@@ -60,14 +59,14 @@ def test_full_disk_keeps_the_raw_file_and_the_reservation_and_nothing_else(
     assert render(work).bytes > 0  # room again: it can be made
 
 
-def test_full_disk_while_a_raw_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_during_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = plan(tmp_path, file_format="s16bit")
     with files_of_at_most(9000), pytest.raises(DiskFull):
         render(work)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["done.bin", "raw.wav"]
 
 
-def test_full_disk_while_a_header_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_during_header_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "raw.wav"
     write_wav(path, SOUND, closed=False)
 
@@ -94,7 +93,7 @@ class Failing:
         return max_bytes
 
 
-def test_failing_cipher_leaves_no_file_clear_or_encrypted(tmp_path: Path) -> None:
+def test_failing_cipher_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(CipherError, match="broke"):
         render(plan(tmp_path, cipher=Failing()))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["done.bin", "raw.wav"]
@@ -120,7 +119,7 @@ class Peeping:
         return max_bytes
 
 
-def test_clear_audio_never_has_a_name_beside_the_encrypted_file(tmp_path: Path) -> None:
+def test_clear_audio_never_has_a_name(tmp_path: Path) -> None:
     cipher = Peeping(tmp_path)
     made = render(plan(tmp_path, cipher=cipher))
     assert cipher.clear_with_a_name == []
@@ -128,7 +127,7 @@ def test_clear_audio_never_has_a_name_beside_the_encrypted_file(tmp_path: Path) 
     assert made.bytes == 6
 
 
-def test_kill_at_any_moment_leaves_at_most_a_file_that_the_sweep_knows(tmp_path: Path) -> None:
+def test_kill_leaves_only_sweepable_file(tmp_path: Path) -> None:
     work = plan(tmp_path)
     program = (
         "import sys, os\n"
@@ -157,7 +156,7 @@ def test_other_names_are_not_swept(name: str) -> None:
     assert not is_temporary(name)
 
 
-def test_target_in_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_target_folder_is_an_error(tmp_path: Path) -> None:
     raw = write_wav(tmp_path / "raw.wav", SOUND)
     with pytest.raises(AudioError, match="No such file"):
         render(RenderPlan((RawPiece(raw),), str(tmp_path / "no" / "done.wav")))
@@ -176,7 +175,7 @@ def test_no_descriptors_leak(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_who_writes_on_into_a_leftover_does_not_spoil_the_file(tmp_path: Path) -> None:
+def test_stale_writer_cannot_spoil_file(tmp_path: Path) -> None:
     """A worker that outlived its killed server has the temporary file open."""
     work = plan(tmp_path, file_format="s16bit")
     with temporary_name(Path(work.target)).open("wb") as orphan, FinalFile(work.target) as final:
@@ -188,7 +187,7 @@ def test_who_writes_on_into_a_leftover_does_not_spoil_the_file(tmp_path: Path) -
     assert sorted(p.name for p in tmp_path.iterdir()) == ["done.bin", "raw.wav"]
 
 
-def test_of_two_that_finish_one_file_the_later_one_does(tmp_path: Path) -> None:
+def test_later_of_two_writers_wins(tmp_path: Path) -> None:
     """A server that was asleep and taken for dead wakes up in a finishing that its heir does again."""
     target = tmp_path / "done.bin"
     with FinalFile(str(target)) as asleep:
@@ -204,7 +203,7 @@ def test_of_two_that_finish_one_file_the_later_one_does(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
 
 
-def test_who_may_not_finish_it_touches_nothing(tmp_path: Path) -> None:
+def test_refused_permit_changes_nothing(tmp_path: Path) -> None:
     """It slept before it began, and its successor is at work, or has done it."""
     target = tmp_path / "done.bin"
     with FinalFile(str(target)) as successor:
@@ -215,7 +214,7 @@ def test_who_may_not_finish_it_touches_nothing(tmp_path: Path) -> None:
     assert target.read_bytes() == b"the successor's"
 
 
-def test_a_permit_that_was_lost_meanwhile_counts_when_the_file_is_to_get_its_name(tmp_path: Path) -> None:
+def test_lost_permit_stops_the_rename(tmp_path: Path) -> None:
     target = tmp_path / "done.bin"
     answers = [False, True]
     with FinalFile(str(target), permit=answers.pop) as asleep:
@@ -227,9 +226,8 @@ def test_a_permit_that_was_lost_meanwhile_counts_when_the_file_is_to_get_its_nam
     assert [p.name for p in tmp_path.iterdir()] == ["done.bin"]
 
 
-def test_a_permit_is_asked_for_again_by_who_slept_over_the_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stale_permit_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that slept may have been taken for dead."""
     clock = 0.0
     monkeypatch.setattr(finalfile.time, "monotonic", lambda: clock)
     asked = 0

@@ -82,20 +82,20 @@ def test_what_fits_is_whole(tmp_path: Path) -> None:
         assert (made.frames, made.limit) == (len(TALK), "")
 
 
-def test_limit_that_cannot_hold_a_header_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_limit_below_header_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="max_bytes=100 is too small"):
         finish(tmp_path, TALK, file_format="opus", max_bytes=100)
     assert [p.name for p in tmp_path.iterdir()] == ["raw.wav"]
 
 
-def test_levels_stop_where_the_size_limit_cuts(tmp_path: Path) -> None:
+def test_levels_stop_at_size_limit(tmp_path: Path) -> None:
     quiet_then_loud = np.concatenate((silence(2.0), tone(500, 2.0, 0)))
     made = finish(tmp_path, quiet_then_loud, max_bytes=58 + 15_000)
     assert made.level.peak_dbfs < -50
 
 
 @pytest.mark.parametrize("end_ms", [1000, 1003, 1777])
-def test_max_silence_cuts_at_last_sound_plus_the_limit(end_ms: int, tmp_path: Path) -> None:
+def test_max_silence_cuts_after_last_sound(end_ms: int, tmp_path: Path) -> None:
     samples = np.concatenate((tone(500, end_ms / 1000, -20), silence(5.0), tone(500, 1.0, -20)))
     made = finish(tmp_path, samples, file_format="s16bit", max_silence_ms=2000)
     assert made.limit == "SILENCE"
@@ -118,7 +118,7 @@ def test_initial_silence_is_not_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file_format", ["alaw", "ima", "flac", "mp3"])
-def test_no_sound_within_the_initial_limit_is_an_empty_recording(file_format: str, tmp_path: Path) -> None:
+def test_initial_silence_empties_the_recording(file_format: str, tmp_path: Path) -> None:
     samples = np.concatenate((silence(4.0), tone(500, 1.0, -20)))  # too late
     made = finish(tmp_path, samples, file_format=file_format, initial_silence_ms=3000)
     assert (made.frames, made.limit, made.no_sound) == (0, "SILENCE", True)
@@ -129,7 +129,7 @@ def test_hung_up_before_the_initial_limit(tmp_path: Path) -> None:
     assert (made.frames, made.limit, made.no_sound) == (0, "", True)
 
 
-def test_silence_before_size_and_size_before_silence(tmp_path: Path) -> None:
+def test_earlier_of_two_limits_counts(tmp_path: Path) -> None:
     samples = np.concatenate((tone(500, 2.0, -20), silence(5.0)))
     assert finish(tmp_path, samples, max_silence_ms=1000, max_bytes=10**6).limit == "SILENCE"
     assert finish(tmp_path, samples, max_silence_ms=1000, max_bytes=8000).limit == "SIZE"
@@ -145,7 +145,7 @@ def test_pauses_are_kept_and_not_judged(tmp_path: Path) -> None:
     assert made.frames == pytest.approx((10 - 5.3) * 8000, abs=160)
 
 
-def test_a_digit_is_sound_to_who_listened_and_so_it_is_here(tmp_path: Path) -> None:
+def test_digit_counts_as_sound(tmp_path: Path) -> None:
     """The live watcher heard the key; were the finished file judged without it, it would be cut before its own stop."""
     key = to_int16(digit("5", 100, -10))
     samples = np.concatenate((tone(500, 1.0, -20), silence(1.5), key, silence(3.0)))

@@ -83,7 +83,7 @@ def with_digits(leg: Samples, *places: tuple[float, str]) -> Samples:
     return to_int16(out)
 
 
-def test_default_is_mixed_alaw_as_asterisk_mixed_it(call: Call) -> None:
+def test_default_is_asterisks_mix_in_alaw(call: Call) -> None:
     made = call.render()
     assert (made.frames, made.audio_seconds, made.limit, made.digits) == (32000, 4.0, "", 0)
     assert made.bytes == 58 + 32000
@@ -95,7 +95,7 @@ def test_default_is_mixed_alaw_as_asterisk_mixed_it(call: Call) -> None:
     assert not made.one_sided
 
 
-def test_separate_has_received_left_and_sent_right(call: Call) -> None:
+def test_separate_puts_received_left(call: Call) -> None:
     call.render(file_format="s16bit", mode="separate")
     assert np.array_equal(call.heard(), interleave(RECEIVED, SENT))
 
@@ -117,13 +117,13 @@ def test_wideband_raw_files(call: Call) -> None:
     assert made.frames == 16000
 
 
-def test_raw_file_of_another_rate_is_converted(call: Call) -> None:
+def test_raw_file_rate_is_converted(call: Call) -> None:
     legs = voice(2.0, seed=5, rate=16000), voice(2.0, seed=6, rate=16000)
     made = call.render(call.piece(), call.piece(*legs, name="wide", rate=16000), raw_rate=8000)
     assert made.frames == 32000 + 16000
 
 
-def test_what_is_already_right_is_copied_bit_for_bit(call: Call) -> None:
+def test_matching_raw_file_is_copied(call: Call) -> None:
     piece = call.piece()
     made = call.render(piece, file_format="s16bit")
     assert made.copied
@@ -140,7 +140,7 @@ def test_what_is_already_right_is_copied_bit_for_bit(call: Call) -> None:
         assert not call.render(piece, file_format="s16bit", **more).copied
 
 
-def test_digits_are_removed_from_the_leg_that_has_them(call: Call) -> None:
+def test_digits_are_removed_from_their_leg(call: Call) -> None:
     received = with_digits(RECEIVED, (0.5, "1"), (1.0, "5"), (1.5, "#"))
     piece = call.piece(received, SENT)
     assert multimon(mix(received, SENT[:0])) == "15#"
@@ -173,7 +173,7 @@ def test_digits_in_both_legs_at_once(call: Call) -> None:
     assert multimon(call.heard()) == ""
 
 
-def test_digits_themselves_are_nowhere_in_what_is_told(call: Call) -> None:
+def test_facts_do_not_tell_the_digits(call: Call) -> None:
     made = call.render(call.piece(with_digits(RECEIVED, (0.5, "7"), (1.0, "D"))), mode="mixed")
     assert made.digits == 2
     assert not any(
@@ -228,7 +228,7 @@ def test_one_leg_is_broken(call: Call) -> None:
     assert any("only the received side" in text for text in made.warnings)
 
 
-def test_unequal_legs_and_a_shorter_mix_keep_the_longest(call: Call) -> None:
+def test_longest_of_unequal_files_counts(call: Call) -> None:
     piece = call.piece(RECEIVED, SENT[:20_000])
     write_wav(Path(piece.mixed), mix(RECEIVED, SENT)[:10_000])  # a killed Asterisk had flushed less of it
     made = call.render(piece, file_format="s16bit")
@@ -244,7 +244,7 @@ def test_broken_headers_are_salvaged(call: Call) -> None:
     assert all(is_complete(path) for path in (piece.mixed, piece.received, piece.sent))
 
 
-def test_read_only_raw_files_are_salvaged_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_raw_files_are_salvaged(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     piece = call.piece(closed=False)
     real = os.open
 
@@ -272,8 +272,8 @@ def test_leg_without_audio_is_silence(call: Call) -> None:
     assert made.facts()["one_sided"] is True
 
 
-@pytest.mark.parametrize("file_format", ["alaw", "ulaw", "s16bit", "u8bit", "oki", "ima", "flac", "opus", "mp3", "gsm"])
-def test_recording_of_nothing_is_a_valid_file(file_format: str, call: Call) -> None:
+@pytest.mark.parametrize("file_format", list(FORMATS))
+def test_empty_recording_is_a_valid_file(file_format: str, call: Call) -> None:
     nothing = np.zeros(0, np.int16)
     call.target = str(Path(call.target).with_suffix(FORMATS[file_format].suffix))
     made = call.render(call.piece(nothing, nothing, closed=False), file_format=file_format)
@@ -304,7 +304,7 @@ def test_pieces_are_joined_with_their_gap(call: Call) -> None:
 
 
 @pytest.mark.parametrize("mode", ["mixed", "separate"])
-def test_a_pause_in_which_the_call_ended_is_silence(call: Call, mode: str) -> None:
+def test_pause_at_the_end_is_silence(call: Call, mode: str) -> None:
     piece = call.piece(RECEIVED[:16000], SENT[:16000])
     made = call.render(piece, file_format="s16bit", mode=mode, tail_seconds=1.5)
     assert (made.frames, made.copied, made.gaps) == (28000, False, ((2.0, 3.5),))
@@ -331,7 +331,7 @@ def test_one_file_twice_is_heard_twice(call: Call) -> None:
     assert np.array_equal(heard[16000:32000], mix(RECEIVED, SENT)[16000:])
 
 
-def test_one_missing_piece_of_two_is_an_error_that_names_it(call: Call) -> None:
+def test_missing_segment_is_named(call: Call) -> None:
     with pytest.raises(AudioError, match=r"gone\.wav: No such file"):
         call.render(call.piece(), RawPiece(str(call.folder / "gone.wav")))
     assert not os.path.exists(call.target)
@@ -355,13 +355,13 @@ def test_max_seconds(call: Call) -> None:
     assert np.array_equal(call.heard(), mix(RECEIVED, SENT)[:10_000])
 
 
-def test_digits_that_were_cut_off_are_not_counted(call: Call) -> None:
+def test_cut_off_digits_are_not_counted(call: Call) -> None:
     piece = call.piece(with_digits(RECEIVED, (0.5, "1"), (3.0, "2")))
     assert call.render(piece, max_seconds=2.0).digits == 1
     assert call.render(piece, cuts=((0.0, 1.0),)).digits == 1
 
 
-def test_target_keeps_the_reservations_permissions_and_is_replaced(call: Call) -> None:
+def test_target_keeps_reservations_permissions(call: Call) -> None:
     Path(call.target).touch(mode=0o640)
     os.chmod(call.target, 0o640)
     first = call.render()
@@ -376,7 +376,7 @@ def test_leftover_of_a_crash_is_overwritten(call: Call) -> None:
     assert not leftover.exists()
 
 
-def test_a_link_in_place_of_the_temporary_file_is_not_followed(call: Call) -> None:
+def test_link_at_temporary_name_is_ignored(call: Call) -> None:
     victim = call.folder / "victim"
     victim.write_text("precious")
     temporary_name(Path(call.target)).symlink_to(victim)
@@ -385,7 +385,7 @@ def test_a_link_in_place_of_the_temporary_file_is_not_followed(call: Call) -> No
     assert victim.read_text() == "precious"
 
 
-def test_bad_plans_are_refused_before_a_file_is_touched(call: Call) -> None:
+def test_bad_plans_touch_no_file(call: Call) -> None:
     with pytest.raises(BadArgument):
         RenderPlan((call.piece(),), call.target, "oki", mode="separate")
     with pytest.raises(BadArgument):
@@ -411,7 +411,7 @@ def test_stereo_is_no_raw_recording(call: Call) -> None:
         call.render(RawPiece(str(made)))
 
 
-def test_levels_are_those_of_what_was_kept(call: Call) -> None:
+def test_levels_are_of_kept_audio(call: Call) -> None:
     loud = np.concatenate((tone(500, 1.0, 0), silence(1.0)))
     piece = call.piece(loud, np.zeros(0, np.int16))
     assert call.render(piece).level.peak_dbfs == pytest.approx(-3.3, abs=0.3)

@@ -28,7 +28,7 @@ def watch(samples: Samples, block: int = 4096, finish: bool = True, **limits: in
 
 @pytest.mark.parametrize("end_ms", [500, 503, 507, 509, 511, 1234])
 @pytest.mark.parametrize("limit", [500, 1000, 1005])
-def test_trigger_is_within_0_to_10_ms_of_the_end_of_sound_plus_the_limit(end_ms: int, limit: int) -> None:
+def test_trigger_is_exact_to_10_ms(end_ms: int, limit: int) -> None:
     samples = np.concatenate((sound(end_ms / 1000), silence(4)))
     judge = watch(samples, max_ms=limit)
     assert judge.trigger is not None
@@ -93,7 +93,8 @@ def test_initial_limit() -> None:
     assert judge.trigger is None
 
 
-def test_without_an_initial_limit_the_other_one_counts_from_the_start() -> None:
+def test_max_silence_counts_from_the_start() -> None:
+    """Without an initial limit the other one counts before the first sound, too."""
     judge = watch(silence(3), max_ms=1000)
     assert (judge.trigger, judge.initial) == (8000, True)
 
@@ -135,7 +136,7 @@ def test_trigger_stays() -> None:
     assert judge.finish() == 8000
 
 
-def test_limit_in_the_last_half_frame_counts_at_the_end() -> None:
+def test_limit_in_last_half_frame_counts() -> None:
     samples = silence(2)[: 8000 + 50]
     judge = watch(samples, finish=False, max_ms=1005)
     assert judge.trigger is None

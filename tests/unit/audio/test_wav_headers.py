@@ -95,7 +95,7 @@ def test_whole_file_is_left_alone(tmp_path: Path) -> None:
         (b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 1000, "without audio"),
     ],
 )
-def test_what_is_no_wav_is_one_error_of_one_line(data: bytes, reason: str, tmp_path: Path) -> None:
+def test_other_file_is_one_line_error(data: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     path.write_bytes(data)
     for attempt in (inspect, repair):
@@ -108,7 +108,8 @@ def test_what_is_no_wav_is_one_error_of_one_line(data: bytes, reason: str, tmp_p
 
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: os.mkfifo(p)])
-def test_no_file_a_folder_and_a_pipe_are_errors_and_never_block(make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_pipe_and_folder_never_block(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """A missing file, a folder and a pipe are errors at once."""
     path = tmp_path / "raw.wav"
     make(path)
     assert not is_complete(path)
@@ -116,7 +117,7 @@ def test_no_file_a_folder_and_a_pipe_are_errors_and_never_block(make: Callable[[
         repair(path)
 
 
-def test_file_without_audio_is_a_true_recording_of_nothing(tmp_path: Path) -> None:
+def test_file_without_audio_is_valid(tmp_path: Path) -> None:
     closed, never_closed = tmp_path / "a.wav", tmp_path / "b.wav"
     nothing = np.zeros(0, np.int16)
     write_wav(closed, nothing)
@@ -130,7 +131,7 @@ def test_file_without_audio_is_a_true_recording_of_nothing(tmp_path: Path) -> No
     assert never_closed.read_bytes() == closed.read_bytes()
 
 
-def test_completion_mark_follows_asterisks_order_of_writes(tmp_path: Path) -> None:
+def test_completion_mark_follows_asterisks_writes(tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     steps = [b"", WHOLE[:20], sizes(WHOLE, 0, 0)[:1000], sizes(WHOLE, 0, 0), sizes(WHOLE, len(WHOLE) - 8, 0)]
     for data in steps:
@@ -146,7 +147,7 @@ def test_inspect_tells_the_format(tmp_path: Path) -> None:
     assert info.seconds == pytest.approx(N / 16000)
 
 
-def test_file_of_more_than_4_gb_is_read_to_its_end(tmp_path: Path) -> None:
+def test_file_beyond_4_gb_is_read(tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     path.write_bytes(sizes(WHOLE, 0xFFFFFFFF, 0xFFFFFFFF))
     os.truncate(path, 0x1_2000_0000)  # no blocks are used: the disk need not have them
@@ -155,7 +156,7 @@ def test_file_of_more_than_4_gb_is_read_to_its_end(tmp_path: Path) -> None:
     assert repair(path).frames == (0x1_2000_0000 - 44) // 2
 
 
-def test_read_only_file_cannot_be_repaired_and_says_so(tmp_path: Path) -> None:
+def test_read_only_file_cannot_be_repaired(tmp_path: Path) -> None:
     path = tmp_path / "raw.wav"
     write_wav(path, SOUND, closed=False)
     real = os.open

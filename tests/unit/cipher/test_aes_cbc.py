@@ -62,7 +62,7 @@ def test_budget_is_exact(limit: int) -> None:
         assert (len(out.getvalue()) <= limit) is fits
 
 
-def test_source_that_gives_little_at_a_time() -> None:
+def test_source_with_short_reads() -> None:
     class Trickle(io.BytesIO):
         def read(self, count: int | None = -1) -> bytes:
             return super().read(min(count or 7, 7) if count and count > 0 else 7)
@@ -75,7 +75,8 @@ def test_source_that_gives_little_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("damage", ["wrong key", "cut", "cut a block", "empty"])
-def test_damage_is_an_error_of_one_line_and_leaves_nothing(damage: str, tmp_path: Path) -> None:
+def test_damage_is_one_line_error(damage: str, tmp_path: Path) -> None:
+    """No target is left behind."""
     path, out = tmp_path / "a", tmp_path / "out"
     with path.open("wb") as file:
         AesCbcCipher(key(256), IV).encrypt(io.BytesIO(b"x" * 1000), file)

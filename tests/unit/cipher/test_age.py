@@ -53,13 +53,14 @@ def test_ssh_keys_are_recipients(tmp_path: Path) -> None:
         (7, "public keys, not int"),
     ],
 )
-def test_bad_recipients_are_refused_at_once_and_no_private_key_is_repeated(recipients: object, reason: str) -> None:
+def test_bad_recipients_are_refused(recipients: object, reason: str) -> None:
+    """The error does not repeat a private key."""
     with pytest.raises(CipherError, match=reason) as caught:
         AgeCipher(recipients)  # type: ignore[arg-type]
     assert str(ME)[20:40] not in str(caught.value)
 
 
-def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyrage", None)
     with pytest.raises(CipherError, match=r"fastagi-recorder\[age\]"):
         AgeCipher(str(ME.to_public()))
@@ -92,7 +93,7 @@ def test_a_worker_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         AgeCipher(str(ME.to_public())).encrypt_file(tmp_path / "clear", tmp_path / "sealed")
 
 
-def test_full_disk_is_an_oserror_for_who_finishes_files(tmp_path: Path) -> None:
+def test_full_disk_is_an_oserror(tmp_path: Path) -> None:
     (tmp_path / "clear").write_bytes(os.urandom(500_000))
     with (tmp_path / "clear").open("rb") as clear, open("/dev/full", "wb", buffering=0) as full:
         with pytest.raises(OSError, match="No space left") as caught:
@@ -100,7 +101,7 @@ def test_full_disk_is_an_oserror_for_who_finishes_files(tmp_path: Path) -> None:
         assert caught.value.errno == 28
 
 
-def test_the_interpreter_is_not_held_while_it_encrypts(tmp_path: Path) -> None:
+def test_encryption_does_not_hold_the_interpreter(tmp_path: Path) -> None:
     with (tmp_path / "clear").open("wb") as file:
         file.truncate(100_000_000)
     cipher = AgeCipher(str(ME.to_public()))

@@ -44,7 +44,7 @@ def test_bytearrays_are_keys_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cipher", ALL, ids=lambda c: c.scheme)
-def test_key_is_in_no_repr_and_travels_nowhere(cipher: Cipher) -> None:
+def test_key_is_neither_shown_nor_pickled(cipher: Cipher) -> None:
     for text in (repr(cipher), str(cipher), f"{cipher}"):
         assert "S3cret" not in text
         assert KEY.hex() not in text
@@ -99,7 +99,7 @@ def test_missing_source_leaves_no_target(cipher: Cipher, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cipher", ALL[:2], ids=lambda c: c.scheme)
-def test_full_disk_leaves_no_target_and_no_temporary_file(cipher: Cipher, tmp_path: Path) -> None:
+def test_full_disk_leaves_no_file(cipher: Cipher, tmp_path: Path) -> None:
     (tmp_path / "clear").write_bytes(os.urandom(300_000))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -119,7 +119,7 @@ def test_target_folder_that_is_not_there(tmp_path: Path) -> None:
         ALL[0].encrypt_file(tmp_path / "clear", tmp_path / "no" / "out")
 
 
-def test_one_sweep_finds_what_ciphers_and_renderings_leave() -> None:
+def test_one_sweep_finds_all_leftovers() -> None:
     assert base.TEMPORARY_SUFFIX == TEMPORARY_SUFFIX
 
 

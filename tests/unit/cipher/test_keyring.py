@@ -23,7 +23,8 @@ def test_made_once_and_private(tmp_path: Path) -> None:
     assert again.unwrap(first.wrap(b"the key", b"rec-1"), b"rec-1") == b"the key"
 
 
-def test_wrapped_secret_belongs_to_one_recording_and_one_master_key() -> None:
+def test_wrapped_secret_belongs_to_one_recording() -> None:
+    """Another master key does not unwrap it either."""
     master = MasterKey(bytes(32))
     wrapped = master.wrap(b"the key", b"rec-1")
     assert b"the key" not in wrapped
@@ -45,7 +46,7 @@ def test_unknown_forms(wrapped: bytes) -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"fastagi-master-key-1 AAAA\n", b"hello", b"\xff\xfe" * 30, b"fastagi-master-key-1 !!!!"]
 )
-def test_file_that_is_no_key_is_never_replaced(text: bytes, tmp_path: Path) -> None:
+def test_file_without_key_is_never_replaced(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "master.key"
     path.write_bytes(text)
     path.chmod(0o600)
@@ -54,7 +55,7 @@ def test_file_that_is_no_key_is_never_replaced(text: bytes, tmp_path: Path) -> N
     assert path.read_bytes() == text
 
 
-def test_key_that_everybody_can_read_is_refused(tmp_path: Path) -> None:
+def test_world_readable_key_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "master.key"
     MasterKey.load_or_create(path)
     path.chmod(0o644)
@@ -78,7 +79,7 @@ def _wrap(path: str, gate: object, out: object) -> None:
     out.put(MasterKey.load_or_create(path).wrap(b"mine", b""))  # type: ignore[attr-defined]
 
 
-def test_processes_that_start_together_get_one_key(tmp_path: Path) -> None:
+def test_concurrent_processes_get_one_key(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     gate, out = context.Barrier(3), context.Queue()
     path = str(tmp_path / "master.key")

@@ -30,7 +30,7 @@ def test_every_link_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
-def test_who_installs_it_has_the_dialplan_and_the_guide() -> None:
+def test_wheel_has_dialplan_and_guide() -> None:
     """`pip install` brings PREFIX/share/fastagi, in which every link of README and guide leads somewhere."""
     shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
     there = {file for patterns in shipped.values() for pattern in patterns for file in ROOT.glob(pattern)}
@@ -43,7 +43,7 @@ def test_who_installs_it_has_the_dialplan_and_the_guide() -> None:
             assert "://" in target or wanted in there or any(wanted in file.parents for file in there), target
 
 
-def test_the_settings_that_are_shown_can_be_copied(tmp_path: Path) -> None:
+def test_shown_settings_can_be_copied(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")
     shown = [

@@ -47,25 +47,28 @@ def fault(tmp_path: Path, text: str) -> str:
     ],
     ids=["role", "port", "days", "seconds", "username", "webhook", "objectstore"],
 )
-def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(tmp_path: Path, text: str, words: list[str]) -> None:
+def test_wrong_value_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    """The error has the key, the value and what is allowed."""
     line = fault(tmp_path, text)
     assert [word for word in words if word not in line] == [], line
 
 
-def test_a_secret_that_would_be_a_second_ami_header_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_secret_with_line_end_is_refused(tmp_path: Path) -> None:
+    """It would be a second AMI header; the error does not show it."""
     line = fault(tmp_path, '[[asterisk]]\nsecret = "hushhush\\r\\nAction: Logoff"')
     assert "asterisk[0].secret" in line
     assert "control" in line
     assert "hush" not in line
 
 
-def test_a_token_that_is_no_table_is_not_shown(tmp_path: Path) -> None:
+def test_bad_token_is_not_shown(tmp_path: Path) -> None:
     line = fault(tmp_path, f'[http]\ntokens = ["{TOKEN}"]')
     assert "http.tokens[0]" in line
     assert TOKEN not in line
 
 
-def test_a_token_that_is_there_twice_would_have_two_roles(tmp_path: Path) -> None:
+def test_repeated_token_is_refused(tmp_path: Path) -> None:
+    """It would have two roles."""
     one = f'{{name = "a", token = "{TOKEN}", role = "viewer"}}'
     other = f'{{name = "b", token = "{TOKEN}", role = "admin"}}'
     line = fault(tmp_path, f"[http]\ntokens = [{one}, {other}]")
@@ -75,18 +78,18 @@ def test_a_token_that_is_there_twice_would_have_two_roles(tmp_path: Path) -> Non
     assert TOKEN not in line
 
 
-def test_a_wrong_url_is_shown_without_the_password_in_it(tmp_path: Path) -> None:
+def test_wrong_url_hides_its_password(tmp_path: Path) -> None:
     line = fault(tmp_path, '[[sinks]]\nname = "crm"\ntype = "webhook"\nurl = "ftp://me:hush@x/?token=hush"')
     assert "ftp://" in line
     assert "hush" not in line
 
 
-def test_numbers_and_switches_from_the_environment_are_still_words(tmp_path: Path) -> None:
+def test_environment_values_may_be_words(tmp_path: Path) -> None:
     settings = load(None, {"FASTAGI_AGI__PORT": "4574", "FASTAGI_RECORDINGS__ADOPT": "true"})
     assert (settings.agi.port, settings.recordings.adopt) == (4574, True)
 
 
-def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
+def test_fault_names_its_variable(tmp_path: Path) -> None:
     file = tmp_path / "fastagi.toml"
     file.write_text("[agi]\nport = 1\n[[asterisk]]\nport = 0\n")
     with pytest.raises(ConfigError) as caught:
@@ -145,9 +148,8 @@ def test_a_fault_of_a_variable_names_the_variable(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("file", [True, False])
-def test_a_variable_that_is_wrong_is_named_with_its_value_and_what_would_be_right(
-    tmp_path: Path, variable: str, value: str, words: list[str], file: bool
-) -> None:
+def test_wrong_variable_is_named(tmp_path: Path, variable: str, value: str, words: list[str], file: bool) -> None:
+    """The error has the variable's value and what would be right."""
     path = tmp_path / "fastagi.toml"
     path.write_text("[recordings.defaults]\nbeep_seconds = 5\n")
     with pytest.raises(ConfigError) as caught:
@@ -157,7 +159,7 @@ def test_a_variable_that_is_wrong_is_named_with_its_value_and_what_would_be_righ
     assert "hush" not in str(caught.value)
 
 
-def test_what_a_variables_neighbour_lacks_is_asked_of_the_environment(tmp_path: Path) -> None:
+def test_missing_value_is_asked_as_variable(tmp_path: Path) -> None:
     path = tmp_path / "fastagi.toml"
     path.write_text('[[sinks]]\nname = "a"\ntype = "local"\n')
     with pytest.raises(ConfigError) as caught:
@@ -165,7 +167,7 @@ def test_what_a_variables_neighbour_lacks_is_asked_of_the_environment(tmp_path: 
     assert str(caught.value) == "FASTAGI_SINKS__1__TYPE: sinks[1].type: is missing"
 
 
-def test_a_fault_between_two_variables_names_both(tmp_path: Path) -> None:
+def test_fault_between_variables_names_both(tmp_path: Path) -> None:
     words = {"NAME": "a", "TOKEN": TOKEN, "ROLE": "viewer"}
     variables = {f"FASTAGI_HTTP__TOKENS__0__{key}": word for key, word in words.items()}
     variables |= {f"FASTAGI_HTTP__TOKENS__1__{key}": word for key, word in {**words, "NAME": "b"}.items()}
@@ -178,7 +180,7 @@ def test_a_fault_between_two_variables_names_both(tmp_path: Path) -> None:
     assert TOKEN not in line
 
 
-def test_what_the_file_has_wrong_is_not_blamed_on_a_variable_beside_it(tmp_path: Path) -> None:
+def test_fault_of_file_names_no_variable(tmp_path: Path) -> None:
     path = tmp_path / "fastagi.toml"
     path.write_text("[recordings.defaults]\nrate = 7000\n")
     with pytest.raises(ConfigError) as caught:
@@ -200,12 +202,12 @@ def test_variables_of_others_are_left_alone(variables: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("no", False), ("off", False), ("0", False), ("yes", True), ("on", True)])
-def test_switches_among_the_defaults_are_read_as_elsewhere(text: str, value: bool) -> None:
+def test_default_switches_are_read(text: str, value: bool) -> None:
     settings = load(None, {"FASTAGI_RECORDINGS__DEFAULTS__DTMF_ELIM": text, "FASTAGI_RECORDINGS__ADOPT": text})
     assert (settings.recordings.defaults["dtmf_elim"], settings.recordings.adopt) == (value, value)
 
 
-def test_a_ledgers_password_is_not_shown_where_its_url_is_refused(tmp_path: Path) -> None:
+def test_refused_ledger_url_hides_password(tmp_path: Path) -> None:
     for url in ("mysql://u:hush@h/d", "u:hu/sh@hush@h/d", "mysql://h/d?user=u&password=hush"):
         line = fault(tmp_path, f'[store]\nurl = "{url}"')
         assert "store.url = '" in line

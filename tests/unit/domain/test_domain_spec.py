@@ -17,7 +17,8 @@ HUGE: Any = pytest.param(10**5000, id="huge")
 @pytest.mark.parametrize(
     "value", [0, -1, 0.0, float("nan"), float("inf"), 1e300, HUGE, True, False, "5", LONGEST_SECONDS * 2]
 )
-def test_a_time_limit_that_no_clock_can_take_is_refused(value: Any) -> None:
+def test_endless_time_limit_is_refused(value: Any) -> None:
+    """No clock can wait so long."""
     with pytest.raises(BadArgument, match="seconds_timeout=") as caught:
         RecordingSpec(seconds_timeout=value)
     assert len(str(caught.value)) < 200
@@ -29,7 +30,7 @@ def test_every_other_one_is_taken(value: Any) -> None:
 
 
 @pytest.mark.parametrize(("file_format", "least"), [("alaw", 400), ("opus", 4000)])
-def test_a_size_too_small_is_refused_for_what_it_lacks_and_not_for_what_it_has(file_format: str, least: int) -> None:
+def test_too_small_size_is_refused(file_format: str, least: int) -> None:
     """A header and a sample of A-law have 59 bytes: that they do not fit would be untrue."""
     with pytest.raises(BadArgument) as caught:
         RecordingSpec(file_format=file_format, max_bytes=least - 1)
@@ -42,7 +43,7 @@ def test_a_size_too_small_is_refused_for_what_it_lacks_and_not_for_what_it_has(f
 @pytest.mark.parametrize(
     "name", ["max_bytes", "milliseconds_max_silence", "milliseconds_initial_silence", "beep_seconds"]
 )
-def test_a_limit_is_a_whole_number_that_a_file_can_reach(name: str) -> None:
+def test_limit_is_a_whole_number(name: str) -> None:
     wrong: tuple[Any, ...] = (-1, 1.5, True, None, "1", 2**63, 10**5000)
     for value in wrong:
         with pytest.raises(BadArgument, match=f"{name}=") as caught:
@@ -53,14 +54,14 @@ def test_a_limit_is_a_whole_number_that_a_file_can_reach(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [True, 8000.0, "8000", None, 7999, HUGE])
-def test_a_rate_is_one_of_those_there_are(value: Any) -> None:
+def test_unknown_rate_is_refused(value: Any) -> None:
     with pytest.raises(BadArgument, match="rate=") as caught:
         RecordingSpec(rate=value)
     assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize("zero", [True, False])
-def test_seconds_are_a_number_in_range_or_none(zero: bool) -> None:
+def test_seconds_are_in_range_or_none(zero: bool) -> None:
     for good in (None, 0.5, 1, 60, *([0, 0.0] if zero else [])):
         check_seconds("seconds", good, 60, none="for ever", zero=zero)
     for wrong in (True, False, "1", [], -1, 60.1, float("nan"), float("inf"), 10**5000, *([] if zero else [0, 0.0])):
@@ -68,7 +69,7 @@ def test_seconds_are_a_number_in_range_or_none(zero: bool) -> None:
             check_seconds("seconds", wrong, 60, none="for ever", zero=zero)
 
 
-def test_default_bit_rate_belongs_to_its_codec() -> None:
+def test_default_bit_rate_keeps_its_codec() -> None:
     """One call that asks for another codec must not be refused for a bit rate that nobody gave it."""
     defaults = {"file_format": "opus", "bit_rate": 12_000, "dtmf_elim": False}
     assert RecordingSpec(**with_defaults(defaults, {})).bit_rate == 12_000

@@ -171,7 +171,7 @@ def test_every_event_has_a_rule() -> None:
     assert set(RULES) - tested == {events.SegmentStarted, events.SegmentFailed, events.MuteFailed}
 
 
-def test_members_are_noted_while_there_is_work_left() -> None:
+def test_members_are_noted_while_open() -> None:
     """Who is in the conference belongs to the recording's facts, also while it ends."""
     for phase in Phase:
         before, event = recording(phase, facts={"x": 1}), EVENTS["members"]
@@ -300,7 +300,7 @@ def test_end_closes_the_open_pause() -> None:
     assert early.pauses == (Span(10.0, 10.0),), "a pause never ends before it began"
 
 
-def test_limit_of_the_audio_is_the_cause() -> None:
+def test_audio_limit_is_the_cause() -> None:
     """Asterisk writes in steps of two seconds: a hangup may be noticed before the limit that preceded it."""
     event = events.Rendered(59.0004, 1000, "a" * 64, Cause.SILENCE, {"digits": 2})
     after = decide(recording(Phase.FINISHING, facts={RESUME_AT: 1.0, "muted": {}}), event, NOW).after
@@ -325,7 +325,7 @@ def test_pause_ends_the_segment() -> None:
     assert decision.effects == (EndSegment(ended), ResumeAt(NOW + 30.0), Watch())
 
 
-def test_pause_of_an_instant_is_no_empty_segment() -> None:
+def test_instant_pause_is_no_empty_segment() -> None:
     """A segment that ends when it began would count as one that was never made."""
     decision = decide(recording(Phase.ACTIVE), events.PauseRequested(), BEGAN)
     assert not decision.after.pieces[-1].empty
@@ -345,7 +345,7 @@ def test_second_pause_moves_the_clock() -> None:
     assert (twice.after.facts, twice.effects) == ({}, ())
 
 
-def test_pause_of_an_adopted_recording_is_a_mute() -> None:
+def test_adopted_recording_is_paused_by_mute() -> None:
     decision = decide(recording(Phase.ACTIVE, adopted=True), events.PauseRequested(), NOW)
     assert decision.after.pieces == (FIRST,)
     assert decision.effects == (Mute("both", True), Watch())
@@ -353,7 +353,7 @@ def test_pause_of_an_adopted_recording_is_a_mute() -> None:
     assert (resumed.phase, resumed.pauses) == (Phase.ACTIVE, (Span(60.0, 65.0),))
 
 
-def test_resume_of_an_adopted_recording_survives_a_crash() -> None:
+def test_adopted_recordings_resume_survives_crash() -> None:
     """No segment tells the next process of it: the clock of the pause does, and it is due at once."""
     paused = recording(Phase.PAUSED, adopted=True, pieces=(FIRST,), facts={RESUME_AT: NOW + 60})
     asked = decide(paused, events.ResumeRequested(), NOW)
@@ -384,7 +384,7 @@ def further(after: str, **changes: Any) -> Recording:
     return recording(Phase.ACTIVE, pieces=(FIRST, replace(NEXT, reason=after, confirmed=False)), **changes)
 
 
-def test_move_ends_the_leg_that_was_left() -> None:
+def test_move_ends_the_left_leg() -> None:
     began = replace(NEXT, reason="move", uniqueid="1.2", sides_swapped=True)
     decision = decide(further("move"), events.SegmentStarted(began), NOW)
     assert decision.entry == "moved"
@@ -392,7 +392,7 @@ def test_move_ends_the_leg_that_was_left() -> None:
     assert decision.effects == (EndSegment(FIRST),)
 
 
-def test_move_in_a_pause_makes_no_file() -> None:
+def test_move_in_pause_makes_no_file() -> None:
     decision = decide(recording(Phase.PAUSED), events.LegMoved(replace(NEXT, uniqueid="1.2", sides_swapped=True)), NOW)
     last = decision.after.pieces[-1]
     assert (last.empty, last.uniqueid, last.sides_swapped, last.reason) == (True, "1.2", True, "move")
@@ -410,7 +410,7 @@ def test_some_recordings_end_with_their_leg(changes: dict[str, Any]) -> None:
             decide(recording(phase, **changes), events.LegMoved(replace(NEXT, reason="move")), NOW)
 
 
-def test_flush_ends_the_segment_that_stood_still() -> None:
+def test_flush_ends_the_still_segment() -> None:
     began = replace(NEXT, reason="still")
     decision = decide(further("still"), events.SegmentStarted(began, forerunner_ended=True), NOW)
     assert decision.entry == "flushed"
@@ -450,7 +450,7 @@ def test_mute_and_unmute() -> None:
     assert unmuted.effects == (Mute("received", False),)
 
 
-def test_mute_in_a_pause_waits_for_the_next_segment() -> None:
+def test_mute_in_pause_waits() -> None:
     assert decide(recording(Phase.PAUSED), events.MuteRequested("sent", True), NOW).effects == ()
 
 

@@ -43,7 +43,7 @@ def test_the_compose_files_variables_are_settings() -> None:
     assert loaded.asterisk[0].secret_file is not None
 
 
-def test_alerts_ask_for_metrics_that_there_are(metrics: set[str]) -> None:
+def test_alerts_use_existing_metrics(metrics: set[str]) -> None:
     rules = (DEPLOY / "prometheus-alerts.yaml").read_text()
     expressions = re.findall(r"expr:(?: >-\n)?(.*?)\n\s+(?:for|labels):", rules, re.DOTALL)
     assert len(expressions) == rules.count("- alert:")
@@ -52,7 +52,7 @@ def test_alerts_ask_for_metrics_that_there_are(metrics: set[str]) -> None:
     assert asked <= metrics
 
 
-def test_the_dashboard_is_whole_and_shows_every_metric(metrics: set[str]) -> None:
+def test_dashboard_shows_every_metric(metrics: set[str]) -> None:
     board: dict[str, Any] = json.loads((DEPLOY / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
     assert metrics_in(" ".join(expressions)) == metrics
@@ -67,7 +67,8 @@ def test_the_dashboard_is_whole_and_shows_every_metric(metrics: set[str]) -> Non
     assert len(places) == len(set(places)), "two panels overlap"
 
 
-def test_the_unit_is_hardened_and_names_what_the_settings_name() -> None:
+def test_unit_is_hardened() -> None:
+    """The unit names the folders of the settings."""
     unit = configparser.RawConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[method-assign,assignment]
     unit.read(DEPLOY / "fastagi.service")

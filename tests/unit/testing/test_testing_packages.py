@@ -26,32 +26,33 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_without_mmdebstrap_one_line_says_what_to_install(nothing_installed: Path) -> None:
+def test_missing_mmdebstrap_is_named(nothing_installed: Path) -> None:
     with pytest.raises(AsteriskError, match=r"^mmdebstrap is needed.*apt-get install mmdebstrap") as caught:
         packages.find_asterisk(22)
     assert "\n" not in str(caught.value)
 
 
-def test_an_unknown_version_names_the_known_ones(nothing_installed: Path) -> None:
+def test_unknown_version_names_known_ones(nothing_installed: Path) -> None:
     with pytest.raises(AsteriskError, match=r"Asterisk 17 .* use one of 16, 22"):
         packages.find_asterisk(17)
 
 
-def test_a_failed_fetch_gives_its_reason_and_leaves_nothing(nothing_installed: Path) -> None:
+def test_failed_fetch_leaves_nothing(nothing_installed: Path) -> None:
+    """The error gives the reason."""
     program(nothing_installed / "bin" / "mmdebstrap", "echo 'I: hello' >&2; echo 'E: no such suite' >&2; exit 1")
     with pytest.raises(AsteriskError, match="could not be fetched from Debian forky: E: no such suite"):
         packages.find_asterisk(22)
     assert [p.name for p in (nothing_installed / "cache").iterdir()] == ["asterisk-22.lock"]
 
 
-def test_half_an_asterisk_never_becomes_the_cache(nothing_installed: Path) -> None:
+def test_incomplete_asterisk_is_not_cached(nothing_installed: Path) -> None:
     program(nothing_installed / "bin" / "mmdebstrap", "exit 0")
     with pytest.raises(AsteriskError, match="holds no whole Asterisk"):
         packages.find_asterisk(22)
     assert not (nothing_installed / "cache" / "asterisk-22").exists()
 
 
-def test_two_that_want_the_same_fetch_it_once(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_callers_fetch_once(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 
     def fetch(tree: Path, what: str, suite: str, *_: object) -> None:
@@ -69,9 +70,7 @@ def test_two_that_want_the_same_fetch_it_once(nothing_installed: Path, monkeypat
     assert fetched == ["forky"]
 
 
-def test_the_one_on_path_is_taken_when_its_version_fits(
-    nothing_installed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_asterisk_on_path_is_preferred(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(nothing_installed / "bin" / "asterisk", "echo 'Asterisk 22.4.1~dfsg'")
     places = iter([Path("/lib/app_mixmonitor.so"), Path("/share/sounds/en")])
     monkeypatch.setattr(packages, "_first", lambda folders, patterns: next(places))
@@ -81,7 +80,8 @@ def test_the_one_on_path_is_taken_when_its_version_fits(
         packages.find_asterisk(16)
 
 
-def test_free_ports_can_be_bound_and_taken_ones_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_ports_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free ports can be bound."""
     port = ports.free_port()
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))

@@ -31,7 +31,7 @@ async def until(condition, seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_filters_are_posix_expressions_as_asterisk_has_them(fake: ScriptedAmi) -> None:
+async def test_filters_are_posix_expressions(fake: ScriptedAmi) -> None:
     async with session(fake) as ami:
         await ami.action("Filter", Operation="Add", Filter="^Event: (New[^[:space:]]*)[[:space:]]")
         fake.event("Hangup", Uniqueid="1.1")
@@ -50,7 +50,7 @@ async def test_muted_reads_but_never_answers(fake: ScriptedAmi) -> None:
         assert (await ami.action("Ping"))["Ping"] == "Pong"
 
 
-async def test_drop_cuts_everyone_and_the_port_stays(fake: ScriptedAmi) -> None:
+async def test_drop_keeps_the_port(fake: ScriptedAmi) -> None:
     async with session(fake) as ami:
         fake.drop()
         with pytest.raises(ConnectionError):
@@ -68,7 +68,7 @@ async def test_refusing_and_denying(fake: ScriptedAmi) -> None:
         await session(fake).connect()
 
 
-async def test_split_sends_byte_by_byte_and_loses_nothing(fake: ScriptedAmi) -> None:
+async def test_split_sends_byte_by_byte(fake: ScriptedAmi) -> None:
     fake.split = 1
     pieces: list[bytes] = []
     reader, writer = await asyncio.open_connection(fake.host, fake.port)
@@ -80,7 +80,7 @@ async def test_split_sends_byte_by_byte_and_loses_nothing(fake: ScriptedAmi) -> 
     assert b"Authentication accepted" in b"".join(pieces)
 
 
-async def test_scripted_answers_replace_the_built_in_ones(fake: ScriptedAmi) -> None:
+async def test_scripted_answers_replace_built_in_ones(fake: ScriptedAmi) -> None:
     async with session(fake, timeout=0.3) as ami:
         fake.script["MixMonitor"] = lambda row: {"Response": "Error", "Message": f"no {row['File']}"}
         assert (await ami.action("MixMonitor", Channel="x", File="y"))["Message"] == "no y"
@@ -98,7 +98,7 @@ async def test_nothing_is_answered_before_a_login(fake: ScriptedAmi) -> None:
     writer.close()
 
 
-async def test_stop_and_start_again_on_the_same_port(fake: ScriptedAmi) -> None:
+async def test_restart_takes_the_same_port(fake: ScriptedAmi) -> None:
     port = fake.port
     await fake.stop()
     with pytest.raises(OSError):
@@ -109,7 +109,8 @@ async def test_stop_and_start_again_on_the_same_port(fake: ScriptedAmi) -> None:
         assert (await ami.action("Ping"))["Response"] == "Success"
 
 
-async def test_recordings_grow_in_steps_and_are_left_open_by_a_stop(fake: ScriptedAmi, tmp_path: Path) -> None:
+async def test_recordings_grow_in_steps(fake: ScriptedAmi, tmp_path: Path) -> None:
+    """A stop leaves them open."""
     async with session(fake) as ami:
         channel = fake.call()
         await ami.action("MixMonitor", Channel=channel.name, File="a.wav")
@@ -126,9 +127,7 @@ async def test_recordings_grow_in_steps_and_are_left_open_by_a_stop(fake: Script
     assert struct.unpack("<I", path.read_bytes()[40:44]) == (0,)
 
 
-async def test_a_channel_that_is_sent_nothing_and_says_nothing_leaves_44_bytes(
-    fake: ScriptedAmi, tmp_path: Path
-) -> None:
+async def test_channel_without_audio_leaves_44_bytes(fake: ScriptedAmi, tmp_path: Path) -> None:
     async with session(fake) as ami:
         channel = fake.call()
         channel.received = channel.sent = None
@@ -162,7 +161,7 @@ class Server:
             writer.close()
 
 
-async def test_agi_bytewise_rules_and_hangup_in_a_reply() -> None:
+async def test_agi_bytewise_and_hangup_in_reply() -> None:
     asked = Server("VERBOSE hello", "EXEC Wait 1", "STREAM FILE x")
     server = await asyncio.start_server(asked, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

@@ -17,7 +17,8 @@ input()
 """
 
 
-def test_no_port_is_given_twice_nor_by_two_processes() -> None:
+def test_no_port_is_given_twice() -> None:
+    """Two processes never get the same port either."""
     with subprocess.Popen(
         [sys.executable, "-c", OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as one:

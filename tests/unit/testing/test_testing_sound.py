@@ -8,13 +8,13 @@ import pytest
 from fastagi.testing import sound
 
 
-def test_speech_is_repeatable_and_differs_by_seed() -> None:
+def test_speech_depends_on_its_seed() -> None:
     one, again, other = (sound.speech_samples(4.0, seed) for seed in (1, 1, 2))
     assert np.array_equal(one, again)
     assert sound.correlation(one, other).coefficient < 0.3
 
 
-def test_speech_has_loud_parts_and_pauses_as_speech_has() -> None:
+def test_speech_has_loud_parts_and_pauses() -> None:
     samples = sound.speech_samples(20.0, 3, level=0.2)
     frames = [sound.rms(samples[i : i + 160]) for i in range(0, len(samples) - 160, 160)]
     assert np.abs(samples).max() <= 0.98
@@ -39,7 +39,7 @@ def test_files_come_back_as_they_went(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [-1.5, 0.0, 0.25, 3.0])
-def test_correlation_finds_the_offset_whatever_the_loudness(offset: float) -> None:
+def test_correlation_ignores_loudness(offset: float) -> None:
     whole = sound.speech_samples(12.0, 4)
     start = round(abs(offset) * 8000)
     a, b = (whole, whole[start:] * 0.3) if offset >= 0 else (whole[start:] * 0.3, whole)
@@ -53,7 +53,8 @@ def test_correlation_of_nothing_is_nothing() -> None:
     assert sound.correlation(sound.silence_samples(0), sound.speech_samples(1, 1)).coefficient == 0
 
 
-def test_share_found_bears_gaps_and_shifts_and_knows_strangers() -> None:
+def test_share_found_tolerates_gaps_and_shifts() -> None:
+    """Sound of another voice is not found."""
     said = sound.speech_samples(4.0, 5)
     gapped = np.concatenate([sound.silence_samples(0.3), said[:16000], sound.silence_samples(1), said[16000:]])
     assert sound.share_found(gapped, said) == 1.0
