@@ -84,7 +84,7 @@ class Ledger:
             channel="PJSIP/a-1",
             uniqueid="1.1",
             name="x",
-            file_path=str(self.directory / "x.wav"),
+            file_path=str(self.directory / f"{id}.wav"),
             pieces=(Segment(str(self.spool / f"{id}.wav"), channel="PJSIP/a-1", uniqueid="1.1", started_at=NOW),),
             sinks=("crm",),
             requested_at=NOW,
