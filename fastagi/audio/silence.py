@@ -52,11 +52,6 @@ class SilenceWatch:
         return self._done * self._energy.frame + len(self._energy.rest)
 
     @property
-    def silent_ms(self) -> int:
-        """Milliseconds of silence up to now, without skipped samples."""
-        return max(0, self.frames - self._quiet_since) * 1000 // self.rate
-
-    @property
     def quiet(self) -> int:
         """Samples since the end of the last sound, or since the start, without skipped samples."""
         return self.frames - self._quiet_since

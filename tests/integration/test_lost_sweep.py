@@ -17,7 +17,6 @@ import pytest
 import soundfile
 
 from fastagi import App
-from fastagi.audio.finalfile import FinalFile
 from fastagi.cipher import AesGcmCipher, MasterKey
 from fastagi.domain.ids import new_id
 from fastagi.domain.recording import Recording, Segment
@@ -387,41 +386,6 @@ async def test_a_side_file_holds_no_clear_key(place: Place) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     assert base64.b64encode(bytes(range(32))).decode() not in path.read_text()
     assert place.sides.read(row.id).key == (cipher.scheme, b"wrapped")
-
-
-async def test_names_that_were_taken_for_nothing_are_given_back_after_a_day(place: Place) -> None:
-    day = 25 * HOUR
-
-    def taken(relative: str, age: float = day) -> Path:
-        path = Path(raw_files.reserve(place.directory, relative, new_id("rec", time.time(), os.urandom(10)))[0])
-        os.utime(path, (time.time() - age,) * 2)
-        return path
-
-    lost, young = taken("calls/lost.wav"), taken("calls/young.wav", HOUR)
-    open_row, failed = place.recording(day), place.recording(day, phase=Phase.FAILED, cause=Cause.ERROR)
-    # its Asterisk is not in the settings: it stays open
-    open_row = replace(open_row, phase=Phase.ACTIVE, asterisk="elsewhere")
-    for row in (open_row, failed):
-        await place.write(recordings.insert, row)
-        taken(Path(row.file_path).name)
-    foreign = place.directory / "calls" / "empty.wav"
-    foreign.touch()
-    os.utime(foreign, (0, 0))
-    with_sound = taken("calls/with-sound.wav")
-    with_sound.write_bytes(b"RIFF")
-    os.utime(with_sound, (0, 0))
-    async with place.server():
-        await until(lambda: not lost.exists() and not Path(failed.file_path).exists())
-        assert all(path.exists() for path in (young, foreign, with_sound, Path(open_row.file_path)))
-
-
-def test_a_finished_file_has_no_mark_of_a_name_that_was_taken(tmp_path: Path) -> None:
-    path, _ = raw_files.reserve(tmp_path, "one.wav", "rec-1")
-    assert raw_files.is_reservation(os.lstat(path))
-    with FinalFile(path) as final:
-        final.file.write(b"sound")
-        final.commit()
-    assert os.lstat(path).st_mode & 0o7777 == 0o640
 
 
 async def test_half_written_side_files_of_a_crash_are_removed(place: Place) -> None:

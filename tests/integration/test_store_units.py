@@ -171,8 +171,6 @@ async def test_change_is_no_transition(store: Store) -> None:
     assert len(await store.read(journal.history, "rec-0001")) == 1
     await store.run(recordings.change, "rec-0001", 6.0, "moved", {"channel": "SIP/b"})
     assert [e.event for e in await store.read(journal.history, "rec-0001")] == ["requested", "moved"]
-    assert await store.read(recordings.file_taken, "/rec/x.wav")
-    assert not await store.read(recordings.file_taken, "/rec/calls/1.wav")
 
 
 async def test_finish_writes_recording_and_deliveries_together(store: Store) -> None:
@@ -253,8 +251,6 @@ async def test_pages_and_filters(store: Store) -> None:
     await store.run(recordings.change, "rec-0002", deleted_at=5.0)
     assert await ids(deleted=True) == ["2"]
     assert await ids(deleted=False, caller="eve") == list("64")
-    assert await store.read(catalogue.count_by_cause) == {"ERROR": 1, "NONE": 7}
-    assert await store.read(catalogue.count_by_phase, catalogue.RecordingFilter(caller="eve")) == {"requested": 3}
     with pytest.raises(StoreError, match="limit=0"):
         await store.read(catalogue.page, None, limit=0)
 
@@ -563,11 +559,8 @@ async def test_servers(store: Store) -> None:
     found = await store.read(servers.servers, 1006.0)
     assert [(s.node, s.sinks, s.version) for s in found] == [("one", ("archive", "crm"), "1"), ("two", (), "")]
     assert all(s.silent_seconds < 5 for s in found)
-    assert await store.read(servers.dead_nodes, 1006.0, 5.0) == []
-    await store.run(lambda conn: conn.execute(sa.text("update server set heartbeat_at = 0 where node = 'two'")))
-    assert await store.read(servers.dead_nodes, 1006.0, 5.0) == ["two"]
     await store.run(servers.goodbye, ["two"])
-    assert await store.read(servers.dead_nodes, 1006.0, 5.0) == []
+    assert [s.node for s in await store.read(servers.servers, 1006.0)] == ["one"]
 
 
 async def test_after_commit_on_both(store: Store) -> None:

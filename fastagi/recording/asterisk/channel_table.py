@@ -119,10 +119,6 @@ class ChannelTable:
         first = self._by_id.get(here.linkedid) if here is not None else None
         return first if first is not None and first is not here and first.caller else None
 
-    def relatives(self, linkedid: str) -> list[LiveChannel]:
-        """Channels of the same call."""
-        return [c for c in self._by_id.values() if c.linkedid == linkedid]
-
     def replace(self, channels: Iterable[LiveChannel]) -> list[LiveChannel]:
         """A fresh snapshot takes the place of all; returns those that are gone."""
         new = {c.uniqueid: c for c in channels}

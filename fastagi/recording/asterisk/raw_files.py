@@ -63,13 +63,8 @@ def recording_id_of(path: Path) -> str | None:
     return name[:30] if len(name) >= 30 else None
 
 
-RESERVED = stat.S_ISVTX
-"""A mode bit that means nothing on a file, and that nobody sets by accident: an empty file that has it is a name that
-was taken by us, from its first moment on. A finished file does not inherit it."""
-
-
 def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, bool]:
-    """Take a finished file's name by creating it empty, so that no other can have it. `RESERVED` is its mark.
+    """Take a finished file's name by creating it empty, so that no other can have it.
 
     :param relative: checked by `naming.relative_path`
     :returns: the absolute path, and whether the name had to be changed because it existed
@@ -84,7 +79,7 @@ def reserve(directory: Path, relative: str, recording_id: str) -> tuple[str, boo
         os.makedirs(folder, exist_ok=True)
     for path, renamed in ((wanted, False), (naming.distinct(wanted, recording_id), True)):
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640 | RESERVED))
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o640))
         except FileExistsError:
             continue
         return path, renamed
@@ -118,22 +113,6 @@ def release(path: str) -> None:
             remove_file(path)
     except OSError:
         pass
-
-
-def is_reservation(found: os.stat_result) -> bool:
-    """Return whether a path is a reserved name and no file yet."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and bool(found.st_mode & RESERVED)
-
-
-def forget(path: Path) -> bool:
-    """Remove a reservation that nobody has any more; whether it was there and still was one."""
-    try:
-        if not is_reservation(os.lstat(path)):
-            return False
-        os.unlink(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def remove(paths: tuple[str, ...]) -> None:

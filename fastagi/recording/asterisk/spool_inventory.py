@@ -164,18 +164,6 @@ def temporaries(folder: Path, age_seconds: float) -> Iterator[Path | None]:
             yield path if is_temporary(name) and time.time() - _written(path) > age_seconds else None
 
 
-def reservations(folder: Path, age_seconds: float) -> Iterator[Path | None]:
-    """Names below `folder` that were taken so long ago and have no file yet; between two finds None, as above."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            try:
-                found = os.lstat(path)
-            except OSError:
-                continue
-            yield path if raw_files.is_reservation(found) and time.time() - found.st_mtime > age_seconds else None
-
-
 def _complete(path: Path) -> bool:
     try:
         return inspect(path).complete

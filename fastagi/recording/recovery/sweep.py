@@ -31,7 +31,6 @@ from fastagi.recording.compliance.evidence import Proof, check_file
 from fastagi.recording.context import RecordingContext
 from fastagi.recording.lifecycle.finishing import Finalizer
 from fastagi.recording.lifecycle.stopping import Stopper
-from fastagi.recording.recovery.names import ForgottenNames
 from fastagi.recording.recovery.orphans import Orphans
 from fastagi.recording.recovery.strays import Strays
 from fastagi.store.queries import catalogue
@@ -93,7 +92,6 @@ class Sweep:
         self._tried: set[str] = set()
         self._wake = wake
         self._walk: Iterator[Path | None] | None = None
-        self._names = ForgottenNames(context)
         self.removed = 0
         self.adopted = 0
         self.refinished = 0
@@ -150,7 +148,6 @@ class Sweep:
             await self._adopted_failed()
         self.unproved, self.set_aside = unproved, aside
         await self._threads.run(self._remove_temporaries)
-        await self._names.give_back()
         self.last_at = self._clock()
 
     def _side_folder(self) -> int:

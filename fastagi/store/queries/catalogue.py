@@ -124,26 +124,6 @@ def page(
     return found, found[-1].id if len(rows) > limit else None
 
 
-def count_by_cause(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
-    """Count the recordings by the cause of their end (NONE: not ended)."""
-    statement = (
-        sa.select(table.c.cause, sa.func.count())
-        .where(*_conditions(wanted or RecordingFilter()))
-        .group_by(table.c.cause)
-    )
-    return {row[0]: row[1] for row in conn.execute(statement)}
-
-
-def count_by_phase(conn: sa.Connection, wanted: RecordingFilter | None = None) -> dict[str, int]:
-    """Count the recordings by phase."""
-    statement = (
-        sa.select(table.c.phase, sa.func.count())
-        .where(*_conditions(wanted or RecordingFilter()))
-        .group_by(table.c.phase)
-    )
-    return {row[0]: row[1] for row in conn.execute(statement)}
-
-
 def expired(conn: sa.Connection, before: float, *, limit: int = 100, node: str = "") -> list[Recording]:
     """Return the finished recordings that retention may delete, oldest first: ended before `before`, no legal hold, not
     deleted, and no delivery open.

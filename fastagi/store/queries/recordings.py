@@ -33,12 +33,6 @@ _BY_ID = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")))
 _BY_ID_LOCKED = Prepared(sa.select(table).where(table.c.id == sa.bindparam("id")).with_for_update())
 """The lock is for PostgreSQL, where two servers may write; SQLite has one writer and ignores it."""
 _BY_CALL = sa.select(table).where(table.c.uniqueid == sa.bindparam("uniqueid")).order_by(table.c.id.desc()).limit(1000)
-_BY_FILE = sa.select(table.c.id).where(table.c.file_path == sa.bindparam("path")).limit(1)
-_HOLDING = (
-    sa.select(table.c.id)
-    .where(table.c.file_path == sa.bindparam("path"), table.c.phase.in_([p.value for p in states.Phase if p in OPEN]))
-    .limit(1)
-)
 # the phases are written out so that SQLite recognises its partial index
 _OPEN_ON_NODE = (
     sa.select(table)
@@ -397,13 +391,3 @@ def find(
         for row in rows
         if (recorder is None or row["recorder"] == recorder) and (asterisk is None or row["asterisk"] == asterisk)
     ]
-
-
-def path_held(conn: sa.Connection, path: str) -> bool:
-    """Return whether a recording that is not over has reserved that absolute path."""
-    return conn.execute(_HOLDING, {"path": path}).first() is not None
-
-
-def file_taken(conn: sa.Connection, path: str) -> bool:
-    """Return whether any recording has reserved that absolute path."""
-    return conn.execute(_BY_FILE, {"path": path}).first() is not None

@@ -75,11 +75,6 @@ def sinks_served(conn: sa.Connection, now: float, silent_seconds: float) -> set[
     return {name for s in servers(conn, now) if alone or s.silent_seconds <= silent_seconds for name in s.sinks}
 
 
-def dead_nodes(conn: sa.Connection, now: float, silent_seconds: float) -> list[str]:
-    """Return the nodes without a heartbeat for longer than that."""
-    return [s.node for s in servers(conn, now) if s.silent_seconds > silent_seconds]
-
-
 def goodbye(conn: sa.Connection, nodes: Collection[str]) -> None:
     """Delete servers that stopped, or whose work was taken over."""
     conn.execute(sa.delete(table).where(table.c.node.in_(list(nodes))))
