@@ -11,7 +11,9 @@ from scripted_peer import Peer, manager
 
 from fastagi.ami import Manager
 from fastagi.ami import link as ami_link
+from fastagi.ami.backoff import Backoff
 from fastagi.ami.endpoint import Endpoint
+from fastagi.ami.wire import Decoder
 from fastagi.errors import ActionTimeout, AsteriskDown, BadArgument
 
 
@@ -319,3 +321,37 @@ async def test_registered_callback_is_returned(up: Manager) -> None:
 )
 def test_loopback_addresses(host: str, local: bool) -> None:
     assert Endpoint(host, 5038, "", "").loopback is local
+
+
+async def test_stop_leaves_no_task(peer: Peer) -> None:
+    ami, _ = manager(peer)
+    await ami.start()
+    await ami.wait_up(5)
+    supervisor = ami._link._supervisor
+    assert supervisor is not None
+    ending = ami._link.halt()
+    assert supervisor in ending
+    await asyncio.wait(ending)
+    await asyncio.sleep(0)
+    assert (ami._link._ending, ami._link.halt()) == (set(), set())
+
+
+async def test_action_repeater_is_not_registered(up: Manager) -> None:
+    """What was not answered is never sent again at FullyBooted: an Originate would go out twice."""
+    assert up.register_event("FullyBooted", up.send_awaiting_actions) == up.send_awaiting_actions
+    assert "FullyBooted" not in up.event_names
+
+
+def test_step_below_the_shortest() -> None:
+    assert Backoff(shortest=1.0, longest=0.5).delay(1, 0.9) == 1.0
+    assert Backoff(shortest=1.0, longest=30.0).delay(50, 0.5) == 15.5
+
+
+def test_command_output_counts_as_held() -> None:
+    """Output of a command of Asterisk before 14 is one answer, however many blocks it comes in."""
+    decoder = Decoder(lambda name: True)
+    decoder.feed(b"Asterisk Call Manager/9.0.0\r\n")
+    decoder.feed(b"Response: Follows\r\nPrivilege: Command\r\nActionID: 1\r\n")
+    before = decoder.held
+    decoder.feed(b"one\n\r\n\r\ntwo")
+    assert decoder.held > before
