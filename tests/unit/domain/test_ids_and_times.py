@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastagi.domain.asterisk_versions import too_old
+from fastagi.domain.asterisk_versions import MAJORS, too_old
 from fastagi.domain.ids import new_id
 from fastagi.domain.metadata import RecordingMetadata
 from fastagi.domain.numbers import LARGEST, check_seconds, shown
@@ -77,3 +77,7 @@ def test_long_numbers_are_not_shown() -> None:
 )
 def test_versions_without_events(version: tuple[int, int], old: bool) -> None:
     assert too_old(*version) is old
+
+
+def test_majors_that_work() -> None:
+    assert (MAJORS[0], MAJORS[-1]) == (16, 22)

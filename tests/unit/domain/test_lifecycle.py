@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastagi.domain.lifecycle import RESUME_AT, UNREACHED, decide, events, owed
+from fastagi.domain.lifecycle import RESUME_AT, UNREACHED, can_replace_lost_files, decide, events, owed
 from fastagi.domain.lifecycle.effects import (
     AwaitClosed,
     Deliver,
@@ -492,3 +492,12 @@ def test_pause_in_its_first_moment() -> None:
     after = decide(recording(Phase.ACTIVE), events.PauseRequested(), BEGAN).after
     assert after.pieces[0].ended_at == pytest.approx(BEGAN + 0.001, abs=1e-4)
     assert not after.pieces[0].empty
+
+
+def test_last_segment_may_be_replaced() -> None:
+    """Whether the first one was confirmed does not matter."""
+    intended = replace(NEXT, confirmed=False)
+    assert can_replace_lost_files(recording(Phase.ACTIVE, pieces=(intended, FIRST)))
+    assert not can_replace_lost_files(recording(Phase.ACTIVE, pieces=(FIRST, intended)))
+    with pytest.raises(IllegalTransition):
+        decide(recording(Phase.PAUSED, pieces=(FIRST, intended)), events.LegMoved(NEXT), NOW)
