@@ -35,7 +35,7 @@ class Talk:
     caller: Originated
 
     @property
-    def book(self) -> Any:
+    def channels(self) -> Any:
         return self.scene.recorder.parts.context.pbxs["pbx"].channels
 
     @property
