@@ -5,7 +5,8 @@
     python -m benchmarks.soak recovery [--recordings 1000] [--seconds 10]
     python -m benchmarks.soak step [--minutes 10] [--asterisk 22]
     python -m benchmarks.soak commands [--for 300] [--calls 50] [--seed 1] [--asterisk 22]
-    python -m benchmarks.soak            all five
+    python -m benchmarks.soak pair [--kills 40] [--calls 20] [--seed 1] [--asterisk 22]
+    python -m benchmarks.soak            all six
 
 `kills`: the server is killed (SIGKILL) at random moments, its starts included, while so many calls are up at any time;
 each call is accounted for afterwards: recording, length, cause, delivery. `calls`: more and more recorded calls at once
@@ -15,6 +16,8 @@ that were cut off (ledger says active, headers without sizes, no call up) until 
 in either: how far the sides of `separate` are out of step; more than a frame (20 ms) is too much, for MixMonitor.
 `commands`: for so many seconds recorded calls are paused, muted, stopped, started, redirected, parked and hung up in
 random order, by several at once, while the server is killed or ended and its manager connection cut.
+`pair`: two servers on one PostgreSQL and one spool are killed and ended in turns under calls; some stay away until the
+other has taken over.
 Exit code 1 when anything was lost, or out of step.
 """
 
@@ -33,13 +36,14 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from benchmarks.soak.calls import calls
 from benchmarks.soak.commands import commands
 from benchmarks.soak.kills import kills
+from benchmarks.soak.pair import pair
 from benchmarks.soak.recovery import recovery
 from benchmarks.soak.step import both_steps
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
-    parts = ["kills", "calls", "recovery", "step", "commands"]
+    parts = ["kills", "calls", "recovery", "step", "commands", "pair"]
     parser.add_argument("what", nargs="*", choices=[*parts, []], help="which; all when none")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--calls", type=int, default=50, help="calls that are up at any time while it is killed")
@@ -64,6 +68,7 @@ def main() -> int:
             "recovery": lambda f: recovery(f, chosen.recordings, chosen.seconds),
             "step": lambda f: both_steps(f, chosen.minutes, (chosen.asterisk,) if chosen.asterisk else (22, 16)),
             "commands": lambda f: commands(f, chosen.lasting, chosen.calls, chosen.seed, version),
+            "pair": lambda f: pair(f, chosen.kills, chosen.calls, chosen.seed, version),
         }[name]
         try:
             figures = asyncio.run(run(Path(folder)))
