@@ -261,9 +261,11 @@ async def test_a_handler_that_runs_when_the_start_is_broken_off_is_given_its_tim
 
         starting = asyncio.create_task(app.start())
         await held.reached.wait()
-        async with ScriptedAgi(app.settings.agi.port, script="long") as call:
+        channel = ami.call()
+        env = {"channel": channel.name, "uniqueid": channel.uniqueid}
+        async with ScriptedAgi(app.settings.agi.port, script="long", env=env) as call:
             serving = asyncio.create_task(call.serve())
-            await inside.wait()
+            await asyncio.wait_for(inside.wait(), 20)
             stopping = asyncio.create_task(app.stop())
             await asyncio.sleep(0.1)
             go_on.set()
