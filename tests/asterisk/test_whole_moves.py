@@ -352,7 +352,7 @@ async def test_a_followed_recording_survives_a_restart(scene22: Scene) -> None:
     await asyncio.sleep(0.5)
     await scene.restart()
     (job,) = scene.recorder.parts.context.jobs
-    assert [piece.after for piece in job.recording.pieces] == ["", "move"]
+    assert [piece.reason for piece in job.recording.pieces] == ["", "move"]
     await asyncio.sleep(1.0)
     assert job.phase.value == "active"
     await call.hang_up(stayer)
