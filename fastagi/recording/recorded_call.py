@@ -120,7 +120,8 @@ async def _by_status(call: RecordedCall, known: CallState, recorded: bool) -> Ca
     except Hangup:
         return CallState.HANGUP_REQUESTED
     except (TimeoutError, Error):
-        return known
+        now = call.pbx.call_state(call.uniqueid)  # the event of its answer may have come meanwhile
+        return now if now is not CallState.GONE else known
     if status == UP:
         return CallState.UP
     return CallState.GONE if recorded and status < LEAST_LIVE else CallState.NOT_ANSWERED

@@ -141,6 +141,18 @@ def test_session_tells_beside_table(call: FakeCall, recorded: bool, expected: Ca
     assert asyncio.run(ask_session(cast(RecordedCall, call), recorded=recorded)) is expected
 
 
+def test_answer_may_come_while_session_is_busy() -> None:
+    """The session is asked for two seconds behind another command: the event of the answer comes meanwhile."""
+
+    class Answered(FakeCall):
+        async def channel_status(self, channel: str = "") -> int:
+            self.pbx.channels.replace([live()])
+            raise TimeoutError
+
+    call = Answered(live("4"), busy="EXEC ConfBridge")
+    assert asyncio.run(ask_session(cast(RecordedCall, call))) is UP
+
+
 @pytest.mark.parametrize(
     ("call", "job", "refusal"),
     [
