@@ -216,7 +216,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[str]:
-    """Its URL."""
+    """Serve as a receiver; yields its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -288,7 +288,7 @@ async def test_running_servers_user_is_found(site: Site) -> None:
 
 
 async def test_units_user_is_found(site: Site) -> None:
-    """What `systemctl show` says; here a program of that name says it."""
+    """Doctor finds the unit's user by `systemctl show`; here a program of that name answers."""
     programs = site.folder / "bin"
     programs.mkdir()
     told = programs / "systemctl"
@@ -359,7 +359,7 @@ async def test_failed_start_is_not_ready(site: Site, asterisk22: AsteriskServer)
 
 
 async def test_root_serving_for_another_is_told(site: Site) -> None:
-    """Its ledger, lock and key become the folder's owner's; the folders of the day would not."""
+    """Ledger, lock and key of a trial as root become the folder owner's; the folders of the day would not."""
     async with site.serving() as server:
         await server.until(lambda: server.logged("root_serves_for_another"))
         (told,) = server.logged("root_serves_for_another")

@@ -68,7 +68,7 @@ async def get(port: int, path: str) -> tuple[int, bytes, bytes]:
 
 
 async def first_line(reader: asyncio.StreamReader) -> bytes:
-    """What came before the connection was reset, too: Asterisk reads it, a StreamReader hides it."""
+    """Read also what came before the connection was reset: Asterisk reads it, a StreamReader hides it."""
     try:
         return await reader.readline()
     except ConnectionError:
@@ -76,7 +76,7 @@ async def first_line(reader: asyncio.StreamReader) -> bytes:
 
 
 async def first_command(port: int) -> bytes:
-    """What a new AGI session is asked or told first."""
+    """Return the first line that a new AGI session is sent."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -132,7 +132,7 @@ async def test_impossible_max_sessions_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.asterisk
 async def test_a_real_call_beside_idle_connections(asterisk22: AsteriskServer, tmp_path: Path, peers: Peers) -> None:
-    """It got AGISTATUS=SUCCESS, no RECORDING_STATE and no line in the log."""
+    """Such a call got AGISTATUS=SUCCESS, no RECORDING_STATE and no line in the log."""
     config = write_settings(asterisk22, tmp_path)
     async with serving_alone(config, 1024) as server:
         await server.until(lambda: server.logged("asterisk_in_step"))

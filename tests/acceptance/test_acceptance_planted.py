@@ -175,7 +175,7 @@ async def test_planted_files_serve_nobody(machine: Machine, ami: ScriptedAmi) ->
     assert (machine.directory / ".side-files").stat().st_mode & 0o777 == 0o700
 
 
-async def test_doctor_as_root_writes_over_no_link(machine: Machine, ami: ScriptedAmi) -> None:
+async def test_root_doctor_overwrites_no_link(machine: Machine, ami: ScriptedAmi) -> None:
     """An operator runs it as root, and the spool has a link under the probe's name of before."""
     secret = machine.own("secret.txt", b"not yours")
     machine.link("fastagi-doctor.conf", secret)

@@ -36,7 +36,7 @@ BEGUN = {
 
 
 @pytest.mark.parametrize("how", BEGUN)
-async def test_start_is_refused_from_the_first_moment(scene: Scene, how: str) -> None:
+async def test_start_is_refused_at_once(scene: Scene, how: str) -> None:
     """ConfBridge was accepted until its prompt was over, tones behind the session and wrapped applications always."""
     application, argument, text = BEGUN[how]
     await scene.asterisk.cli('dialplan add extension "s,1,Playback(demo-congrats)" into recorder-tests-plays replace')

@@ -304,7 +304,7 @@ async def _a_session_that_answers_nonsense(reader: asyncio.StreamReader, writer:
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("query", [b"", b"?recorder=caf\xe9"])
-async def test_half_characters_from_a_latin_1_dialplan(
+async def test_half_characters_of_latin_1(
     scene: Scene, query: bytes, known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither the ledger nor JSON takes them: they are replaced, and nothing is left behind.

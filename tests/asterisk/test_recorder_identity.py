@@ -63,7 +63,7 @@ async def test_session_with_foreign_uniqueid_is_denied(asterisk: AsteriskServer,
         assert not scene.app.parts.agi.tally.failed
 
 
-async def test_call_younger_than_its_event_is_recorded(
+async def test_call_before_its_event_is_recorded(
     asterisk22: AsteriskServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The channel table comes late by a slow connection: Asterisk itself is asked."""
@@ -194,7 +194,7 @@ async def test_equal_uniqueids_never_mix_recordings(both: Twins) -> None:
     assert sorted(m.extra["asterisk"] for m in told) == ["new"] * 4 + ["old"] * 4
 
 
-async def test_twin_out_of_reach_keeps_its_calls(both: Twins) -> None:
+async def test_unreachable_twin_keeps_its_calls(both: Twins) -> None:
     """The other one has a channel of that name and uniqueid, too: it is not given the call of the one that is away."""
     places = []
 

@@ -201,7 +201,7 @@ async def test_stop_after_a_hangup_gives_the_name(scene: Scene) -> None:
     assert len(of_call(scene, call.uniqueid)) == 1
 
 
-async def test_stop_after_stop_and_hangup_is_none(scene: Scene) -> None:
+async def test_late_second_stop_gives_none(scene: Scene) -> None:
     """The name of a recording that was completed before came back once the call had hung up."""
 
     async def handler(call: Any) -> Any:
